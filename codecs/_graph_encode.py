@@ -1,0 +1,521 @@
+"""Turn an object graph into nodes; see `_graph_format` for what they mean."""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import enum
+import functools
+import struct
+import types
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from firebrick.codecs import tensor as tensors
+from firebrick.codecs._globals import is_torch_constant, name_of, qualified
+from firebrick.codecs._graph_format import (
+    BUILTIN_BASES,
+    MAX_NODES,
+    SAFE_CALLABLES,
+    VERSION,
+    VOLATILE,
+    Op,
+    Policy,
+    builtin_new,
+)
+from firebrick.codecs._msgpack import pack
+from firebrick.codecs.abc import Codec, Sink
+from firebrick.codecs.code import CodeCodec
+from firebrick.codecs.text import TextCodec
+from firebrick.errors import CodecError, EncodeError, ForbiddenGlobal, LimitExceeded
+from firebrick.format import Kind
+from firebrick.keys import ContentKey, content_key
+
+_DOUBLE = struct.Struct(">d")
+_INT64 = range(-(1 << 63), 1 << 64)
+_OBJECT_HASHES = (None, object.__hash__)
+_DATACLASS_SETSTATE = getattr(dataclasses, "_dataclass_setstate", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """Mark a value that a reducer of `Policy.replace` wants to have as a child blob of its own kind."""
+
+    codec: Codec[Any]
+    value: Any
+
+
+class _Refused(Exception):
+    """Carry an error outwards and collect the path to the value on the way."""
+
+    def __init__(self, error: CodecError) -> None:
+        super().__init__()
+        self.error = error
+        self.path: list[str] = []
+
+    def final(self) -> CodecError:
+        where = "".join(reversed(self.path)) or "the root"
+        if isinstance(self.error, EncodeError):
+            return EncodeError(self.error.type_name, where, self.error.reason)
+        if isinstance(self.error, ForbiddenGlobal):
+            return ForbiddenGlobal(self.error.name, f"{where}: {self.error.where}")
+        return self.error
+
+
+class _Open:
+    """Remember an object that is being visited: `value` keeps it alive, `at` is its position once it has one.
+
+    `create` is the operation that makes it when something inside refers back to it; None where that is impossible.
+    """
+
+    __slots__ = ("at", "create", "value")
+
+    def __init__(self, value: Any, create: list[Any] | None) -> None:
+        self.value = value
+        self.create = create
+        self.at: int | None = None
+
+
+@dataclass(slots=True)
+class _Class:
+    """Hold what is decided once per class."""
+
+    name: str
+    volatile: frozenset[str]
+    replace: Callable[[Any], Any] | None
+    is_value: bool  # equal arguments make equal objects: they may share one node
+
+
+def key_only(kind: Kind, data: bytes, version: int) -> ContentKey:
+    """Answer as a sink would, but keep nothing."""
+    return content_key(kind, data, version)
+
+
+class Encoder:
+    """Encode one graph; use once."""
+
+    def __init__(self, policy: Policy, sink: Sink) -> None:
+        self.policy = policy
+        self.sink = sink
+        self.nodes: list[Any] = []
+        self.volatile: list[Any] = []
+        self.storages = tensors.StorageTable()
+        self._memo: dict[int, _Open] = {}
+        self._constants: dict[Any, int] = {}
+        self._classes: dict[type, _Class] = {}
+
+    def finish(self, root: Any) -> bytes:
+        """Encode everything reachable from `root`."""
+        try:
+            at = self._visit(root)
+        except _Refused as refused:
+            raise refused.final() from None
+        except RecursionError:
+            raise LimitExceeded("nesting of the object graph", len(self._memo), len(self._memo) - 1) from None
+        storages = self.storages.encode(self.sink, self.policy.leaf_bytes)
+        return pack([self.nodes, storages, at], maps=False)
+
+    # Positions ---------------------------------------------------------------------------------------------------------
+
+    def _emit(self, node: Any) -> int:
+        if len(self.nodes) >= MAX_NODES:
+            raise _Refused(LimitExceeded("number of nodes", len(self.nodes) + 1, MAX_NODES))
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def _constant(self, key: Any, node: Any) -> int:
+        at = self._constants.get(key)
+        if at is None:
+            at = self._constants[key] = self._emit(node)
+        return at
+
+    def _operation(self, *node: Any) -> int:
+        return self._constant(node, list(node))
+
+    def _open(self, value: Any, create: list[Any] | None) -> _Open | int:
+        """Give the position of an object that was seen before, or note that its visit begins."""
+        seen = self._memo.get(id(value))
+        if seen is None:
+            seen = self._memo[id(value)] = _Open(value, create)
+            return seen
+        if seen.at is None:
+            if seen.create is None:
+                raise self._refuse(value, "it contains itself in a way that can not be rebuilt")
+            seen.at = self._emit(seen.create)
+        return seen.at
+
+    def _refuse(self, value: Any, reason: str) -> _Refused:
+        return _Refused(EncodeError(qualified(type(value)), reason=reason))
+
+    def _global(self, value: Any) -> int:
+        key = (Op.GLOBAL, id(value))
+        at = self._constants.get(key)
+        if at is None:
+            try:
+                name = name_of(value)
+            except CodecError as error:
+                raise _Refused(error) from None
+            if not (is_torch_constant(value) or value in (Ellipsis, NotImplemented) or self.policy.may_name(name)):
+                raise _Refused(ForbiddenGlobal(name, "the policy does not admit this name"))
+            at = self._constants[key] = self._operation(int(Op.GLOBAL), name)
+        return at
+
+    def _visit(self, value: Any) -> int:
+        visit = _VISITORS.get(type(value))
+        if visit is not None:
+            return visit(self, value)
+        return self._visit_other(value)
+
+    def _visit_all(self, values: Iterable[Any]) -> list[int]:
+        positions: list[int] = []
+        try:
+            for value in values:
+                positions.append(self._visit(value))
+        except _Refused as refused:
+            refused.path.append(f"[{len(positions)}]")
+            raise
+        return positions
+
+    def _visit_pairs(self, pairs: Iterable[tuple[Any, Any]]) -> list[int]:
+        positions: list[int] = []
+        for key, value in pairs:
+            try:
+                positions.append(self._visit(key))
+                positions.append(self._visit(value))
+            except _Refused as refused:
+                refused.path.append(f"[{key!r:.60}]")
+                raise
+        return positions
+
+    # Scalars -----------------------------------------------------------------------------------------------------------
+
+    def _scalar(self, value: Any) -> int:
+        return self._constant((type(value), value), value)
+
+    def _int(self, value: int) -> int:
+        if value in _INT64:
+            return self._constant((int, value), value)
+        size = (value + (value < 0)).bit_length() // 8 + 1
+        return self._operation(int(Op.BIGINT), value.to_bytes(size, "big", signed=True))
+
+    def _float(self, value: float) -> int:
+        return self._constant((float, _DOUBLE.pack(value)), value)
+
+    def _complex(self, value: complex) -> int:
+        key = (complex, _DOUBLE.pack(value.real), _DOUBLE.pack(value.imag))
+        return self._constant(key, [int(Op.COMPLEX), value.real, value.imag])
+
+    def _str(self, value: str) -> int:
+        at = self._constants.get((str, value))
+        if at is not None:
+            return at
+        if len(value) < self.policy.leaf_bytes:
+            return self._scalar(value)
+        return self._child(_TEXT, value)
+
+    def _bytes(self, value: bytes) -> int:
+        if len(value) < self.policy.leaf_bytes:
+            return self._scalar(value)
+        key = self.sink(Kind.GRAPH, pack([[value], [], 0], maps=False), VERSION)
+        return self._operation(int(Op.CHILD), int(Kind.GRAPH), VERSION, key)
+
+    def _child(self, codec: Codec[Any], value: Any) -> int:
+        try:
+            key = self.sink(codec.kind, codec.encode(value, self.sink), codec.version)
+        except CodecError as error:
+            raise _Refused(error) from None
+        return self._operation(int(Op.CHILD), int(codec.kind), codec.version, key)
+
+    def _bytearray(self, value: bytearray) -> int:
+        seen = self._open(value, None)
+        if isinstance(seen, int):
+            return seen
+        seen.at = self._emit([int(Op.BYTEARRAY), bytes(value)])
+        return seen.at
+
+    # Containers --------------------------------------------------------------------------------------------------------
+
+    def _immutable(self, value: Any, op: Op, parts: Iterable[Any]) -> int:
+        seen = self._open(value, None)
+        if isinstance(seen, int):
+            return seen
+        seen.at = self._operation(int(op), *self._visit_all(parts))
+        return seen.at
+
+    def _slice(self, value: Any) -> int:
+        op = Op.SLICE if type(value) is slice else Op.RANGE
+        return self._immutable(value, op, (value.start, value.stop, value.step))
+
+    def _tuple(self, value: tuple[Any, ...]) -> int:
+        return self._immutable(value, Op.TUPLE, value)
+
+    def _frozenset(self, value: frozenset[Any]) -> int:
+        return self._immutable(value, Op.FROZENSET, self._sorted(value))
+
+    def _container(self, value: Any, one_shot: Op, fill: Op, visit: Callable[[], list[int]]) -> int:
+        seen = self._open(value, [int(one_shot)])
+        if isinstance(seen, int):
+            return seen
+        positions = visit()
+        if seen.at is None:
+            seen.at = self._emit([int(one_shot), *positions])
+        elif positions:
+            self._emit([int(fill), seen.at, *positions])
+        return seen.at
+
+    def _list(self, value: list[Any]) -> int:
+        return self._container(value, Op.LIST, Op.EXTEND, lambda: self._visit_all(value))
+
+    def _dict(self, value: dict[Any, Any]) -> int:
+        return self._container(value, Op.DICT, Op.UPDATE, lambda: self._visit_pairs(value.items()))
+
+    def _set(self, value: set[Any]) -> int:
+        return self._container(value, Op.SET, Op.ADD, lambda: self._visit_all(self._sorted(value)))
+
+    def _sorted(self, items: Iterable[Any]) -> list[Any]:
+        """Sort the items of a set by what each would be as a graph of its own."""
+        keyed = [(Encoder(self.policy, key_only).finish(item), item) for item in items]
+        keyed.sort(key=lambda pair: pair[0])
+        return [item for _, item in keyed]
+
+    # Everything else ---------------------------------------------------------------------------------------------------
+
+    def _visit_other(self, value: Any) -> int:
+        if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType):
+            return self._global(value)
+        if isinstance(value, enum.Enum):
+            if value.name is None or type(value).__members__.get(value.name) is not value:
+                raise self._refuse(value, "not a single named member")
+            return self._operation(int(Op.ENUM), self._global(type(value)), value.name)
+        if type(value) is functools.partial:
+            return self._partial(value)
+        module = type(value).__module__
+        if module == "torch" or module.startswith("torch."):
+            at = self._torch(value)
+            if at is not None:
+                return at
+        return self._reduced(value)
+
+    def _partial(self, value: functools.partial[Any]) -> int:
+        if vars(value):
+            raise self._refuse(value, "it has attributes")
+        seen = self._open(value, None)
+        if isinstance(seen, int):
+            return seen
+        keywords = value.keywords
+        parts = (value.func, value.args, tuple(keywords), tuple(keywords.values()))
+        seen.at = self._emit([int(Op.PARTIAL), *self._visit_all(parts)])
+        return seen.at
+
+    def _torch(self, value: Any) -> int | None:
+        if is_torch_constant(value):
+            return self._global(value)
+        name = type(value).__name__
+        if type(value).__module__ == "torch":
+            if name == "Size":
+                return self._immutable(value, Op.SIZE, tuple(value))
+            if name == "device":
+                return self._operation(int(Op.DEVICE), value.type, value.index)
+        if tensors.is_tensor(value):
+            seen = self._open(value, None)
+            if isinstance(seen, int):
+                return seen
+            try:
+                seen.at = self._emit([int(Op.TENSOR), *self.storages.add(value)])
+            except CodecError as error:
+                raise _Refused(error) from None
+            if vars(value):
+                self._state(seen, _Class("", frozenset(), None, False), dict(vars(value)), Op.STATE)
+            return seen.at
+        return None
+
+    def _class(self, cls: type) -> _Class:
+        info = self._classes.get(cls)
+        if info is None:
+            name = qualified(cls)
+            info = self._classes[cls] = _Class(
+                name,
+                self.policy.volatile.get(name, frozenset()),
+                self.policy.replace.get(name),
+                cls.__hash__ not in _OBJECT_HASHES,
+            )
+        return info
+
+    def _reduced(self, value: Any) -> int:
+        """Follow the reduce protocol of pickle, version 4."""
+        known = self._memo.get(id(value))
+        if known is not None and known.at is not None:
+            return known.at
+        info = self._class(type(value))
+        try:
+            reduced = info.replace(value) if info.replace else _reduce(value)
+        except Exception as error:  # whatever the object's own code raises
+            raise self._refuse(value, f"it does not reduce: {error}") from None
+        if isinstance(reduced, Leaf):
+            return self._child(reduced.codec, reduced.value)
+        if isinstance(reduced, str):
+            return self._global(value)
+        if not isinstance(reduced, tuple) or not 2 <= len(reduced) <= 6 or not isinstance(reduced[1], tuple):
+            raise self._refuse(value, "its reduce value has another form than pickle's")
+        function, arguments, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
+        if setter is not None:
+            raise self._refuse(value, "it brings its own state setter")
+        return self._build(value, info, function, arguments, (state, items, pairs))
+
+    def _build(self, value: Any, info: _Class, function: Any, arguments: tuple[Any, ...], rest: tuple[Any, Any, Any]) -> int:
+        plain_new = function is copyreg.__newobj__ and len(arguments) == 1  # type: ignore[attr-defined]
+        cls = self._global(type(value)) if plain_new else None
+        seen = self._open(value, [int(Op.NEW), cls] if plain_new else None)
+        if isinstance(seen, int):
+            return seen
+        state, items, pairs = rest
+        if plain_new:
+            self._check_new(value, info)
+            if type(state) is dict and items is None and pairs is None and not hasattr(type(value), "__setstate__"):
+                self._state(seen, info, state, Op.OBJECT)
+                return seen.at  # type: ignore[return-value]
+            if seen.at is None:
+                seen.at = self._emit([int(Op.NEW), cls])
+        else:
+            node = self._call(value, function, arguments)
+            if info.is_value and state is None and items is None and pairs is None:
+                seen.at = self._constant(tuple(node), node)
+                return seen.at
+            seen.at = self._emit(node)
+        if items is not None and (positions := self._visit_all(items)):
+            if not isinstance(value, list | deque):
+                raise self._refuse(value, "only lists and deques are extended")
+            self._emit([int(Op.EXTEND), seen.at, *positions])
+        if pairs is not None and (positions := self._visit_pairs(pairs)):
+            if not isinstance(value, dict):
+                raise self._refuse(value, "only dicts are updated")
+            self._emit([int(Op.UPDATE), seen.at, *positions])
+        if state is not None:
+            self._any_state(value, seen, info, state)
+        return seen.at
+
+    def _check_new(self, value: Any, info: _Class) -> None:
+        if info.name in self.policy.callables:
+            return
+        if not self.policy.may_build(info.name):
+            raise _Refused(ForbiddenGlobal(info.name, "the policy does not admit instances of this class"))
+        if not builtin_new(type(value)):
+            raise _Refused(ForbiddenGlobal(info.name, "it has a __new__ of its own, which the policy does not admit"))
+
+    def _call(self, value: Any, function: Any, arguments: tuple[Any, ...]) -> list[Any]:
+        """Give the operation that makes an object from arguments."""
+        op, keywords = Op.CALL, None
+        if function is copyreg._reconstructor:  # type: ignore[attr-defined]
+            op, function, arguments = Op.NEW, arguments[0], arguments[2:] if arguments[1] is not object else ()
+        elif function is copyreg.__newobj__:  # type: ignore[attr-defined]
+            op, function, arguments = Op.NEW, arguments[0], arguments[1:]
+        elif function is copyreg.__newobj_ex__:  # type: ignore[attr-defined]
+            op, (function, arguments, keywords) = Op.CALL_KEYWORDS, arguments
+        name = qualified(function)
+        if name not in self.policy.callables and name not in SAFE_CALLABLES:
+            if op is Op.NEW and isinstance(value, BUILTIN_BASES):
+                return self._contents(value)
+            raise _Refused(ForbiddenGlobal(name, "the policy does not admit calling it"))
+        if keywords is not None:
+            parts = (tuple(arguments), tuple(keywords), tuple(keywords.values()))
+            return [int(op), self._callable(function), *self._visit_all(parts)]
+        return [int(op), self._callable(function), *self._visit_all(arguments)]
+
+    def _callable(self, function: Any) -> int:
+        try:
+            return self._operation(int(Op.GLOBAL), name_of(function))
+        except CodecError as error:
+            raise _Refused(error) from None
+
+    def _contents(self, value: Any) -> list[Any]:
+        name = qualified(type(value))
+        if not self.policy.may_build(name):
+            raise _Refused(ForbiddenGlobal(name, "the policy does not admit instances of this class"))
+        base = next(base for base in BUILTIN_BASES if isinstance(value, base))
+        contents = tuple(tuple.__iter__(value)) if base is tuple else _plain(base, value)
+        return [int(Op.CONTENTS), self._global(type(value)), self._visit(contents)]
+
+    def _any_state(self, value: Any, seen: _Open, info: _Class, state: Any) -> None:
+        method = getattr(type(value), "__setstate__", None)
+        if method is not None and method is not _DATACLASS_SETSTATE:
+            name = f"{info.name}.__setstate__"
+            if name not in self.policy.callables:
+                raise _Refused(ForbiddenGlobal(name, "the policy does not admit calling it"))
+            if type(state) is dict and info.volatile:
+                state = {key: None if key in info.volatile else item for key, item in state.items()}
+            self._emit([int(Op.SET_STATE), seen.at, self._visit(state)])
+            return
+        slots: Any = None
+        if method is not None:
+            state, slots = None, dict(zip((f.name for f in dataclasses.fields(value)), state, strict=True))
+        elif isinstance(state, tuple) and len(state) == 2:
+            state, slots = state
+        if state:
+            self._state(seen, info, state, Op.STATE)
+        if slots:
+            self._state(seen, info, slots, Op.SLOTS)
+
+    def _state(self, seen: _Open, info: _Class, state: Any, op: Op) -> None:
+        if type(state) is not dict or not all(type(key) is str for key in state):
+            raise self._refuse(seen.value, "its state is not a dict of attributes")
+        positions: list[int] = []
+        for key, item in state.items():
+            positions.append(self._str(key))
+            if key in info.volatile:
+                self.volatile.append(item)
+                positions.append(VOLATILE)
+                continue
+            try:
+                positions.append(self._visit(item))
+            except _Refused as refused:
+                refused.path.append(f".{key}")
+                raise
+        if op is Op.OBJECT and seen.at is None:
+            seen.at = self._emit([int(op), self._global(type(seen.value)), *positions])
+        elif positions:
+            self._emit([int(Op.STATE if op is Op.OBJECT else op), seen.at, *positions])
+
+
+def _plain(base: type, value: Any) -> Any:
+    """Give the contents of an instance of a subclass of a builtin, whatever the subclass overrides."""
+    if base is str:
+        return str.__str__(value)
+    if base is bytes:
+        return bytes.__getitem__(value, slice(None)) if type(value) is bytes else bytes(memoryview(value))
+    if base is frozenset:
+        return frozenset(frozenset.__iter__(value))
+    if base is complex:
+        return complex.__pos__(value)
+    return base.__pos__(value)  # type: ignore[attr-defined]
+
+
+def _reduce(value: Any) -> Any:
+    reducer = copyreg.dispatch_table.get(type(value))
+    return reducer(value) if reducer else value.__reduce_ex__(4)
+
+
+_TEXT = TextCodec()
+_CODE = CodeCodec()
+_VISITORS: dict[type, Callable[[Encoder, Any], int]] = {
+    type(None): Encoder._scalar,
+    bool: Encoder._scalar,
+    int: Encoder._int,
+    float: Encoder._float,
+    complex: Encoder._complex,
+    str: Encoder._str,
+    bytes: Encoder._bytes,
+    bytearray: Encoder._bytearray,
+    tuple: Encoder._tuple,
+    list: Encoder._list,
+    dict: Encoder._dict,
+    set: Encoder._set,
+    frozenset: Encoder._frozenset,
+    slice: Encoder._slice,
+    range: Encoder._slice,
+    type(Ellipsis): Encoder._global,
+    type(NotImplemented): Encoder._global,
+    types.CodeType: lambda encoder, value: encoder._child(_CODE, value),
+    Leaf: lambda encoder, value: encoder._child(value.codec, value.value),
+}

@@ -1,0 +1,121 @@
+"""Define the encoding of object graphs: the policy that bounds it and the operations it consists of.
+
+The body is `[nodes, storages, root]`. `nodes` is a program that runs from front to back; each entry defines one value, which later
+entries name by its position. An entry that is not an array stands for itself (None, bool, int of 64 bits, float, str, bytes). An
+array is an operation: its code and its operands.
+
+Equal immutable values (scalars, tuples, names, and objects that define their own hash and consist of arguments only) have one
+node, whether or not they were one object: identity of immutables depends on caches and interning and would make encodings differ.
+Mutable objects have one node each, so sharing and cycles survive.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+VERSION: Final = 1
+MAX_NODES: Final = 1 << 22
+LEAF_BYTES: Final = 4096
+VOLATILE: Final = -1  # in place of the position of a value that was handed aside
+
+
+class Op(enum.IntEnum):
+    """Name the operations; operands are positions unless said otherwise. Numbers are stable for ever."""
+
+    GLOBAL = 0  # "module:qualname"
+    TUPLE = 1  # items…
+    LIST = 2  # items…
+    DICT = 3  # key, value, …
+    SET = 4  # items…, sorted by their encodings
+    FROZENSET = 5  # the same
+    BIGINT = 6  # bytes, big-endian, signed, shortest
+    COMPLEX = 7  # float, float (themselves)
+    BYTEARRAY = 8  # bytes (themselves)
+    SLICE = 9  # start, stop, step
+    RANGE = 10  # start, stop, step
+    SIZE = 11  # items… of a torch.Size
+    DEVICE = 12  # type (str), index (int or None) of a torch.device
+    ENUM = 13  # class, member's name (str)
+    PARTIAL = 14  # function, tuple of arguments, tuple of keywords' names, tuple of their values
+    CALL = 15  # callable, arguments…
+    CALL_KEYWORDS = 16  # callable; the rest as in PARTIAL
+    NEW = 17  # class, arguments… of its __new__
+    CONTENTS = 18  # class, builtin value: an instance of a subclass of the builtin with these contents
+    OBJECT = 19  # class, attribute, value, …: NEW without arguments, then STATE
+    STATE = 20  # object, attribute, value, …: into its __dict__
+    SLOTS = 21  # object, slot, value, …
+    SET_STATE = 22  # object, state: calls its __setstate__
+    EXTEND = 23  # list or deque, items…
+    UPDATE = 24  # dict, key, value, …
+    ADD = 25  # set, items…
+    CHILD = 26  # kind (int), codec version (int), content key (bytes)
+    TENSOR = 27  # storage (position in storages), dtype (str), sizes, strides (ints), offset (elements), flags
+
+
+class TensorFlag(enum.IntFlag):
+    """Name what a TENSOR operation says besides its geometry."""
+
+    REQUIRES_GRAD = 1
+    PARAMETER = 2
+    CONJ = 4
+    NEG = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Bound what an object graph may hold.
+
+    Args:
+        callables: "module:qualname" of what decode may call; a class admits `cls(…)` and `cls.__new__(cls, …)`, and
+            "module:qualname.__setstate__" admits that method.
+        instances: Prefixes of modules, or "module:qualname", of classes that may be rebuilt: `__new__` of the builtin base
+            without arguments, then the state put into `__dict__` and slots. No `__init__`, no `__setstate__`.
+        names: Prefixes of modules, or "module:qualname", of what may be named at all; ("",) is everything importable.
+            What `callables` and `instances` admit may be named too.
+        volatile: Class ("module:qualname") to attributes that are left out of the bytes and handed aside.
+        replace: Class to a function that gives the reduce tuple in place of the object's own `__reduce_ex__`.
+        leaf_bytes: bytes and str of at least this length, and storages of tensors, become child blobs.
+    """
+
+    callables: frozenset[str] = frozenset()
+    instances: tuple[str, ...] = ()
+    names: tuple[str, ...] = ("",)
+    volatile: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    replace: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    leaf_bytes: int = LEAF_BYTES
+
+    def may_build(self, name: str) -> bool:
+        """Tell whether instances of the class of this name may be rebuilt without calling it."""
+        return _admits(self.instances, name)
+
+    def may_name(self, name: str) -> bool:
+        """Tell whether an encoding may refer to this name."""
+        return _admits(self.names, name) or name in self.callables or self.may_build(name)
+
+
+@functools.lru_cache(4096)
+def _admits(prefixes: tuple[str, ...], name: str) -> bool:
+    module = name.partition(":")[0]
+    return any(p in ("", name, module) or module.startswith(p + ".") for p in prefixes)
+
+
+PLAIN = Policy(names=())  # containers, scalars and tensors; no names, no objects
+
+# Callables of the standard library that only build containers; every policy admits them.
+SAFE_CALLABLES: Final = frozenset(
+    {"collections:Counter", "collections:OrderedDict", "collections:defaultdict", "collections:deque"}
+)
+# Builtin types whose subclasses are encoded by their contents.
+BUILTIN_BASES: Final = (bool, int, float, complex, str, bytes, tuple, frozenset)
+
+
+def builtin_new(cls: type) -> bool:
+    """Tell whether `cls.__new__` is implemented in C, so that calling it runs no Python of the class."""
+    for base in cls.__mro__:
+        if "__new__" in base.__dict__:
+            return not isinstance(base.__dict__["__new__"], staticmethod)
+    return False

@@ -1,0 +1,13 @@
+"""Encode the Python source that Inductor generates around its kernels."""
+
+from __future__ import annotations
+
+from firebrick.codecs.text import TextCodec
+from firebrick.format import Kind
+
+
+class WrapperCodec(TextCodec):
+    """Encode a wrapper's source as strict UTF-8, because Python must be able to read it from a file."""
+
+    kind = Kind.WRAPPER
+    errors = "strict"

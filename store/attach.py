@@ -1,0 +1,245 @@
+"""Join `torch.compile`: enable and disable Firebrick in this process.
+
+Nothing of torch's compiler is imported before the program does so. When ``torch._dynamo`` is imported its
+``_optimize`` gets a wrapper; the first compilation for Inductor then puts the other hooks in place
+(`hooks`). With an unknown torch, or any fault while attaching, torch works as without us.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.abc
+import importlib.machinery
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from firebrick.errors import FirebrickError, Unsupported, UsageError
+from firebrick.settings import Settings
+from firebrick.counters import Stats
+
+if TYPE_CHECKING:
+    from firebrick.hooks import Hooks
+    from firebrick.context import Context
+    from firebrick.store import Store
+
+_log = logging.getLogger("firebrick")
+_DYNAMO = "torch._dynamo"
+
+
+class FirebrickWarning(RuntimeWarning):
+    """Firebrick stands aside, or goes on without its store; the program runs as without it."""
+
+
+class Session:
+    """One process's use of one store: the store, the context, the counters and the hooks.
+
+    Made by `enable`; ended by `disable` or at the exit of the process. After a fork the child goes on
+    with the same session; its store is opened again when it is next used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stats = Stats()
+        self.store: Store | None = None
+        self.context: Context | None = None
+        self._hooks: Hooks | None = None
+        self._finder: _Finder | None = None
+        self._warned: set[str] = set()
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def start(self) -> None:
+        """Open the store and wait for torch's compiler, or attach at once where it is loaded."""
+        from firebrick.context import Context, set_current
+        from firebrick.store import Store
+
+        assert self.settings.cache_dir is not None
+        settings = self.settings
+        self.store = Store.open(
+            settings.cache_dir,
+            readonly=settings.readonly,
+            map_size=settings.map_size,
+            durable=settings.durable,
+        )
+        self.context = Context.open(self.store, settings.context, on_fault=self.fault)
+        set_current(self.context)
+        if _DYNAMO in sys.modules:
+            self._attach()
+        else:
+            self._finder = _Finder(self._attach)
+            sys.meta_path.insert(0, self._finder)
+
+    def fault(self, error: BaseException) -> None:
+        """Count a fault and warn once for its kind; in strict mode raise it."""
+        self.stats.fault(error)
+        if self.settings.strict:
+            raise error
+        kind = type(error).__name__
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warn(f"going on without the store: {kind}: {error}")
+        _log.debug("fault", exc_info=error)
+
+    def _attach(self) -> None:
+        with self._lock:
+            if self._closed or self._hooks is not None:
+                return
+            try:
+                from firebrick.hooks import Hooks
+
+                self._hooks = Hooks(self)
+                self._hooks.wait()
+            except Unsupported as error:
+                warn(f"standing aside: {error}")
+            except Exception as error:
+                self.fault(error)
+
+    def close(self) -> None:
+        """Take the hooks out, close the store and log the counters."""
+        from firebrick.context import set_current
+
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._finder is not None:
+                with contextlib.suppress(ValueError):
+                    sys.meta_path.remove(self._finder)
+            if self._hooks is not None:
+                self._hooks.remove()
+            set_current(None)
+            if self.context is not None:
+                self.context.close()
+            if self.store is not None:
+                self.store.close()
+            _log.info("%s", self.stats.summary())
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Calls a function once, right after ``torch._dynamo`` was imported."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then = then
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != _DYNAMO:
+            return None
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            execute, then = spec.loader.exec_module, self._then
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                then()
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+_session: Session | None = None
+_stats = Stats()
+_lock = threading.RLock()
+
+
+def warn(text: str) -> None:
+    """Say something once on the warnings channel of Python, whose filters the user rules."""
+    warnings.warn(f"firebrick: {text}", FirebrickWarning, stacklevel=2)
+
+
+def session() -> Session | None:
+    """Return the session of this process, if Firebrick is enabled."""
+    return _session
+
+
+def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
+    """Enable Firebrick in this process: serve compiled functions from a store, and fill it.
+
+    Enabling again with the same settings does nothing; with others, the first use is ended.
+
+    Args:
+        path: folder of the store; without it, ``FIREBRICK_CACHE_DIR`` counts.
+        settings: fields of `Settings`.
+
+    Raises:
+        UsageError: for a setting that is not valid, or where no folder is given anywhere.
+        FirebrickError: in strict mode, where the store can not be opened. Otherwise one warning is
+            given and the program goes on without a store.
+    """
+    global _session, _stats
+    chosen = Settings.read(cache_dir=path, **settings)
+    if chosen.cache_dir is None:
+        raise UsageError("no folder for the store: give a path or set FIREBRICK_CACHE_DIR")
+    with _lock:
+        if _session is not None and _session.settings == chosen:
+            return
+        disable()
+        new = Session(chosen)
+        try:
+            new.start()
+        except (FirebrickError, OSError, ImportError) as error:
+            if chosen.strict:
+                raise
+            warn(f"not enabled: {type(error).__name__}: {error}")
+            return
+        _session, _stats = new, new.stats
+        atexit.register(disable)
+
+
+def disable() -> None:
+    """Give torch back as it was and close the store. Does nothing where Firebrick is not enabled.
+
+    Functions that were served stay in use until torch drops them (``torch._dynamo.reset``).
+    """
+    global _session
+    with _lock:
+        ended, _session = _session, None
+        if ended is not None:
+            atexit.unregister(disable)
+            ended.close()
+
+
+@contextlib.contextmanager
+def enabled(path: str | os.PathLike[str] | None = None, **settings: Any) -> Iterator[None]:
+    """Enable Firebrick for the length of a ``with`` block; what was enabled before comes back."""
+    before = _session
+    enable(path, **settings)
+    try:
+        yield
+    finally:
+        disable()
+        if before is not None:
+            fields = before.settings
+            enable(fields.cache_dir, **{f: getattr(fields, f) for f in fields.__slots__[1:]})
+
+
+def compile(model: Any = None, **options: Any) -> Any:
+    """Compile as ``torch.compile`` does, with Firebrick enabled from the environment if it is not.
+
+    Args:
+        model: function or module; without it a decorator is returned.
+        options: of ``torch.compile``.
+
+    Raises:
+        UsageError: where Firebrick is not enabled and ``FIREBRICK_CACHE_DIR`` is not set.
+    """
+    import torch
+
+    if _session is None:
+        enable()
+    return torch.compile(model, **options)
+
+
+def stats() -> Stats:
+    """Return the counters of this process since Firebrick was last enabled."""
+    return _stats

@@ -1,0 +1,1 @@
+"""The compiler's side: turns what torch made into bundles. Imports torch's compiler."""

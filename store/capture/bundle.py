@@ -1,0 +1,99 @@
+"""Put the parts of one specialisation together: blobs, and the manifest that names them.
+
+Generated names (``__compiled_fn_…`` with a uuid, ``__resume_at_…`` with a counter) become names made of
+the content they stand for, so that equal input gives equal bytes and a loaded function never meets
+a name that the compiler of the loading process makes.
+"""
+
+from __future__ import annotations
+
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from firebrick import codecs, torch_api
+from firebrick.codecs._msgpack import pack
+from firebrick.codecs.code import rename
+from firebrick.errors import NotStorable
+from firebrick.format import MANIFEST_VERSION, Kind
+from firebrick.keys import ContentKey
+from firebrick.loader.inlined import Inlined, nested
+from firebrick.store import Blob
+
+if TYPE_CHECKING:
+    from firebrick.capture.recorder import Compilation
+
+
+class Part(NamedTuple):
+    """A stored artifact: its content key and the keys of all blobs that it is made of."""
+
+    key: ContentKey
+    children: tuple[ContentKey, ...] = ()
+
+
+def generated_names(code: CodeType, prefix: str) -> frozenset[str]:
+    """Return the names with a prefix that a code object, or one inside it, uses."""
+    return frozenset(n for inner in nested(code) for n in inner.co_names if n.startswith(prefix))
+
+
+def frame_manifest(
+    compilation: Compilation, backends: dict[str, Part], inlined: list[Inlined], *, skip: bool
+) -> tuple[Blob, list[Blob], list[ContentKey]]:
+    """Return the manifest of a frame, the blobs that come with it, and the keys of all its parts.
+
+    Args:
+        compilation: the frame.
+        backends: torch's backend id -> stored artifact.
+        inlined: functions that were inlined.
+        skip: whether torch decided to run the frame as it is; the bundle then says only this.
+
+    Raises:
+        NotStorable: when the compiled code uses a global that can not be made again.
+    """
+    body: dict[str, Any] = {"skip": skip, "inlined": [list(entry) for entry in inlined]}
+    blobs: list[Blob] = []
+    parts: list[ContentKey] = []
+
+    def add(kind: Kind, value: Any) -> ContentKey:
+        encoded = codecs.encode(kind, value)
+        for blob in (*encoded.children, encoded.root):
+            blobs.append(blob)
+            parts.append(blob.key)
+        return encoded.root.key
+
+    if not skip:
+        assert compilation.compiled is not None
+        api = torch_api.load()
+        names = {n: api.BACKEND_PREFIX + part.key.hex()[:32] for n, part in backends.items()}
+        resumes = {}
+        for name, code in sorted(compilation.resumes.items()):
+            key = add(Kind.CODE, code)
+            names[name] = api.RESUME_PREFIX + key.hex()[:32]
+            resumes[names[name]] = key
+        body |= {
+            "guards": add(Kind.GUARDS, compilation.guards_state),
+            "code": add(Kind.CODE, rename(compilation.compiled, names)),
+            "resumes": resumes,
+            "backends": {names[name]: part.key for name, part in backends.items()},
+            "imports": _imports(compilation, set(names)),
+            "requires": compilation.requires,
+        }
+        for part in backends.values():
+            parts += [part.key, *part.children]
+    manifest = Blob(Kind.BUNDLE, pack(body), MANIFEST_VERSION)
+    return manifest, blobs, sorted(set(parts))
+
+
+def _imports(compilation: Compilation, known: set[str]) -> dict[str, str]:
+    """Return generated globals that stand for modules, alias -> module; refuse any other."""
+    assert compilation.compiled is not None
+    imports = dict(compilation.imports)
+    for inner in nested(compilation.compiled):
+        for name in inner.co_names:
+            if name in known or name in imports or name not in compilation.installed:
+                continue
+            value = compilation.scope.get(name)
+            if not isinstance(value, ModuleType):
+                kind = "function" if isinstance(value, FunctionType) else type(value).__name__
+                raise NotStorable(f"the compiled code uses the generated global {name} ({kind})")
+            imports[name] = value.__name__
+    return imports

@@ -1,0 +1,92 @@
+"""Note which shared libraries a generated wrapper loads, so that its artifact can hold them.
+
+torch's entries leave the C++ libraries of CPU kernels out, so that a fresh machine needs a compiler.
+While a wrapper module is executed every library that it asks for is noted under the wrapper's key.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from firebrick import torch_api
+from firebrick.codecs.library import Library
+from firebrick.errors import NotStorable
+from firebrick.loader.libraries import Libraries, request_digest
+from firebrick.platform import isa_flags
+
+
+class Kernels:
+    """What the wrappers of this process loaded. Thread-safe.
+
+    Args:
+        provided: the libraries that the loader has at hand; asked before anything is compiled.
+    """
+
+    def __init__(self, provided: Libraries) -> None:
+        self._provided = provided
+        self._wrapper = threading.local()
+        self._wrappers: dict[str, dict[str, None]] = {}
+        self._compiled: dict[str, Callable[[], Any]] = {}
+
+    def loading_wrapper(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``PyCodeCache.load_by_key_path`` (a function that takes the class first)."""
+
+        @functools.wraps(original)
+        def load_by_key_path(cls: Any, key: str, *args: Any, **kwargs: Any) -> Any:
+            outer = getattr(self._wrapper, "key", None)
+            self._wrapper.key = key
+            self._wrappers.setdefault(key, {})
+            try:
+                return original(cls, key, *args, **kwargs)
+            finally:
+                self._wrapper.key = outer
+
+        return load_by_key_path
+
+    def loading_library(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``CppCodeCache.load_async`` (a function that takes the class first).
+
+        A provided library is loaded from memory: no compiler runs and the vector ISA is not probed.
+        """
+
+        @functools.wraps(original)
+        def load_async(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            digest = request_digest(cls, original, args, kwargs)
+            if (key := getattr(self._wrapper, "key", None)) is not None:
+                self._wrappers[key][digest] = None
+            if provided := self._provided.loader(cls, digest):
+                return provided
+            self._compiled[digest] = result = original(cls, *args, **kwargs)
+            return result
+
+        return load_async
+
+    def of(self, wrapper_key: str) -> dict[str, Library]:
+        """Return the libraries of a wrapper by the digest of the request that loads them.
+
+        Raises:
+            NotStorable: when one is not at hand; the wrapper is named.
+        """
+        digests = self._wrappers.get(wrapper_key)
+        if digests is None:
+            raise NotStorable(f"wrapper {wrapper_key} was not loaded in this process")
+        return {digest: self._library(digest, wrapper_key) for digest in digests}
+
+    def _library(self, digest: str, wrapper_key: str) -> Library:
+        if provided := self._provided.get(digest):
+            return provided
+        loaded = self._compiled[digest]()
+        path = Path(loaded.__file__ if isinstance(loaded, ModuleType) else loaded._name)
+        try:
+            elf = path.read_bytes()
+        except OSError as error:
+            raise NotStorable(f"library of wrapper {wrapper_key}: {error}") from error
+        # Inductor compiles for the machine it runs on (-march=native): every flag may be in use
+        library = Library.of(elf, vec_isa=torch_api.load().vec_isa_name(), isa_flags=isa_flags())
+        self._provided.add({digest: library})
+        return library

@@ -1,0 +1,174 @@
+"""Record what torch compiles, frame by frame, and publish a bundle as soon as its last part exists.
+
+A bundle is one specialisation of one frame: its guard state, its compiled bytecode, the resume functions
+and backend artifacts that the bytecode names. A backward graph may be compiled much later than its frame;
+until then the frame waits here, in memory, and nothing of it is in the store's recipes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any, Protocol
+
+from firebrick import torch_api
+from firebrick.capture.bundle import Part, frame_manifest, generated_names
+from firebrick.capture.inlined import inlined_functions
+from firebrick.errors import EncodeError, NotStorable
+from firebrick.recipe import Recipe
+from firebrick.counters import Stats
+from firebrick.store import Store
+
+_log = logging.getLogger("firebrick")
+
+
+class Artifacts(Protocol):
+    """Where recorded backend artifacts went: gives their parts by torch's name of the backend."""
+
+    def backend_part(self, backend_id: str) -> Part | None: ...
+
+
+@dataclasses.dataclass
+class Compilation:
+    """One compilation of a frame under way, or waiting for its backends."""
+
+    recipe: Recipe
+    code: CodeType
+    scope: dict[str, Any]
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+    traced: bool = False
+    guards_state: bytes = b""
+    compiled: CodeType | None = None
+    inlined: list[CodeType] = dataclasses.field(default_factory=list)
+    guarded: set[str] = dataclasses.field(default_factory=set)
+    installed: frozenset[str] = frozenset()
+    imports: dict[str, str] = dataclasses.field(default_factory=dict)
+    resumes: dict[str, CodeType] = dataclasses.field(default_factory=dict)
+    requires: dict[str, str] = dataclasses.field(default_factory=dict)
+    refused: str | None = None
+
+    def refuse(self, reason: str) -> None:
+        """Note why the frame can not be stored; the first reason stands."""
+        self.refused = self.refused or reason
+
+
+class Recorder:
+    """Watches compilations and publishes bundles. Thread-safe.
+
+    Args:
+        store: where bundles go.
+        artifacts: where backend artifacts went.
+        stats: counts what was stored and what was not, with the reason.
+        fault: called with an error of Firebrick or of the store; must not raise unless strict.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        artifacts: Artifacts,
+        stats: Stats,
+        fault: Callable[[BaseException], None],
+    ) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._stats = stats
+        self._fault = fault
+        self._stack = threading.local()
+        self._waiting: dict[int, tuple[Compilation, frozenset[str]]] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def current(self) -> Compilation | None:
+        """The innermost compilation of this thread."""
+        stack = getattr(self._stack, "items", None)
+        return stack[-1] if stack else None
+
+    def refuse(self, reason: str | BaseException) -> None:
+        """Note why the frame that this thread compiles can not be stored."""
+        if (compilation := self.current) is not None:
+            compilation.refuse(str(reason) or type(reason).__name__)
+
+    @contextlib.contextmanager
+    def compiling(self, compilation: Compilation) -> Iterator[Compilation]:
+        """Watch one compilation in this thread."""
+        if not hasattr(self._stack, "items"):
+            self._stack.items = []
+        self._stack.items.append(compilation)
+        try:
+            yield compilation
+        finally:
+            self._stack.items.pop()
+            compilation.seconds = time.perf_counter() - compilation.started
+
+    def compiled(self, compilation: Compilation) -> None:
+        """Take a frame that torch compiled: publish it, or let it wait for its backends."""
+        if compilation.refused is None and compilation.compiled is None:
+            compilation.refuse("torch did not hand over the compiled frame")
+        if compilation.refused is not None:
+            self._bypass(compilation)
+            return
+        assert compilation.compiled is not None
+        names = generated_names(compilation.compiled, torch_api.load().BACKEND_PREFIX)
+        with self._lock:
+            self._waiting[id(compilation)] = compilation, names
+            self._publish_ready()
+
+    def skipped(self, compilation: Compilation) -> None:
+        """Take a frame that torch traced and decided to run as it is."""
+        with self._lock:
+            self._guarded(compilation, lambda: self._publish(compilation, skip=True))
+
+    def artifact_recorded(self, backend_id: str) -> None:
+        """Take note that a backend artifact is in the store; frames that waited for it go out."""
+        with self._lock:
+            if any(backend_id in names for _, names in self._waiting.values()):
+                self._publish_ready()
+
+    def close(self) -> None:
+        """Count the frames that still wait: their bundles would not be whole."""
+        with self._lock:
+            for compilation, _ in self._waiting.values():
+                compilation.refuse("no artifact of its backend (backward not compiled, or torch's bypass)")
+                self._bypass(compilation)
+            self._waiting.clear()
+
+    def _publish_ready(self) -> None:
+        for token, (compilation, names) in list(self._waiting.items()):
+            parts = {name: self._artifacts.backend_part(name) for name in names}
+            if all(part is not None for part in parts.values()):
+                del self._waiting[token]
+                backends = {name: part for name, part in parts.items() if part is not None}
+                self._guarded(compilation, lambda c=compilation, b=backends: self._publish(c, b))
+
+    def _guarded(self, compilation: Compilation, publish: Callable[[], None]) -> None:
+        try:
+            publish()
+        except (NotStorable, EncodeError) as error:
+            compilation.refuse(str(error))
+            self._bypass(compilation)
+        except Exception as error:
+            self._fault(error)
+
+    def _publish(
+        self, compilation: Compilation, backends: dict[str, Part] | None = None, skip: bool = False
+    ) -> None:
+        inlined = inlined_functions(compilation.code, compilation.inlined, compilation.guarded)
+        manifest, blobs, parts = frame_manifest(compilation, backends or {}, inlined, skip=skip)
+        recipe = compilation.recipe
+        new = self._store.publish(recipe.key, recipe.components, manifest, parts, blobs)
+        if new:
+            self._stats.published()
+            self._stats.moved(written=sum(len(blob.data) for blob in (manifest, *blobs)))
+            self._store.note(manifest.key, {"seconds": compilation.seconds, "when": time.time()})
+        _log.debug("published %s as %s", compilation.code.co_qualname, manifest.key.hex()[:12])
+
+    def _bypass(self, compilation: Compilation) -> None:
+        self._stats.bypass(compilation.refused or "")
+        name = compilation.code.co_qualname
+        _log.info("%s is compiled but not stored: %s", name, compilation.refused)

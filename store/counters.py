@@ -1,0 +1,84 @@
+"""Counters of one process: what was found, what was missed and why, what was stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import Counter
+from typing import Any
+
+
+@dataclasses.dataclass
+class Stats:
+    """What Firebrick did since it was enabled. Thread-safe; read it at any time.
+
+    Attributes:
+        hits: frames that were served from the store.
+        misses: reason -> frames that were looked up in vain.
+        bypasses: reason -> frames that were compiled but could not be stored.
+        faults: kind of error -> faults of the store that were passed over.
+        stored: bundles that were published.
+        bytes_read: raw bytes of the blobs that were read.
+        bytes_written: raw bytes of the blobs that were handed to the store.
+        seconds_saved: seconds that compiling the served frames took when they were stored.
+    """
+
+    hits: int = 0
+    misses: Counter[str] = dataclasses.field(default_factory=Counter)
+    bypasses: Counter[str] = dataclasses.field(default_factory=Counter)
+    faults: Counter[str] = dataclasses.field(default_factory=Counter)
+    stored: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds_saved: float = 0.0
+    _lock: threading.Lock = dataclasses.field(
+        default_factory=threading.Lock, repr=False, compare=False
+    )
+
+    def hit(self, seconds: float) -> None:
+        """Count a served frame and the seconds of compilation that it saved."""
+        with self._lock:
+            self.hits += 1
+            self.seconds_saved += seconds
+
+    def miss(self, reason: str) -> None:
+        """Count a frame that was looked up in vain."""
+        with self._lock:
+            self.misses[reason] += 1
+
+    def bypass(self, reason: str) -> None:
+        """Count a compiled frame that could not be stored."""
+        with self._lock:
+            self.bypasses[reason] += 1
+
+    def fault(self, error: BaseException) -> None:
+        """Count a fault that was passed over."""
+        with self._lock:
+            self.faults[type(error).__name__] += 1
+
+    def published(self) -> None:
+        """Count a published bundle."""
+        with self._lock:
+            self.stored += 1
+
+    def moved(self, *, read: int = 0, written: int = 0) -> None:
+        """Count raw bytes that were read from or handed to the store."""
+        with self._lock:
+            self.bytes_read += read
+            self.bytes_written += written
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counters as plain values, fit for JSON."""
+        with self._lock:
+            fields = (f.name for f in dataclasses.fields(self) if not f.name.startswith("_"))
+            values = {name: getattr(self, name) for name in fields}
+        return {k: dict(v) if isinstance(v, Counter) else v for k, v in values.items()}
+
+    def summary(self) -> str:
+        """Return one line for the log."""
+        with self._lock:
+            return (
+                f"{self.hits} hits, {self.misses.total()} misses, {self.bypasses.total()} bypasses, "
+                f"{self.stored} bundles stored, {self.bytes_read} bytes read, "
+                f"{self.bytes_written} bytes written, {self.seconds_saved:.1f} s of compilation saved"
+            )

@@ -1,0 +1,331 @@
+"""Define every error that Firebrick raises, in one tree.
+
+Each class has a sentence that says what happened (its docstring), `hint` (what to do about it) and a stable
+`exit_code` for command lines. The data are attributes and, in the same order, `args`; so errors survive
+pickling and are told apart by class and attribute, never by their text. Damage and bugs are not misses:
+neither `DamagedError` nor `InternalError` is a `NotFoundError`.
+
+docs/errors.md is generated from this module with `firebrick.testing.errors_table`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+StrPath = str | os.PathLike[str]
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_show, value))
+    return str(value)
+
+
+class FirebrickError(Exception):
+    """Something went wrong in Firebrick."""
+
+    hint: ClassVar[str] = "Read the message; the subclasses say more."
+    exit_code: ClassVar[int] = 3
+    template: ClassVar[str] = "{}"
+
+    def __str__(self) -> str:
+        """Fill the class's template with the error's data; bytes are shown in hexadecimal."""
+        try:
+            return self.template.format(*map(_show, self.args)).rstrip(" :")
+        except IndexError:
+            return ", ".join(map(_show, self.args))
+
+
+class UsageError(FirebrickError):
+    """An argument or a setting is not valid."""
+
+    hint = "Correct the call or the setting that the message names."
+    exit_code = 2
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class StoreError(FirebrickError):
+    """A store as a whole can not do what was asked."""
+
+    hint = "Look at the store's directory; the program itself goes on without the store."
+    exit_code = 10
+    template = "{}: {}"
+
+    def __init__(self, path: StrPath, detail: str = "") -> None:
+        super().__init__(os.fspath(path), detail)
+        self.path = os.fspath(path)
+        self.detail = detail
+
+
+class StoreNotFound(StoreError):
+    """There is no store at this path, or it was removed while it was open."""
+
+    hint = "Check the path, or open it with create=True."
+    exit_code = 11
+    template = "no store at {}: {}"
+
+
+class StoreLocked(StoreError):
+    """The store is in use in a way that does not let this call go on in time."""
+
+    hint = "Try again later; look for a stopped process that holds the store, or a snapshot left open."
+    exit_code = 12
+    template = "store {} is locked: {}"
+
+
+class StoreReadOnly(StoreError):
+    """A write was asked of a store that is open for reading only."""
+
+    hint = "Open the store without readonly=True."
+    exit_code = 13
+    template = "store {} is read-only: {}"
+
+
+class StoreFull(StoreError):
+    """The disk, the quota or the memory map has no room left; nothing stored before is lost."""
+
+    hint = "Free disk space or delete entries; the failed write left nothing behind."
+    exit_code = 14
+    template = "store {} is full: {}"
+
+
+class StoreVersionError(StoreError):
+    """The store has a format that this version does not know."""
+
+    hint = "Use a Firebrick that knows the format, or another directory; the store is left as it is."
+    exit_code = 15
+    template = "store {} has an unknown format: {}"
+
+
+class NetworkFilesystemError(StoreError):
+    """The directory lies on a file system on which a memory map and locks are not safe."""
+
+    hint = "Keep the store on a local disk or tmpfs, one per machine."
+    exit_code = 16
+    template = "store {} can not live here: {}"
+
+
+class StorePermissionError(StoreError):
+    """The directory is not private to this user, or may not be used by it."""
+
+    hint = "The directory must be a real directory of your own with mode 0700 (chmod 700)."
+    exit_code = 17
+    template = "store {} is not safe to use: {}"
+
+
+class StoreClosed(StoreError):
+    """The store or snapshot was closed, or belongs to the parent process."""
+
+    hint = "Open the store again; do not carry snapshots across a fork."
+    exit_code = 18
+    template = "store {} is closed: {}"
+
+
+class StoreDamaged(StoreError):
+    """The store's file is not a sound LMDB file, so nothing in it can be trusted."""
+
+    hint = "Delete the directory; everything in it can be compiled again."
+    exit_code = 19
+    template = "store {} is damaged: {}"
+
+
+class NotFoundError(FirebrickError):
+    """The store does not have what was asked for; a plain miss."""
+
+    hint = "Compile as usual."
+    exit_code = 30
+    template = "nothing stored under {}"
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class BlobMissing(NotFoundError):
+    """No blob has this content key."""
+
+    exit_code = 31
+    template = "no blob {}"
+
+
+class BundleMissing(NotFoundError):
+    """No bundle has this content key."""
+
+    exit_code = 32
+    template = "no bundle {}"
+
+
+class DamagedError(FirebrickError):
+    """Stored bytes do not match their key or their header."""
+
+    hint = "Run check; putting the same content again replaces the damaged bytes."
+    exit_code = 40
+    template = "damaged entry {}: {}"
+
+    def __init__(self, key: bytes, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key = key
+        self.reason = reason
+
+
+class StillReferenced(FirebrickError):
+    """A blob was not deleted, because something in the store still needs it."""
+
+    hint = "Delete what refers to it first, or use force=True and lose those entries."
+    exit_code = 41
+    template = "blob {} is still needed by {}"
+
+    def __init__(self, key: bytes, users: Sequence[str]) -> None:
+        super().__init__(key, tuple(users))
+        self.key = key
+        self.users = tuple(users)
+
+
+class CodecError(FirebrickError):
+    """A value can not be turned into bytes, or bytes into a value."""
+
+    hint = "The entry is not used; compile as usual."
+    exit_code = 50
+
+
+class EncodeError(CodecError):
+    """A value of this type, at this place, has no faithful encoding."""
+
+    hint = "The function is not stored; the message names the value that prevents it."
+    exit_code = 51
+    template = "can not encode {} at {}: {}"
+
+    def __init__(self, type_name: str, where: str = "the root", reason: str = "") -> None:
+        super().__init__(type_name, where, reason)
+        self.type_name = type_name
+        self.where = where
+        self.reason = reason
+
+
+class DecodeError(CodecError):
+    """Bytes are not a valid encoding."""
+
+    exit_code = 52
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class LimitExceeded(CodecError):
+    """A value or an encoding is larger, deeper or longer than the format allows."""
+
+    hint = "The entry is not used; a legitimate value of this size is not storable."
+    exit_code = 53
+    template = "{} is {}, more than the limit of {}"
+
+    def __init__(self, what: str, actual: int, limit: int) -> None:
+        super().__init__(what, actual, limit)
+        self.what = what
+        self.actual = actual
+        self.limit = limit
+
+
+class UnknownKind(CodecError):
+    """No codec is registered for this kind of blob."""
+
+    hint = "Use a Firebrick that knows this kind."
+    exit_code = 54
+    template = "unknown kind {}"
+
+    def __init__(self, kind: int) -> None:
+        super().__init__(int(kind))
+        self.kind = int(kind)
+
+
+class UnknownVersion(CodecError):
+    """The codec of this kind does not know this version of the encoding."""
+
+    hint = "Use a Firebrick that knows this version."
+    exit_code = 55
+    template = "unknown version of kind {}: {}"
+
+    def __init__(self, kind: int, version: int) -> None:
+        super().__init__(int(kind), version)
+        self.kind = int(kind)
+        self.version = version
+
+
+class ForbiddenGlobal(CodecError):
+    """An encoding names a class or function that it may not use."""
+
+    hint = "The entry is not used; only names on the codec's allow-list are resolved or called."
+    exit_code = 56
+    template = "{} is not allowed here: {}"
+
+    def __init__(self, name: str, where: str = "") -> None:
+        super().__init__(name, where)
+        self.name = name
+        self.where = where
+
+
+class IncompleteBundle(FirebrickError):
+    """A bundle was not published, because parts of it are not in the store."""
+
+    hint = "Hand over the missing parts together with the bundle; nothing was written."
+    exit_code = 60
+    template = "bundle lacks {}"
+
+    def __init__(self, missing: Sequence[bytes]) -> None:
+        super().__init__(tuple(missing))
+        self.missing = tuple(missing)
+
+
+class EditConflict(FirebrickError):
+    """Another writer changed the same names of a context since they were read."""
+
+    hint = "Read the context again and repeat the edit."
+    exit_code = 61
+    template = "context {} changed meanwhile: {}"
+
+    def __init__(self, context: str, names: Sequence[str]) -> None:
+        super().__init__(context, tuple(names))
+        self.context = context
+        self.names = tuple(names)
+
+
+class NotStorable(FirebrickError):
+    """A compiled function can not be stored faithfully."""
+
+    hint = "The function runs as compiled; the message names the operator, guard or type that prevents storing."
+    exit_code = 70
+    template = "not storable: {}"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Unsupported(FirebrickError):
+    """This PyTorch, Python or platform is not one that Firebrick knows."""
+
+    hint = "Use a supported version; programs run as without Firebrick."
+    exit_code = 71
+    template = "not supported: {}"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class InternalError(FirebrickError):
+    """Firebrick contradicts itself; this is a bug."""
+
+    hint = "Please report it with the message and the versions."
+    exit_code = 80
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

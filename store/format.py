@@ -1,0 +1,107 @@
+"""Hold every constant of the format on disk; docs/format.md is its normative description.
+
+A change of a value that decides how stored bytes are read (`MAGIC`, `HEADER`, `Kind`, `DATABASES`, the layout of a record)
+forces a new `FORMAT_VERSION`; a change of how keys are made forces a new `KEY_VERSION`. Levels, sizes and limits of the
+writer may change at any time.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import Final
+
+FORMAT_VERSION: Final = 1  # of the whole store; kept in `meta`
+KEY_VERSION: Final = 1  # mixed into every key
+RECIPE_VERSION: Final = 1  # a component of every recipe; raise it when what a bundle means changes
+MANIFEST_VERSION: Final = 1  # codec version of bundle manifests
+
+MAGIC: Final = b"FBRK"
+# magic, kind u8, codec version u8, flags u16, stored length u64, raw length u64
+HEADER: Final = struct.Struct("<4sBBHQQ")
+FLAG_ZSTD: Final = 1  # the body is one zstd frame with its content size
+KNOWN_FLAGS: Final = FLAG_ZSTD
+KEY_BYTES: Final = 32
+RECORD: Final = 0  # header kind of values that are no blobs: checksum, then body
+RECORD_VERSION: Final = 1
+CHECK_BYTES: Final = 16  # checksum of a record
+
+
+class Kind(enum.IntEnum):
+    """Name what a blob is; names and numbers are stable for ever and never used again."""
+
+    CODE = 1  # marshalled code object
+    TENSOR = 2  # contents of a tensor
+    TRITON = 3  # Triton kernel binary with its launch facts
+    LIBRARY = 4  # shared library
+    WRAPPER = 5  # Python source of an Inductor wrapper
+    GUARDS = 6  # guard program
+    DYNAMO = 7  # Dynamo entry
+    BACKEND = 8  # backend artifact
+    GRAPH = 9  # object graph
+    BUNDLE = 10  # manifest of a bundle
+    REVISION = 11  # revision of a context
+    TEXT = 12  # UTF-8 text
+
+
+# Named databases and whether they are DUPSORT|DUPFIXED.
+DATABASES: Final[dict[str, bool]] = {
+    "blobs": False,
+    "bundles": False,
+    "recipes": True,
+    "components": False,
+    "registry": False,
+    "names": False,
+    "clock": False,
+    "leases": False,
+    "meta": False,
+}
+META_FORMAT: Final = b"format"  # key in `meta`; its body is FORMAT_VERSION in ASCII digits
+CLOCK_USE: Final = b"u"  # prefix in `clock`: last use
+CLOCK_NOTE: Final = b"n"  # prefix in `clock`: facts
+DATA_FILE: Final = "data.mdb"
+LOCK_FILE: Final = "lock.mdb"
+LMDB_MAJOR: Final = 0  # engine of new files: LMDB 0.9, which every LMDB tool reads
+
+# zstd level per kind, None = stored as it is. Measured: docs/compression.md.
+COMPRESSION: Final[dict[Kind, int | None]] = {
+    Kind.CODE: 3,
+    Kind.TENSOR: None,
+    Kind.TRITON: 3,
+    Kind.LIBRARY: 3,
+    Kind.WRAPPER: 3,
+    Kind.GUARDS: 3,
+    Kind.DYNAMO: 3,
+    Kind.BACKEND: 3,
+    Kind.GRAPH: 3,
+    Kind.BUNDLE: None,
+    Kind.REVISION: None,
+    Kind.TEXT: 3,
+}
+MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are
+MIN_SAVING: Final = 0.10  # and so are those that shrink by less than this share
+
+# Limits.
+MAX_BLOB_BYTES: Final = 1 << 30  # LMDB writes a value with one pwrite, which Linux cuts at 2 GiB - 4 KiB
+MAX_PARTS: Final = 1 << 20  # of one bundle
+MAX_COMPONENT_BYTES: Final = 16 << 20  # of one recipe, names and values together
+MAX_RECORD_BYTES: Final = 16 << 20
+
+MAP_SIZE: Final = 1 << 40  # virtual; the file has only the pages in use
+SMALL_MAP_SIZES: Final = (64 << 30, 1 << 30)  # tried in turn where the address space is too small
+MIN_MAP_SIZE: Final = 256 << 20  # start under a limit of the address space; then grows
+MAX_READERS: Final = 4096
+LOCK_TIMEOUT_S: Final = 60.0  # longest wait for the write lock, or for snapshots before the map grows
+TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
+DIRECTORY_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+
+# File systems (as in /proc/self/mountinfo) shared between machines: their maps and locks are not coherent.
+NETWORK_FILESYSTEMS: Final = frozenset(
+    "9p acfs afs beegfs ceph cifs coda davfs gfs2 glusterfs gpfs kafs lustre mmfs ncpfs nfs nfs4 ocfs2 orangefs panfs "
+    "prl_fs pvfs2 smb3 smbfs vboxsf vmhgfs wekafs".split()
+)
+# FUSE file systems over local files; every other FUSE type is refused, because nothing is known of its maps.
+LOCAL_FUSE: Final = frozenset(
+    "fuseblk fuse.bindfs fuse.fuse-overlayfs fuse.gocryptfs fuse.mergerfs fuse.ntfs-3g fuse.zfs".split()
+)

@@ -1,0 +1,313 @@
+"""The places where Firebrick takes hold of torch's compiler, and what it does there.
+
+Two steps, so that importing ``torch._dynamo`` alone (optimisers do) does not import Inductor:
+
+- `Hooks.wait` wraps ``_optimize``, which ``torch.compile`` calls; other backends than Inductor pass.
+- `Hooks.attach`, at the first Inductor backend, puts everything else in place. torch then records packages
+  by its own ``caching_precompile``, whose ``DynamoCache`` we replace and whose loss of guards we mend.
+
+A hook never raises of its own accord: faults go to `Session.fault`, and torch's own function runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from firebrick import torch_api
+from firebrick._patches import Patches
+from firebrick.capture.bundle import Part, generated_names
+from firebrick.capture.guards import recording_init
+from firebrick.capture.kernels import Kernels
+from firebrick.capture.recorder import Compilation, Recorder
+from firebrick.loader.backend import Backends
+from firebrick.loader.frames import Frames
+from firebrick.loader.libraries import Libraries
+from firebrick.platform import gpu_facts, host_facts
+from firebrick.recipe import Recipe, make_recipe
+from firebrick.torch_api import registry
+
+if TYPE_CHECKING:
+    from firebrick.attach import Session
+
+
+class Hooks:
+    """Everything of one session that is hooked into torch. Torch's compile lock serialises its use.
+
+    Raises:
+        Unsupported: for a torch that is not supported.
+    """
+
+    def __init__(self, session: Session) -> None:
+        torch_api.check_minor()
+        self._session = session
+        self._patches = Patches()
+        self._undo_mirror: Callable[[], None] | None = None
+        self._attached = False
+        self._lock = threading.RLock()
+        self._serving = threading.local()
+
+    def wait(self) -> None:
+        """Wrap the entry of ``torch.compile``."""
+        from torch._dynamo import eval_frame
+
+        for name in ("_optimize", "_optimize_assert"):
+            self._patches.set(eval_frame, name, self._optimizing(getattr(eval_frame, name)))
+
+    def remove(self) -> None:
+        """Give torch back as it was."""
+        with self._lock:
+            if self._attached:
+                self._recorder.close()
+            if self._undo_mirror is not None:
+                self._undo_mirror()
+            self._patches.undo()
+            self._attached = False
+
+    def _optimizing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def optimize(rebuild_ctx: Any, backend: Any = "inductor", *args: Any, **kwargs: Any) -> Any:
+            import torch
+            from torch._dynamo import config
+
+            if type(backend) is torch._TorchCompileInductorWrapper and not kwargs.get("disable"):
+                self.attach()
+                return original(rebuild_ctx, backend, *args, **kwargs)
+            with config.patch(caching_precompile=config.caching_precompile and not self._attached):
+                return original(rebuild_ctx, backend, *args, **kwargs)
+
+        return optimize
+
+    def attach(self) -> None:
+        """Put the hooks in place that need the whole compiler; does nothing the second time."""
+        with self._lock:
+            if self._attached:
+                return
+            self._attached = True
+            try:
+                self._attach()
+            except Exception as error:
+                self.remove()
+                self._session.fault(error)
+
+    def _attach(self) -> None:
+        session, patches = self._session, self._patches
+        store, context = session.store, session.context
+        assert store is not None and context is not None
+        self._api = api = torch_api.load()
+        settings = session.settings
+        self._recording = settings.record and not settings.readonly
+        libraries = Libraries()
+        self._kernels = kernels = Kernels(libraries)
+        self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
+        self._recorder = Recorder(store, self, session.stats, session.fault)
+
+        for owner, name, wrap in (
+            (api.PyCodeCache, "load_by_key_path", kernels.loading_wrapper),
+            (api.CppCodeCache, "load_async", kernels.loading_library),
+        ):
+            patches.set(owner, name, classmethod(wrap(getattr(owner, name).__func__)))
+        for owner in (api.ConvertFrame, api.ConvertFrameAssert):
+            patches.set(owner, "__call__", self._converting(owner.__call__))
+        if not self._recording:
+            return
+        patches.set(
+            api.CheckFunctionManager,
+            "__init__",
+            recording_init(api.CheckFunctionManager.__init__, self._guards_built),
+        )
+        package = api.CompilePackage
+        patches.set(package, "initialize", self._initializing(package.initialize))
+        patches.set(package, "_add_user_function", self._adding_function(package._add_user_function))
+        patches.set(package, "code_context", self._tracing(package.code_context))
+        patches.set(package, "add_guarded_code", self._adding_code(package.add_guarded_code))
+        patches.set(package, "add_inlined_source", self._adding_sources(package.add_inlined_source))
+        patches.set(api.OutputGraph, "bypass_package", self._bypassing)
+        patches.set(api.autograd_cache, "autograd_cache_key", self._keying(api.autograd_cache.autograd_cache_key))
+        patches.set(api.package, "DynamoCache", api.dynamo_cache(self._session.fault))
+        self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
+        torch_registry = registry.registry_class()
+        patches.set(
+            torch_registry,
+            "record_artifact",
+            classmethod(self._recording_artifact(torch_registry.record_artifact.__func__)),
+        )
+        patches.set(api.dynamo_config, "caching_precompile", True)
+
+    # Frames.
+
+    def _converting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a frame converter: serve the frame from the store, else watch its compilation."""
+
+        @functools.wraps(original)
+        def convert(
+            self_: Any, frame: Any, cache_entry: Any, hooks: Any, frame_state: Any, *args: Any, **kw: Any
+        ) -> Any:
+            if getattr(self._serving, "recipe", None) is not None:  # the inner of two converters
+                return self._watched(original, self_, frame, cache_entry, hooks, frame_state, *args, **kw)
+            backend = self._api.inductor_backend(self_)
+            if backend is None or getattr(self_, "_export", False):
+                return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
+            try:
+                recipe = self._recipe(self_, frame, backend)
+                served = self._serve(recipe, frame, frame_state, backend)
+            except Exception as error:
+                self._session.fault(error)
+                return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
+            if served is not None:
+                return served
+            self._serving.recipe = recipe
+            try:
+                run = original if hasattr(self_, "_inner_convert") else functools.partial(self._watched, original)
+                return run(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
+            finally:
+                self._serving.recipe = None
+
+        return convert
+
+    def _recipe(self, converter: Any, frame: Any, backend: Any) -> Recipe:
+        options = self._api.options(converter, backend)
+        return make_recipe(frame.f_code, frame.f_globals.get("__name__", ""), options, host_facts())
+
+    def _serve(self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any) -> Any | None:
+        if not self._session.settings.load:
+            return None
+        return self._frames.serve(
+            recipe, frame.f_code, frame.f_globals, frame.f_locals, frame_state, backend
+        )
+
+    def _watched(
+        self, original: Callable[..., Any], self_: Any, frame: Any, cache_entry: Any, *args: Any, **kw: Any
+    ) -> Any:
+        recipe, self._serving.recipe = self._serving.recipe, None  # frames inside are frames of their own
+        package = self._api.compile_package(self_)
+        if not self._recording or package is None:
+            return original(self_, frame, cache_entry, *args, **kw)
+        with self._recorder.compiling(Compilation(recipe, frame.f_code, frame.f_globals)) as compilation:
+            try:
+                result = original(self_, frame, cache_entry, *args, **kw)
+            except self._api.Unsupported:
+                self._skipped(compilation, cache_entry)
+                raise
+        if result.guarded_code is None:
+            self._skipped(compilation, cache_entry)
+            return result
+        try:
+            compilation.resumes = {
+                name: code
+                for name, code in self._api.resume_functions(package).items()
+                if compilation.compiled is not None
+                and name in generated_names(compilation.compiled, self._api.RESUME_PREFIX)
+            }
+            compilation.requires = gpu_facts() if self._api.uses_gpu(package) else {}
+            self._recorder.compiled(compilation)
+        except Exception as error:
+            self._session.fault(error)
+        return result
+
+    def _skipped(self, compilation: Compilation, cache_entry: Any) -> None:
+        if compilation.traced and cache_entry is None and compilation.refused is None:
+            self._recorder.skipped(compilation)
+
+    # What torch hands over while it compiles a frame.
+
+    def _guards_built(self, graph: Any, identities: set[str], error: BaseException | None) -> None:
+        compilation = self._recorder.current
+        if error is not None:
+            self._recorder.refuse(error)
+            self._api.bypass(graph.package)
+        elif compilation is not None:
+            compilation.guarded |= identities
+            compilation.installed = frozenset(graph.installed_globals)
+            compilation.imports = dict(graph.import_sources)
+
+    def _tracing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def code_context(self_: Any, code: Any) -> Any:
+            if (compilation := self._recorder.current) is not None:
+                compilation.traced = True
+            return original(self_, code)
+
+        return code_context
+
+    def _adding_code(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def add_guarded_code(self_: Any, guards_state: bytes, dynamo_code: Any) -> None:
+            if (compilation := self._recorder.current) is not None:
+                compilation.guards_state, compilation.compiled = guards_state, dynamo_code
+            original(self_, guards_state, dynamo_code)
+
+        return add_guarded_code
+
+    def _adding_sources(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def add_inlined_source(self_: Any, sources: list[Any]) -> None:
+            if (compilation := self._recorder.current) is not None:
+                resumes = set(self._api.resume_functions(self_).values())
+                compilation.inlined = [code for code in sources if code not in resumes]
+            try:
+                original(self_, sources)
+            except Exception:  # no source text: torch's entry leaves the frame out, the bundle need not
+                self._api.bypass(self_)
+
+        return add_inlined_source
+
+    def _adding_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def add_user_function(self_: Any, code: Any) -> None:
+            try:
+                original(self_, code)
+            except Exception:  # torch finds no name for it: its entry leaves the frame out
+                self._api.add_nameless(self_, code)
+
+        return add_user_function
+
+    def _initializing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def initialize(self_: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
+            original(self_, self._api.python_function(fn), *args, **kwargs)
+
+        return initialize
+
+    def _keying(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def autograd_cache_key(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(*args, **kwargs)
+            except Exception as error:
+                self._recorder.refuse(error)
+                raise
+
+        return autograd_cache_key
+
+    @property
+    def _bypassing(self) -> Callable[..., Any]:
+        def bypass_package(self_: Any, reason: str = "", **kwargs: Any) -> None:
+            self._recorder.refuse(reason)
+            self._api.bypass(self_.package)
+            self_.package = None
+
+        return bypass_package
+
+    # Backend artifacts.
+
+    def _recording_artifact(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def record_artifact(cls: Any, artifact: Any) -> None:
+            try:
+                with self._api.holding_libraries(artifact, self._kernels.of):
+                    original(cls, artifact)
+                self._recorder.artifact_recorded(artifact.key)
+            except Exception as error:
+                self._recorder.refuse(error)
+                self._session.fault(error)
+
+        return record_artifact
+
+    def backend_part(self, backend_id: str) -> Part | None:
+        """Return the stored artifact of a backend of this process, once it is recorded."""
+        context = self._session.context
+        found = context.stored(backend_id) if context is not None else None
+        return Part(found[0], found[1]) if found is not None else None

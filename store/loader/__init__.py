@@ -1,0 +1,1 @@
+"""From bundles to functions. The full lane may import torch's compiler."""

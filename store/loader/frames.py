@@ -1,0 +1,177 @@
+"""Serve frames from the store: the full lane.
+
+On the first call of a frame that no compiled code of this process fits, the bundles of its recipe are
+read. The first whose guards pass is handed to torch as if it had just been compiled: it becomes a real
+cache entry, with torch's own check of the backend, recompile limits, ``reset`` and logs. Guards of
+specialisations that are not needed are not built.
+
+torch's ``CompilePackage.install`` is not used for this: it hangs the code on the frame's code object
+without a check of the backend, so that two options of one function would get each other's code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any
+
+from firebrick import codecs, torch_api
+from firebrick.codecs._msgpack import unpack
+from firebrick.errors import DamagedError, FirebrickError, NotFoundError, UnknownVersion
+from firebrick.format import Kind
+from firebrick.keys import ContentKey
+from firebrick.loader.backend import Backends
+from firebrick.loader.guard_state import read_guard_state
+from firebrick.loader.identity import IdentityChanged
+from firebrick.loader.inlined import Inlined, find_code
+from firebrick.platform import gpu_facts
+from firebrick.recipe import Recipe, nearest
+from firebrick.counters import Stats
+from firebrick.store import Store
+
+_log = logging.getLogger("firebrick")
+
+
+class Miss(Exception):
+    """A bundle does not serve a frame; the text is the reason."""
+
+
+class Frames:
+    """Finds and installs compiled frames. Used under torch's compile lock only.
+
+    Args:
+        store: where bundles come from.
+        backends: rebuilds backend functions.
+        stats: counts hits, and misses with their reasons.
+    """
+
+    def __init__(self, store: Store, backends: Backends, stats: Stats) -> None:
+        self._store = store
+        self._backends = backends
+        self._stats = stats
+        self._manifests: dict[ContentKey, dict[str, Any]] = {}
+
+    def serve(
+        self, recipe: Recipe, code: CodeType, scope: dict[str, Any], values: Any,
+        frame_state: Any, backend: Any,
+    ) -> Any | None:  # fmt: skip
+        """Return what a frame converter returns, from the store, or ``None`` for a miss.
+
+        Args:
+            recipe: the frame's recipe.
+            code: the frame's code object.
+            scope: the frame's globals; generated names are installed there.
+            values: the frame's locals, as guards want them.
+            frame_state: torch's state of the frame.
+            backend: Inductor backend whose options hold while backends are rebuilt.
+        """
+        reasons: list[str] = []
+        keys = self._store.bundles(recipe.key)
+        for key in keys:
+            try:
+                result = self._install(key, code, scope, values, frame_state, backend)
+            except Miss as miss:
+                reasons.append(str(miss))
+                continue
+            except (FirebrickError, IdentityChanged, AttributeError, KeyError, TypeError) as error:
+                reasons.append(_reason(error))
+                _log.info("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
+                continue
+            self._stats.hit(float(self._store.facts(key).get("seconds", 0.0)))
+            self._store.touch(key)
+            return result
+        reason = self._absence(recipe) if not keys else (reasons[0] if reasons else "no bundle")
+        self._stats.miss(reason)
+        _log.info("%s is not served from the store: %s", code.co_qualname, reason)
+        return None
+
+    def _absence(self, recipe: Recipe) -> str:
+        known = {
+            key: parts
+            for key in self._store.recipes()
+            if (parts := self._store.components(key)) is not None
+        }
+        found = nearest(recipe.components, known)
+        if found is None or not found[1]:
+            return "not in the store"
+        return f"another {found[1][0].component}"
+
+    def _manifest(self, key: ContentKey) -> dict[str, Any]:
+        if key not in self._manifests:
+            body = unpack(self._store.bundle(key))
+            self._stats.moved(read=len(body))
+            self._manifests[key] = body
+        return self._manifests[key]
+
+    def _install(
+        self, key: ContentKey, code: CodeType, scope: dict[str, Any], values: Any,
+        frame_state: Any, backend: Any,
+    ) -> Any:  # fmt: skip
+        api = torch_api.load()
+        manifest = self._manifest(key)
+        for entry in manifest["inlined"]:
+            if find_code(inlined := Inlined(*entry)) is None:
+                raise Miss(f"inlined function {inlined.qualname} changed")
+        if manifest["skip"]:
+            return api.skip_return()
+        if requires := manifest["requires"]:
+            here = gpu_facts()
+            for name, wanted in requires.items():
+                if here.get(name) != wanted:
+                    raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
+        for alias, module in manifest["imports"].items():
+            api.install(scope, alias, _module(module))
+        state = read_guard_state(self._part(Kind.GUARDS, manifest["guards"]))
+        if name := api.builtins_name(state):
+            api.install(scope, name, api.builtins_of(scope))
+        manager = api.build_manager(code, state, scope)
+        if not manager.check(values):
+            raise Miss("guards")
+        compiled = self._part(Kind.CODE, manifest["code"])
+        for name, part in manifest["resumes"].items():
+            api.install(scope, name, _resume(self._part(Kind.CODE, part), scope, name))
+        for name, part in manifest["backends"].items():
+            if name not in scope:
+                api.install(scope, name, api.disable(self._backends.load(part, name, backend)))
+        return api.guarded_return(frame_state, code, compiled, manager)
+
+    def _part(self, kind: Kind, key: bytes) -> Any:
+        blob = self._store.get(ContentKey(key))
+        self._stats.moved(read=len(blob.data))
+        return codecs.decode(kind, blob.version, blob.data, self._store.get)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, NotFoundError):
+        return "a part is missing"
+    if isinstance(error, DamagedError):
+        return "a part is damaged"
+    if isinstance(error, UnknownVersion):
+        return "unknown version"
+    if isinstance(error, IdentityChanged):
+        return f"changed: {error}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _module(name: str) -> Any:
+    """Import a module of a package that the program uses already."""
+    if name.split(".", 1)[0] not in sys.modules:
+        raise Miss(f"module {name} is not imported")
+    return importlib.import_module(name)
+
+
+def _resume(code: CodeType, scope: dict[str, Any], name: str) -> Callable[..., Any]:
+    """Return a resume function, or for one with free variables the function that binds them.
+
+    Follows ``CompilePackage.install`` of ``torch/_dynamo/package.py``.
+    """
+    if not code.co_freevars:
+        return FunctionType(code, scope, name)
+
+    def bind(closure: tuple[Any, ...]) -> FunctionType:
+        return FunctionType(code, scope, name, None, closure)
+
+    return bind

@@ -1,0 +1,156 @@
+"""Read torch's pickled guard states without running what they name.
+
+A guard state names classes of the user's program (to guard their types), so an allow-list of globals can
+not be closed. Instead the list says what may be *called*; everything else may only be named. An object of
+a class that is not on the list is made bare (``object.__new__``) and gets its attributes, so that no
+``__init__``, ``__new__``, ``__reduce__`` or ``__setstate__`` of a user's class runs. Modules are named only
+when they are imported already, or belong to a package that is.
+
+The unpickler is Python's own, written in Python (``pickle._Unpickler``), since the C one can not tell
+naming from calling.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+import sys
+from typing import Any
+
+from firebrick.errors import DecodeError, ForbiddenGlobal
+
+# Modules of torch whose functions and classes guard states are made of.
+_CALLABLE_MODULES = (
+    "torch._dynamo.guards",
+    "torch._dynamo.output_graph",
+    "torch._dynamo.source",
+    "torch._dynamo.variables.",
+    "torch._dynamo.utils",
+    "torch._guards",
+    "torch.fx.experimental.",
+    "torch.utils._ordered_set",
+    "torch.utils._sympy.",
+    "sympy.",
+    "firebrick.loader.identity",
+)
+_CALLABLE = frozenset(
+    {
+        "builtins:list", "builtins:dict", "builtins:set", "builtins:frozenset", "builtins:tuple",
+        "builtins:bytearray", "builtins:complex", "builtins:slice", "builtins:range", "builtins:object",
+        "collections:OrderedDict", "collections:defaultdict", "collections:deque", "collections:Counter",
+        "functools:partial", "copyreg:_reconstructor", "copyreg:__newobj__", "datetime:datetime",
+        "torch:Size", "torch:device", "torch._utils:_rebuild_tensor_v2", "torch._utils:_rebuild_parameter",
+        "torch:Tensor", "torch.nn.modules.module:Module",
+        "torch.nn.parameter:Parameter", "torch._C:_GlobalStateGuard", "torch._C._dynamo.guards:GlobalStateGuard",
+        "torch.storage:_load_from_bytes", "torch.serialization:_get_layout",
+    }
+)  # fmt: skip
+_SETSTATE_MODULES = ("torch.", "sympy.", "collections", "builtins", "functools")
+
+
+def _name_of(value: Any) -> str:
+    owner = getattr(value, "__module__", None)
+    return f"{owner}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def _may_call(value: Any) -> bool:
+    name = _name_of(value)
+    return name in _CALLABLE or name.startswith(_CALLABLE_MODULES)
+
+
+class _Unpickler(pickle._Unpickler):
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def find_class(self, module: str, name: str) -> Any:
+        imported = sys.modules.get(module)
+        if imported is None and module.split(".", 1)[0] not in sys.modules:
+            raise ForbiddenGlobal(f"{module}:{name}")
+        return super().find_class(module, name)
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise ForbiddenGlobal("persistent id")
+
+    def load_reduce(self) -> None:
+        function, args = self.stack[-2], self.stack[-1]
+        if not _may_call(function):
+            if function is copyreg._reconstructor or not isinstance(function, type):  # type: ignore[attr-defined]
+                raise ForbiddenGlobal(_name_of(function))
+            del self.stack[-2:]
+            self.append(_bare(function))
+            return
+        if getattr(function, "__name__", "") == "_unpickle_python_module":
+            self._importable(args[0])
+        super().load_reduce()
+
+    def load_newobj(self) -> None:
+        cls = self.stack[-2]
+        if _may_call(cls):
+            super().load_newobj()
+        else:
+            del self.stack[-2:]
+            self.append(_bare(cls))
+
+    def load_newobj_ex(self) -> None:
+        cls = self.stack[-3]
+        if not _may_call(cls):
+            raise ForbiddenGlobal(_name_of(cls))
+        super().load_newobj_ex()
+
+    def load_build(self) -> None:
+        state, value = self.stack[-1], self.stack[-2]
+        setter = getattr(type(value), "__setstate__", None)
+        if setter is None or (getattr(setter, "__module__", None) or "").startswith(_SETSTATE_MODULES):
+            super().load_build()
+            return
+        self.stack.pop()
+        slots = {}
+        if isinstance(state, tuple) and len(state) == 2:
+            state, slots = state
+        vars(value).update(state or {})
+        for name, item in (slots or {}).items():
+            object.__setattr__(value, name, item)
+
+    def load_inst(self) -> None:
+        raise ForbiddenGlobal("INST")
+
+    def load_obj(self) -> None:
+        raise ForbiddenGlobal("OBJ")
+
+    @staticmethod
+    def _importable(module: Any) -> None:
+        if not isinstance(module, str) or module.split(".", 1)[0] not in sys.modules:
+            raise ForbiddenGlobal(str(module))
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
+    dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.INST[0]] = load_inst
+    dispatch[pickle.OBJ[0]] = load_obj
+
+
+def _bare(cls: Any) -> Any:
+    if not isinstance(cls, type) or cls.__new__ is not object.__new__:
+        raise ForbiddenGlobal(_name_of(cls))
+    return object.__new__(cls)
+
+
+def read_guard_state(data: bytes) -> Any:
+    """Return torch's ``GuardsState`` from its pickle.
+
+    Raises:
+        ForbiddenGlobal: when the pickle would call, or name, something that is not allowed.
+        DecodeError: for bytes that are no such pickle.
+    """
+    from torch._dynamo.guards import GuardsState
+
+    try:
+        state = _Unpickler(io.BytesIO(data)).load()
+    except ForbiddenGlobal:
+        raise
+    except Exception as error:
+        raise DecodeError(f"guard state: {type(error).__name__}: {error}") from error
+    if not isinstance(state, GuardsState):
+        raise DecodeError(f"guard state: expected GuardsState, got {type(state).__name__}")
+    return state

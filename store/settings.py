@@ -1,0 +1,113 @@
+"""The settings of Firebrick: one frozen dataclass, read in one place.
+
+Order: arguments, then ``FIREBRICK_*`` variables, then defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from firebrick.errors import UsageError
+
+_PREFIX = "FIREBRICK_"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """How one process uses one store. Immutable, so it may be shared between threads.
+
+    Each field is read from the variable ``FIREBRICK_<FIELD>`` where no argument gives it.
+    """
+
+    cache_dir: Path | None = None
+    """Folder of the store; ``None`` means that Firebrick stays off."""
+    context: str = "default"
+    """Name of the context that mirrors torch's ``PrecompileContext``."""
+    load: bool = True
+    """Serve compiled functions from the store."""
+    record: bool = True
+    """Write what torch compiles to the store."""
+    readonly: bool = False
+    """Open the store without touching its folder; implies that nothing is recorded."""
+    strict: bool = False
+    """Raise faults of Firebrick instead of logging them and going on without the store."""
+    durable: bool = True
+    """Flush every commit to the disk; without it the last commits may be lost at a power failure."""
+    map_size: int | None = None
+    """Upper bound of the store's memory map in bytes; ``None`` chooses one."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
+        """Build the settings from arguments, the environment and the defaults.
+
+        Args:
+            environ: variables to read instead of the process's own.
+            arguments: values by field name; ``None`` counts as not given.
+
+        Raises:
+            UsageError: for an unknown argument or a value that does not fit its field.
+        """
+        environ = os.environ if environ is None else environ
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(arguments) - set(fields)):
+            raise UsageError(
+                f"unknown setting {', '.join(unknown)}: expected one of {', '.join(sorted(fields))}"
+            )
+        values: dict[str, Any] = {}
+        for name, value in arguments.items():
+            if value is not None:
+                values[name] = _PARSERS[name](name, value)
+        for name in fields:
+            text = environ.get(_PREFIX + name.upper(), "")
+            if name not in values and text:
+                values[name] = _PARSERS[name](_PREFIX + name.upper(), text)
+        return cls(**values)
+
+
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise UsageError(f"{name} is {value!r}: expected one of 1, 0, true, false, yes, no, on, off")
+
+
+def _size(name: str, value: object) -> int:
+    try:
+        size = int(str(value))
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise UsageError(f"{name} is {value!r}: expected a positive number of bytes")
+    return size
+
+
+def _folder(name: str, value: object) -> Path:
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise UsageError(f"{name} is {value!r}: expected the path of a folder")
+    return Path(value).expanduser().absolute()
+
+
+def _name(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value or len(value) > 200:
+        raise UsageError(f"{name} is {value!r}: expected a name of 1 to 200 characters")
+    return value
+
+
+_PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "cache_dir": _folder,
+    "context": _name,
+    "load": _flag,
+    "record": _flag,
+    "readonly": _flag,
+    "strict": _flag,
+    "durable": _flag,
+    "map_size": _size,
+}

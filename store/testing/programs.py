@@ -1,0 +1,256 @@
+"""Run programs in processes of their own, and see what work the compiler did there.
+
+A *program* is a Python file with functions that take no argument and return tensors, numbers, texts
+or containers of them: its cases. The parent calls `run_cases`; this module, run as a script, is the
+child: it watches the compiler and the operating system, runs the cases one after the other, and
+prints a report as JSON in its last line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# What a second start must not do, by the functions of torch that do it, deep enough that no hook of
+# Firebrick stands in for them. Torch's metrics are no witness: its caches add recorded differences.
+_WORK = {
+    "traces": "torch._dynamo.convert_frame:trace_frame",
+    "symbolic": "torch._dynamo.symbolic_convert:InstructionTranslator.run",
+    "compile_fx": "torch._inductor.compile_fx:compile_fx",
+    "lowerings": "torch._inductor.graph:GraphLowering.run",
+    "forward_graphs": "torch._functorch._aot_autograd.graph_compile:aot_dispatch_base_graph",
+    "joint_graphs": "torch._functorch._aot_autograd.graph_compile:aot_dispatch_autograd_graph",
+    "cpp_builds": "torch._inductor.cpp_builder:CppBuilder.build",
+    "triton_compiles": "torch._inductor.runtime.triton_heuristics:CachingAutotuner._precompile_config",
+}
+_COUNTERS = (
+    ("frames", "total"),
+    ("frames", "ok"),
+    ("stats", "unique_graphs"),
+    ("stats", "calls_captured"),
+    ("inductor", "fxgraph_cache_miss"),
+    ("inductor", "fxgraph_cache_bypass"),
+    ("aot_autograd", "total"),
+    ("aot_autograd", "autograd_cache_miss"),
+    ("aot_autograd", "autograd_cache_bypass"),
+)
+_PROCESS_EVENTS = frozenset(
+    {"subprocess.Popen", "os.posix_spawn", "os.spawn", "os.exec", "os.fork", "os.forkpty", "os.system"}
+)
+_KEPT_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that has ended.
+
+    Attributes:
+        returncode: exit status; negative for a signal.
+        stdout: what it printed.
+        stderr: what it logged.
+        report: the JSON of its last line, ``{}`` where that is none.
+    """
+
+    returncode: int
+    stdout: str
+    stderr: str
+    report: dict[str, Any]
+
+    def case(self, name: str) -> dict[str, Any]:
+        """Return the report of one case; raises with its traceback where it failed."""
+        if self.returncode or name not in self.report.get("cases", {}):
+            raise RuntimeError(f"{name} did not run ({self.returncode}): {self.stderr}")
+        case: dict[str, Any] = self.report["cases"][name]
+        if "error" in case:
+            raise RuntimeError(f"{name} failed: {case['error']}\n{self.stderr}")
+        return case
+
+
+def start(
+    arguments: Sequence[str | Path],
+    *,
+    home: Path,
+    store: Path | None = None,
+    compilers: bool = True,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 600.0,
+) -> Finished:
+    """Run Python with arguments in a process that shares nothing with this one but the disk.
+
+    Args:
+        arguments: of the interpreter.
+        home: folder, made if absent, for the process's HOME, TMPDIR and the caches of Inductor and
+            Triton. A new one gives empty caches; one used before gives warm ones.
+        store: folder of the store, given as ``FIREBRICK_CACHE_DIR``; ``None`` leaves Firebrick off.
+        compilers: keep PATH; otherwise PATH names one empty folder.
+        cwd: working directory; ``home`` by default.
+        env: variables that are set on top.
+        timeout: seconds after which the process is killed and `subprocess.TimeoutExpired` raised.
+    """
+    folders = {"HOME": home, "TMPDIR": home / "tmp", "TORCHINDUCTOR_CACHE_DIR": home / "inductor"}
+    folders |= {"TRITON_CACHE_DIR": home / "triton"}
+    empty = home / "empty"
+    for folder in (*folders.values(), empty):
+        folder.mkdir(parents=True, exist_ok=True)
+    variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    variables |= {name: str(folder) for name, folder in folders.items()}
+    variables["PATH"] = os.environ.get("PATH", os.defpath) if compilers else str(empty)
+    if store is not None:
+        variables["FIREBRICK_CACHE_DIR"] = str(store)
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=variables | dict(env or {}),
+        cwd=cwd or home,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr, _last_json(done.stdout))
+
+
+def run_cases(program: Path, cases: Sequence[str], **options: Any) -> Finished:
+    """Run cases of a program, in this order, in one process.
+
+    Args:
+        program: a Python file. It is imported under its own name, with its folder on the path.
+        cases: names of functions in it.
+        options: as for `start`.
+    """
+    return start(["-P", "-m", "firebrick.testing.programs", program.absolute(), *cases], **options)
+
+
+def _last_json(text: str) -> dict[str, Any]:
+    try:
+        report = json.loads(text.rstrip().rpartition("\n")[2])
+    except ValueError:
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def describe(value: Any) -> Any:
+    """Return a value as JSON that is equal if and only if the value is, bit for bit.
+
+    A tensor becomes its type, shape, strides, the digest of its bytes and, to compare with a
+    tolerance, its elements; a text stays what it is, and any other value becomes its ``repr``.
+    """
+    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "stride"):
+        import torch
+
+        plain = value.detach().cpu().contiguous()
+        elements = plain.flatten()
+        return {
+            "tensor": hashlib.sha256(elements.view(torch.uint8).numpy().tobytes()).hexdigest(),
+            "type": f"{value.dtype} {tuple(value.shape)} {value.stride()} {value.requires_grad}",
+            "elements": elements.double().tolist(),
+        }
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    return value if isinstance(value, str) else repr(value)
+
+
+class Watch:
+    """Count what the compiler does, and the processes that are started.
+
+    Imports torch's compiler. Wrappers stay for the life of the process; counting is not exact when
+    several threads compile at once, but zero stays zero.
+    """
+
+    def __init__(self) -> None:
+        self.work: Counter[str] = Counter()
+        self.processes: list[str] = []
+        sys.addaudithook(self._on_event)
+        import torch._dynamo.utils
+
+        self._counters = torch._dynamo.utils.counters
+        for name, place in _WORK.items():
+            self._wrap(name, place)
+
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _PROCESS_EVENTS:
+            self.processes.append(f"{event} {arguments[:2]}")
+
+    def _wrap(self, name: str, place: str) -> None:
+        module, _, qualname = place.partition(":")
+        owner: Any = importlib.import_module(module)
+        *path, attribute = qualname.split(".")
+        for part in path:
+            owner = getattr(owner, part)
+        inner: Callable[..., Any] = getattr(owner, attribute)
+
+        @functools.wraps(inner)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.work[name] += 1
+            return inner(*args, **kwargs)
+
+        setattr(owner, attribute, counted)
+
+    def counts(self) -> dict[str, int]:
+        """Return the work that was done so far, and torch's own counters."""
+        counts = {name: self.work[name] for name in _WORK}
+        counters = {f"{a}.{b}": int(self._counters[a].get(b, 0)) for a, b in _COUNTERS}
+        return counts | counters | {"processes": len(self.processes)}
+
+
+def _stats() -> dict[str, Any]:
+    import firebrick
+
+    return firebrick.stats().as_dict()
+
+
+def _difference(new: Any, old: Any) -> Any:
+    if isinstance(new, dict):
+        parts = {key: _difference(new[key], old.get(key)) for key in new}
+        return {key: part for key, part in parts.items() if part}
+    if isinstance(new, int | float):
+        return new - (old or 0)
+    return new
+
+
+def _run_case(case: Callable[[], Any], watch: Watch) -> dict[str, Any]:
+    import torch
+
+    counts, stats = watch.counts(), _stats()
+    torch.manual_seed(0)
+    try:
+        result = {"value": describe(case())}
+    except Exception:
+        result = {"error": traceback.format_exc()}
+    result["work"] = _difference(watch.counts(), counts)
+    result["stats"] = _difference(_stats(), stats)
+    return result
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the cases of a program and print the report: the body of the child process."""
+    program, *names = arguments
+    watch = Watch()
+    sys.path.insert(0, str(Path(program).parent))
+    module = importlib.import_module(Path(program).stem)
+    cases = {name: _run_case(getattr(module, name), watch) for name in names}
+    report = {
+        "cases": cases,
+        "stats": _stats(),
+        "counts": watch.counts(),
+        "processes": watch.processes,
+        "modules": sorted(sys.modules),
+    }
+    print(json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

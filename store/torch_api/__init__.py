@@ -1,0 +1,54 @@
+"""Everything private of torch that Firebrick touches, one module per torch minor version.
+
+The rest of Firebrick asks `load` for the module of the running torch and never imports a private
+name of torch itself. An unknown minor, or a known one that lacks a name we need, is `Unsupported`:
+Firebrick stands aside and torch works as without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+
+from firebrick.errors import Unsupported
+
+MINORS = ("2.11", "2.12", "2.13")
+
+
+def minor_of(version: str) -> str:
+    """Return the minor version, ``2.13`` for ``2.13.0+cpu``."""
+    return ".".join(version.split("+", 1)[0].split(".")[:2])
+
+
+@functools.cache
+def _probe(minor: str) -> ModuleType:
+    try:
+        module = importlib.import_module(f"firebrick.torch_api.v{minor.replace('.', '_')}")
+        module.probe()
+    except (ImportError, AttributeError) as error:
+        raise Unsupported(f"torch {minor} lacks a name that Firebrick needs: {error}") from error
+    return module
+
+
+def check_minor() -> str:
+    """Return the minor version of the running torch; does not import its compiler.
+
+    Raises:
+        Unsupported: for a torch minor that is not in `MINORS`.
+    """
+    import torch
+
+    minor = minor_of(torch.__version__)
+    if minor not in MINORS:
+        raise Unsupported(f"torch {torch.__version__}: supported are {', '.join(MINORS)}")
+    return minor
+
+
+def load() -> ModuleType:
+    """Return the module for the running torch; imports torch's compiler.
+
+    Raises:
+        Unsupported: for a torch minor that is not in `MINORS`, or lacks a name we need.
+    """
+    return _probe(check_minor())

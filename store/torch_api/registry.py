@@ -1,0 +1,135 @@
+"""torch's registry of precompiled functions: its class, what is kept in it, and how to mirror it.
+
+Source followed: ``torch/_dynamo/precompile_context.py`` and ``torch/_dynamo/package.py`` of torch
+2.11 to 2.13. Importing this module imports neither torch nor its compiler; calling into it does.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from firebrick.context import Context
+
+_ARTIFACTS = "_backend_artifacts_by_key"
+_ENTRIES = "_dynamo_cache_entries"
+
+
+def precompile_module() -> Any:
+    """Return torch's module of the registry and of backend artifacts."""
+    import torch._dynamo.precompile_context
+
+    return torch._dynamo.precompile_context
+
+
+def package_module() -> Any:
+    """Return torch's module of Dynamo entries."""
+    import torch._dynamo.package
+
+    return torch._dynamo.package
+
+
+def registry_class() -> Any:
+    """Return torch's ``PrecompileContext``."""
+    return precompile_module().PrecompileContext
+
+
+def no_dispatch() -> AbstractContextManager[None]:
+    """Disable torch's dispatch modes, ``FakeTensorMode`` among them, for a ``with`` block."""
+    from torch.utils._mode_utils import no_dispatch
+
+    guard: AbstractContextManager[None] = no_dispatch()
+    return guard
+
+
+def private_copy(artifact: Any) -> Any:
+    """Return a deep copy of an artifact as torch makes it when it records one."""
+    with no_dispatch():
+        return copy.deepcopy(artifact)
+
+
+def debug_dump(entries: dict[str, Any], artifacts: dict[str, Any]) -> dict[str, Any]:
+    """Return torch's description, fit for JSON, of what is recorded."""
+    dump: dict[str, Any] = registry_class().dump_debug_info(entries, artifacts)
+    return dump
+
+
+def run_on(method: str, artifacts: dict[str, Any], entries: dict[str, Any], **others: Any) -> Any:
+    """Run a class method of torch's registry on two given mappings instead of torch's own.
+
+    Args:
+        method: name of the class method; torch's own function runs, also while it is wrapped.
+        artifacts: what stands for the recorded artifacts, by key.
+        entries: what stands for the recorded entries, by key.
+        others: what stands for other attributes of the class.
+    """
+    function = inspect.unwrap(inspect.getattr_static(registry_class(), method).__func__)
+    return function(SimpleNamespace(**{_ARTIFACTS: artifacts, _ENTRIES: entries}, **others))
+
+
+def contents(torch_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the two mappings of a registry class: artifacts and entries, by key."""
+    return getattr(torch_class, _ARTIFACTS), getattr(torch_class, _ENTRIES)
+
+
+def mirror_onto(torch_class: Any, context: Context) -> Callable[[], None]:
+    """Make torch's registry and a context one: the same two mappings, so that they can not drift.
+
+    What torch has recorded so far is written to the context first. From then on an in-place edit
+    through the class is written through, and clearing it clears the context in one transaction.
+
+    Args:
+        torch_class: torch's ``PrecompileContext``, or a class of the same shape.
+        context: its mirror. It must stay open until the undo was called.
+
+    Returns:
+        A function that gives the class plain dictionaries with the contents of that moment and its
+        own methods back; calling it again does nothing.
+    """
+    artifacts, entries = contents(torch_class)
+    for key, artifact in artifacts.items():
+        context.backend_artifacts[key] = artifact
+    for key, entry in entries.items():
+        context.dynamo_cache_entries[key] = entry
+
+    saved = {
+        name: inspect.getattr_static(torch_class, name)
+        for name in ("edit_artifact", "clear", "create_cache_entries")
+    }
+
+    @functools.wraps(saved["edit_artifact"].__func__)
+    def edit_artifact(cls: Any, key: str, edit_fn: Callable[..., Any]) -> None:
+        if key in context.backend_artifacts:
+            context.edit_artifact(key, edit_fn)
+        else:
+            inspect.unwrap(edit_artifact)(cls, key, edit_fn)  # raises in torch's own way
+
+    @functools.wraps(saved["clear"].__func__)
+    def clear(cls: Any) -> None:
+        context.clear()
+
+    @functools.wraps(saved["create_cache_entries"].__func__)
+    def create_cache_entries(cls: Any) -> Any:
+        return context.create_cache_entries()
+
+    for method in (edit_artifact, clear, create_cache_entries):
+        setattr(torch_class, method.__name__, classmethod(method))
+    setattr(torch_class, _ARTIFACTS, context.backend_artifacts)
+    setattr(torch_class, _ENTRIES, context.dynamo_cache_entries)
+
+    def undo() -> None:
+        if not saved:
+            return
+        setattr(torch_class, _ARTIFACTS, context.backend_artifacts.copy())
+        setattr(torch_class, _ENTRIES, context.dynamo_cache_entries.copy())
+        for name, original in saved.items():
+            setattr(torch_class, name, original)
+        saved.clear()
+
+    return undo

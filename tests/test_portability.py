@@ -1,0 +1,229 @@
+"""What may differ between two starts and still be a hit, and what must not give an old result.
+
+Every change is made to a copy of one small program: the first start runs all copies as they are, the
+second one runs them changed, from another folder, as another user. Values are compared with a run of
+the changed programs that compiles nothing.
+"""
+
+import textwrap
+
+import pytest
+
+from firebrick.testing.programs import run_cases
+
+PROGRAM = '''\
+import contextlib
+import dataclasses
+import enum
+import torch
+from torch import nn
+import NAME_helper as helpers
+
+FACTOR = 3
+LIMITS = [1, 2]
+TABLE = {"a": 2.0, "b": 5.0}
+WEIGHT = torch.arange(4.0)
+activation = torch.relu
+swish = lambda x: x * x.sigmoid()
+
+
+class Mode(enum.Enum):
+    FAST = 1
+    SLOW = 2
+
+
+@dataclasses.dataclass
+class Config:
+    scale: float = 1.5
+
+
+def helper(x, scale=2):
+    return x.sin() * scale
+
+
+def make(value):
+    def inside(x):
+        return x * value
+
+    return inside
+
+
+closure = make(4)
+
+
+class Base(nn.Module):
+    def tail(self, x):
+        return x - 0.25
+
+
+class Net(Base):
+    eps = 0.5
+
+    def __init__(self):
+        super().__init__()
+        self.slope = 2.0
+        self.linear = nn.Linear(4, 4)
+        self.dropout = nn.Dropout(0.5)
+        self.register_buffer("shift", torch.ones(4))
+
+    @property
+    def gain(self):
+        return self.slope + 1
+
+    def bend(self, x):
+        return x.tanh() * self.gain
+
+    def forward(self, x):
+        y = self.bend(self.linear(x)) + self.eps + self.shift
+        return self.tail(y) + (self.dropout(x).sum() if self.training else 0)
+
+
+def prepare(net):
+    return net
+
+
+def main(net, x, config, power=2, mode=Mode.FAST):
+    y = helper(x) * FACTOR + len(LIMITS) + TABLE["a"] + WEIGHT
+    y = y + closure(x) + helpers.other(x) + net(x) + activation(x) * config.scale + swish(x)
+    if mode is Mode.SLOW:
+        y = y - 7
+    return y ** power, torch.ones(2) / 3
+
+
+compiled = torch.compile(main, options={})
+context = contextlib.nullcontext()
+
+
+def run():
+    torch.manual_seed(3)
+    net = prepare(Net().eval())
+    x = torch.linspace(0.1, 0.9, 8).view(2, 4)
+    with context:
+        return compiled(net, x, Config())
+'''
+HELPER = "def other(x):\n    return x.cos() + 1\n"
+
+# name, text, its replacement. Hits: what must not matter.
+SAME = (
+    ("nothing", "", ""),
+    ("comment_above", "import contextlib", "# a comment\n# and another\n\nimport contextlib"),
+    ("comment_inside", "    if mode is Mode.SLOW:", "    # slow\n\n    if mode is Mode.SLOW:"),
+    ("unused_function", "closure = make(4)", "def unused():\n    return 1\n\n\nclosure = make(4)"),
+    ("threads", "    net = prepare(", "    torch.set_num_threads(1)\n    net = prepare("),
+    ("other_numbers", "torch.linspace(0.1, 0.9, 8)", "torch.linspace(0.2, 0.8, 8)"),
+    ("other_parameters", "torch.manual_seed(3)", "torch.manual_seed(4)"),
+    ("other_buffer", "torch.ones(4))", "torch.full((4,), 2.0))"),
+    ("other_table", "WEIGHT = torch.arange(4.0)", "WEIGHT = torch.arange(4.0) + 1"),
+    ("equal_list", "LIMITS = [1, 2]", "LIMITS = list(range(1, 3))"),
+)
+# Misses: what the compiled code holds as a constant, or was chosen by.
+OTHER = (
+    ("body", "y - 7", "y - 8"),
+    ("constant_in_body", "/ 3", "/ 4"),
+    ("helper_body", "x.sin() * scale", "x.cos() * scale"),
+    ("helper_default", "def helper(x, scale=2)", "def helper(x, scale=3)"),
+    ("closure_value", "make(4)", "make(5)"),
+    ("closure_code", "return x * value", "return x / value"),
+    ("lambda_body", "x * x.sigmoid()", "x + x.sigmoid()"),
+    ("global_constant", "FACTOR = 3", "FACTOR = 4"),
+    ("global_list", "LIMITS = [1, 2]", "LIMITS = [1, 2, 3]"),
+    ("global_dict", '{"a": 2.0', '{"a": 3.0'),
+    ("global_function", "activation = torch.relu", "activation = torch.tanh"),
+    ("global_dtype", "WEIGHT = torch.arange(4.0)", "WEIGHT = torch.arange(4.0).double()"),
+    ("default_argument", "power=2", "power=3"),
+    ("enum_argument", "mode=Mode.FAST", "mode=Mode.SLOW"),
+    ("dataclass_default", "scale: float = 1.5", "scale: float = 2.5"),
+    ("class_attribute", "eps = 0.5", "eps = 0.75"),
+    ("instance_attribute", "self.slope = 2.0", "self.slope = 3.0"),
+    ("method_body", "x.tanh() * self.gain", "x.sigmoid() * self.gain"),
+    ("property_body", "self.slope + 1", "self.slope + 2"),
+    ("base_class_method", "x - 0.25", "x - 0.5"),
+    ("module_forward", "self.eps + self.shift", "self.eps - self.shift"),
+    ("instance_method", "    return net\n", "    net.tail = lambda x: x + 1\n    return net\n"),
+    ("training", "Net().eval()", "Net().train()"),
+    ("frozen", "    return net\n", "    return net.requires_grad_(False)\n"),
+    ("forward_hook", "    return net\n",
+     "    net.register_forward_hook(lambda m, a, y: y * 2)\n    return net\n"),
+    ("dtype", "    return net\n", "    return net.double()\n"),
+    ("shape", "0.9, 8).view(2, 4)", "0.9, 12).view(3, 4)"),
+    ("strides", "0.9, 8).view(2, 4)", "0.9, 8).view(4, 2).t()"),
+    ("input_grad", "0.9, 8).view(2, 4)", "0.9, 8).view(2, 4).requires_grad_()"),
+    ("no_grad", "contextlib.nullcontext()", "torch.no_grad()"),
+    ("inference_mode", "contextlib.nullcontext()", "torch.inference_mode()"),
+    ("autocast", "contextlib.nullcontext()", 'torch.autocast("cpu", torch.bfloat16)'),
+    ("default_dtype", "    net = prepare(Net().eval())",
+     "    net = prepare(Net().eval())\n    torch.set_default_dtype(torch.float64)"),
+    ("deterministic", "    net = prepare(", "    torch.use_deterministic_algorithms(True)\n    net = prepare("),
+    ("options", "options={}", 'options={"epilogue_fusion": False}'),
+    ("dynamic", "options={}", "dynamic=True"),
+    ("fullgraph", "options={}", "fullgraph=True"),
+    ("module_of_helper", "import NAME_helper as helpers", "import builtins as helpers\nhelpers.other = abs"),
+)  # fmt: skip
+IN_HELPER = (("imported_body", "x.cos() + 1", "x.cos() + 2"),)
+RESETS = "import torch\ntorch.set_default_dtype(torch.float32)\ntorch.use_deterministic_algorithms(False)\n"
+
+
+def write(folder, changed):
+    folder.mkdir(parents=True)
+    lines = ["import torch"]
+    for table, base in ((SAME + OTHER, PROGRAM), (IN_HELPER, HELPER)):
+        for name, old, new in table:
+            assert old in base and (old != new or not old), name
+            texts = {PROGRAM: PROGRAM, HELPER: HELPER}
+            if changed:
+                texts[base] = base.replace(old, new, 1) if old else base
+            (folder / f"m_{name}.py").write_text(texts[PROGRAM].replace("NAME", f"m_{name}"))
+            (folder / f"m_{name}_helper.py").write_text(texts[HELPER])
+            lines.append(
+                textwrap.dedent(f"""
+                def {name}():
+                    torch.set_default_dtype(torch.float32)
+                    torch.use_deterministic_algorithms(False)
+                    import m_{name}
+                    return m_{name}.run()
+                """)
+            )
+    (folder / "every.py").write_text("\n".join(lines))
+    return folder / "every.py"
+
+
+NAMES = [name for name, _, _ in (*SAME, *OTHER, *IN_HELPER)]
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory):
+    root = tmp_path_factory.mktemp("portability")
+    store, home = root / "store", root / "home"
+    before, after = write(root / "before", changed=False), write(root / "else" / "where", changed=True)
+    env = {"PYTHONHASHSEED": "1", "USER": "somebody", "LOGNAME": "somebody", "MASTER_PORT": "1"}
+    first = run_cases(before, NAMES, home=home, store=store, env=env)
+    env = {"PYTHONHASHSEED": "2", "USER": "other", "LOGNAME": "other", "MASTER_PORT": "2", "RANK": "3"}
+    second = run_cases(after, NAMES[::-1], home=root / "other", cwd=root, store=store, env=env)
+    eager = run_cases(after, NAMES, home=home, env={"TORCH_COMPILE_DISABLE": "1"})
+    return first, second, eager
+
+
+def agree(value, expected):
+    for one, other in zip(value, expected, strict=True):
+        assert one["type"].split(" (")[0] == other["type"].split(" (")[0]
+        rough = "bfloat16" in one["type"] or "float16" in one["type"]
+        assert one["elements"] == pytest.approx(other["elements"], rel=2e-2 if rough else 1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in SAME])
+def test_is_a_hit_although_this_changed(starts, name):
+    first, second, eager = starts
+    case = second.case(name)
+    assert first.case(name)["stats"]["stored"] >= 1
+    assert case["work"] == {} and case["stats"]["hits"] == 1, case["stats"]
+    agree(case["value"], eager.case(name)["value"])
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in (*OTHER, *IN_HELPER)])
+def test_is_a_miss_and_right_because_this_changed(starts, name):
+    _, second, eager = starts
+    case = second.case(name)
+    agree(case["value"], eager.case(name)["value"])
+    assert "hits" not in case["stats"]
+    assert case["work"]["traces"] >= 1
+    assert case["stats"]["misses"] and "faults" not in case["stats"]

@@ -1,0 +1,141 @@
+"""A second start with emptied caches and no compiler finds everything that the first start made.
+
+The first start is two processes with half of the cases each; their bundles meet in the second one.
+A third process makes all of them once more, in another order, for another store.
+"""
+
+import ast
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from firebrick.store import Store
+from firebrick.testing.programs import run_cases
+
+PROGRAM = Path(__file__).parent / "programs" / "cases.py"
+CASES = (
+    "function", "training", "graph_breaks", "more_graph_breaks", "data_dependent_branch",
+    "graph_break_in_closure", "static", "dynamic", "specialisations", "grad_modes", "twelve_blocks",
+    "twins", "options", "decorated", "method", "callable_object", "closure", "partial", "mutation",
+    "containers", "global_values", "arguments",
+)  # fmt: skip
+RANDOM = {"options"}  # its numbers depend on the generator that the options choose
+
+
+def keys(folder):
+    with Store.open(folder, readonly=True) as store:
+        return {info.key for info in store.list()}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """Two processes that fill store `a`, and one that fills store `b`, at the same time."""
+    root = tmp_path_factory.mktemp("first")
+    runs = [
+        (CASES[0::2], "a", "1"),
+        (CASES[1::2], "a", "2"),
+        (CASES[::-1], "b", "3"),
+    ]
+    with ThreadPoolExecutor() as pool:
+        started = [
+            pool.submit(
+                run_cases,
+                PROGRAM,
+                names,
+                home=root / f"home-{seed}",
+                store=root / store,
+                env={"PYTHONHASHSEED": seed, "USER": f"user-{seed}"},
+            )
+            for names, store, seed in runs
+        ]
+        return root, [run.result() for run in started]
+
+
+@pytest.fixture(scope="module")
+def cold(first):
+    even, odd, again = first[1]
+    return {name: (even, odd)[i % 2].case(name) for i, name in enumerate(CASES)}, again
+
+
+@pytest.fixture(scope="module")
+def second(first, tmp_path_factory):
+    """One process on store `a`, in an order of its own, with empty caches and without compilers."""
+    root, _ = first
+    before = keys(root / "a")
+    home = tmp_path_factory.mktemp("second")
+    finished = run_cases(PROGRAM, sorted(CASES), home=home, store=root / "a", compilers=False)
+    return finished, before
+
+
+@pytest.fixture(scope="module")
+def eager(tmp_path_factory):
+    home = tmp_path_factory.mktemp("eager")
+    return run_cases(PROGRAM, CASES, home=home, env={"TORCH_COMPILE_DISABLE": "1"})
+
+
+def same_but_for_rounding(left, right):
+    if isinstance(left, dict) and "elements" in left:
+        return left["type"].split(")")[0] == right["type"].split(")")[0] and all(
+            math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-5)
+            for a, b in zip(left["elements"], right["elements"], strict=True)
+        )
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(
+            same_but_for_rounding(left[k], right[k]) for k in left
+        )
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same_but_for_rounding, left, right))
+    return left == right
+
+
+def test_the_table_names_every_case_of_the_program():
+    tree = ast.parse(PROGRAM.read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert set(CASES) == {f.name for f in functions if not ast.unparse(f.args)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_first_start_compiles_and_stores(name, cold, eager):
+    case = cold[0][name]
+    assert case["work"]["traces"] and case["work"]["compile_fx"] and case["work"]["cpp_builds"]
+    assert case["stats"]["stored"] >= 1
+    assert not case["stats"].get("bypasses")
+    assert name in RANDOM or same_but_for_rounding(case["value"], eager.case(name)["value"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_second_start_does_no_work_and_gives_the_same_bits(name, cold, second):
+    case = second[0].case(name)
+    assert case["value"] == cold[0][name]["value"]
+    assert case["work"] == {}
+    assert case["stats"]["hits"] >= 1
+    assert not {"misses", "bypasses", "faults", "stored"} & set(case["stats"])
+
+
+def test_the_second_start_starts_no_process(second):
+    assert second[0].report["processes"] == []
+
+
+def test_the_second_start_adds_no_blob(first, second):
+    finished, before = second
+    assert finished.returncode == 0
+    assert keys(first[0] / "a") == before
+
+
+def test_another_process_makes_the_same_blobs(first, cold):
+    root, again = first[0], cold[1]
+    assert all(again.case(name)["value"] == cold[0][name]["value"] for name in CASES)
+    assert keys(root / "a") == keys(root / "b")
+
+
+def test_options_are_not_mixed_up(second):
+    one, other = second[0].case("options")["value"]
+    assert one["tensor"] != other["tensor"]
+
+
+def test_without_the_store_the_same_start_fails(tmp_path):
+    finished = run_cases(PROGRAM, ["function"], home=tmp_path, compilers=False)
+    assert "InvalidCxxCompiler" in finished.report["cases"]["function"]["error"]
+    assert finished.report["processes"]
