@@ -66,7 +66,8 @@ def _transformer(size: Size) -> tuple[Callable[..., Any], dict[str, torch.Tensor
             q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
             attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.out(attended.transpose(1, 2).flatten(-2))
-            return x + self.down(F.gelu(self.up(self.norm2(x))))
+            y: torch.Tensor = self.down(F.gelu(self.up(self.norm2(x))))
+            return x + y
 
     width = 64 if size is Size.SMALL else 512
     blocks = [Block(width, heads=4) for _ in range(12)]
@@ -164,9 +165,7 @@ CASES: dict[str, Case] = {
 DEMO = ("gpt2", "gpt2_inference", "bert", "resnet")
 
 
-def build(
-    name: str, size: Size, device: str
-) -> tuple[Callable[..., Any], dict[str, torch.Tensor]]:
+def build(name: str, size: Size, device: str) -> tuple[Callable[..., Any], dict[str, torch.Tensor]]:
     """Build a case from the seed and move it to `device`."""
     import torch
     from torch import nn

@@ -1,8 +1,9 @@
-"""Start one case in a process of its own and measure it: the protocol of demo.py and bench_start.py.
+"""Start one case in a process of its own and measure it; demo.py and bench_start.py use it.
 
 A *mode* says what the process finds when it starts. Its working folder holds `torch` (the cache
-directory of torch and Triton), `artifacts` (the mega-cache) and `firebrick` (the store); what a
-mode finds there is a copy of what its seed mode has left, and nothing else.
+directory of torch and Triton), `tmp` (where torch keeps precompiled C++ headers), `artifacts` (the
+mega-cache) and `firebrick` (the store); what a mode finds there is a copy of what its seed mode has
+left, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 import _cases
 
 COMPILER = ("torch._dynamo", "torch._inductor.compile_fx", "torch._functorch", "sympy", "triton")
+SAME_MACHINE = ("torch", "tmp")
 TIME_LIMIT_S = 3600
 
 
@@ -47,12 +49,12 @@ _PRECOMPILE = (("TORCH_CACHING_PRECOMPILE", "1"),)
 MODES: dict[str, Mode] = {
     "cold": Mode("cold"),
     "record": Mode("cold, Firebrick recording", attach=True),
-    "torch_warm": Mode("torch warm caches", seed="cold", finds=("torch",)),
+    "torch_warm": Mode("torch warm caches", seed="cold", finds=SAME_MACHINE),
     "mega_cache_save": Mode("cold, saving the mega-cache", save=True),
     "mega_cache": Mode("mega-cache", seed="mega_cache_save", finds=("artifacts",), site="away"),
     "precompile_save": Mode("cold, `caching_precompile`", save=True, env=_PRECOMPILE),
     "precompile": Mode(
-        "`caching_precompile`, warm", seed="precompile_save", finds=("torch",), env=_PRECOMPILE
+        "`caching_precompile`, warm", seed="precompile_save", finds=SAME_MACHINE, env=_PRECOMPILE
     ),
     "precompile_copied": Mode(
         "`caching_precompile`, entry alone",
@@ -134,7 +136,7 @@ class Lab:
             self.start(case, mode.seed) if mode.seed else None
         )
         shutil.rmtree(here, ignore_errors=True)
-        for part in ("torch", "artifacts", "firebrick"):
+        for part in ("torch", "tmp", "artifacts", "firebrick"):
             (here / part).mkdir(parents=True, mode=0o700)
         for part in mode.finds:
             source = kept / str(mode.seed) / part
@@ -196,6 +198,7 @@ def _environment(mode: Mode, here: Path) -> dict[str, str]:
     env |= {
         "TORCHINDUCTOR_CACHE_DIR": str(here / "torch"),
         "TRITON_CACHE_DIR": str(here / "torch" / "triton"),
+        "TMPDIR": str(here / "tmp"),
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "HF_HUB_OFFLINE": "1",
         **dict(mode.env),

@@ -24,6 +24,18 @@ HEADER = (
     "disk Firebrick",
     "equal bitwise",
 )
+DETAILS = (
+    "model",
+    "cold, forward",
+    "torch, forward",
+    "Firebrick, forward",
+    "cold, recording",
+    "import torch",
+    "build",
+    "traced",
+    "compiled",
+    "compiler modules loaded",
+)
 
 
 def row(starts: dict[str, Start]) -> tuple[str, ...]:
@@ -78,9 +90,7 @@ def main() -> int:
     print("\nSeconds from the built model to the end of the first forward (and backward):\n")
     print(markdown(HEADER, map(row, results)))
     print("\nIn detail; the last columns are of the start from the store:\n")
-    header = ("model", "cold, forward", "torch, forward", "Firebrick, forward", "cold, recording")
-    header += ("import torch", "build", "traced", "compiled", "compiler modules loaded")
-    print(markdown(header, map(details, results)))
+    print(markdown(DETAILS, map(details, results)))
     bad = [starts["firebrick"] for starts in results]
     bad = [start for start in bad if start.differs or start.compiled]
     for start in bad:

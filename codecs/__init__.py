@@ -1,0 +1,95 @@
+"""Turn what torch.compile makes into blobs and back: one codec per kind.
+
+The table below is the registration; nothing is found by walking a path.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from firebrick.blob import Blob
+from firebrick.codecs.abc import Codec, Source
+from firebrick.codecs.backend import BackendCodec
+from firebrick.codecs.code import CodeCodec
+from firebrick.codecs.dynamo import DynamoCodec
+from firebrick.codecs.graph import GraphCodec
+from firebrick.codecs.guards import GuardsCodec
+from firebrick.codecs.library import LibraryCodec
+from firebrick.codecs.tensor import TensorCodec
+from firebrick.codecs.text import TextCodec
+from firebrick.codecs.triton import TritonCodec
+from firebrick.codecs.wrapper import WrapperCodec
+from firebrick.errors import UnknownKind
+from firebrick.format import Kind
+from firebrick.keys import ContentKey, content_key
+
+__all__ = ["CODECS", "Collector", "Encoded", "codec_for", "decode", "encode"]
+
+CODECS: Final[dict[Kind, Codec[Any]]] = {
+    Kind.BACKEND: BackendCodec(),
+    Kind.CODE: CodeCodec(),
+    Kind.DYNAMO: DynamoCodec(),
+    Kind.GRAPH: GraphCodec(),
+    Kind.GUARDS: GuardsCodec(),
+    Kind.LIBRARY: LibraryCodec(),
+    Kind.TENSOR: TensorCodec(),
+    Kind.TEXT: TextCodec(),
+    Kind.TRITON: TritonCodec(),
+    Kind.WRAPPER: WrapperCodec(),
+}
+
+
+class Encoded(NamedTuple):
+    """Hold the blobs of one artifact; `children` are without repetition, each before what refers to it."""
+
+    root: Blob
+    children: list[Blob]
+
+
+class Collector:
+    """Collect child blobs; call it as a sink. Use from one thread."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[ContentKey, Blob] = {}
+
+    def __call__(self, kind: Kind, data: bytes, version: int) -> ContentKey:
+        """Add a blob and give its key."""
+        key = content_key(kind, data, version)
+        self.blobs.setdefault(key, Blob(kind, data, version))
+        return key
+
+
+def codec_for(kind: int) -> Codec[Any]:
+    """Give the codec of a kind; UnknownKind if there is none."""
+    codec = CODECS.get(kind)  # type: ignore[call-overload]
+    if codec is None:
+        raise UnknownKind(kind)
+    return codec
+
+
+def encode(kind: Kind, value: Any) -> Encoded:
+    """Encode a value with the codec of its kind.
+
+    Raises:
+        UnknownKind: No codec is registered for `kind`.
+        CodecError: The value can not be encoded.
+    """
+    codec, sink = codec_for(kind), Collector()
+    data = codec.encode(value, sink)
+    return Encoded(Blob(kind, data, codec.version), list(sink.blobs.values()))
+
+
+def decode(kind: int, version: int, data: bytes | memoryview, source: Source) -> Any:
+    """Decode a body with the codec of its kind.
+
+    Args:
+        kind: Kind of the blob.
+        version: Version of the codec that wrote it.
+        data: The body; it must have been checked against its content key.
+        source: Gives child blobs, checked likewise.
+
+    Raises:
+        UnknownKind, UnknownVersion: This Firebrick can not read it.
+        CodecError: The bytes are not valid.
+    """
+    return codec_for(kind).decode(data, source, version)

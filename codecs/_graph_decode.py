@@ -28,6 +28,7 @@ from firebrick.errors import DecodeError, FirebrickError, ForbiddenGlobal, Limit
 from firebrick.format import Kind
 
 Node = list[Any]
+_MAKERS = frozenset({Op.CALL, Op.CALL_KEYWORDS, Op.NEW, Op.CONTENTS, Op.OBJECT, Op.TENSOR})
 _SCALARS = (type(None), bool, int, float, str, bytes)
 _LIMITS = Limits(depth=4, items=MAX_NODES)
 
@@ -50,6 +51,7 @@ class Decoder:
         self.volatile: Iterator[Any] | None = None if volatile is None else iter(volatile)
         self.leaves = leaves
         self.values: list[Any] = []
+        self.nodes: list[Any] = []
         self._names: dict[int, str] = {}  # position of a GLOBAL -> its name
         self._builders: dict[int, Callable[[], Any]] = {}
 
@@ -61,7 +63,7 @@ class Decoder:
         nodes, storages, root = body
         if len(nodes) > MAX_NODES:
             raise LimitExceeded("number of nodes", len(nodes), MAX_NODES)
-        values = self.values
+        self.nodes, values = nodes, self.values
         at = 0
         try:
             self.storages = tensors.StorageTable.decode(storages, self.source)
@@ -251,7 +253,7 @@ class Decoder:
         return value
 
     def _state(self, node: Node) -> None:
-        self._attributes(self._at(node[1]), node)
+        self._attributes(self._made(node[1]), node)
 
     def _values(self, node: Node) -> Iterator[tuple[str, Any]]:
         if len(node) % 2:
@@ -273,13 +275,18 @@ class Decoder:
             raise DecodeError("fewer volatile values than places for them")
         return value
 
+    def _made(self, position: Any) -> Any:
+        """Give an object that this graph made; nothing that existed before is changed."""
+        value, node = self._at(position), self.nodes[position]
+        if type(node) is not list or node[0] not in _MAKERS:
+            raise ForbiddenGlobal(repr(value)[:60], "only objects that the graph makes get state")
+        return value
+
     def _attributes(self, target: Any, node: Node) -> None:
-        if isinstance(target, type | types.ModuleType | types.FunctionType):
-            raise ForbiddenGlobal(repr(target)[:60], "only instances get state")
         target.__dict__.update(self._values(node))
 
     def _slots(self, node: Node) -> None:
-        target = self._at(node[1])
+        target = self._made(node[1])
         for name, value in self._values(node):
             slot = next((base.__dict__[name] for base in type(target).__mro__ if name in base.__dict__), None)
             if not isinstance(slot, types.MemberDescriptorType):
@@ -287,7 +294,8 @@ class Decoder:
             slot.__set__(target, value)
 
     def _set_state(self, node: Node) -> None:
-        target, state = self._all(node, 1)
+        position, state = self._exactly(node, 2)
+        target, state = self._made(position), self._at(state)
         name = f"{type(target).__module__}:{type(target).__qualname__}.__setstate__"
         if name not in self.policy.callables:
             raise ForbiddenGlobal(name, "the policy does not admit calling it")

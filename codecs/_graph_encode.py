@@ -323,7 +323,9 @@ class Encoder:
             if isinstance(seen, int):
                 return seen
             try:
-                seen.at = self._emit([int(Op.TENSOR), *self.storages.add(value)])
+                node: list[Any] = [int(Op.TENSOR)]
+                self.storages.add(value, node)
+                seen.at = self._emit(node)
             except CodecError as error:
                 raise _Refused(error) from None
             if vars(value):
@@ -461,10 +463,11 @@ class Encoder:
         if type(state) is not dict or not all(type(key) is str for key in state):
             raise self._refuse(seen.value, "its state is not a dict of attributes")
         positions: list[int] = []
+        aside: list[Any] = []
         for key, item in state.items():
             positions.append(self._str(key))
             if key in info.volatile:
-                self.volatile.append(item)
+                aside.append(item)
                 positions.append(VOLATILE)
                 continue
             try:
@@ -472,6 +475,7 @@ class Encoder:
             except _Refused as refused:
                 refused.path.append(f".{key}")
                 raise
+        self.volatile += aside  # after those of the objects inside: in the order of the operations
         if op is Op.OBJECT and seen.at is None:
             seen.at = self._emit([int(op), self._global(type(seen.value)), *positions])
         elif positions:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from firebrick.attach import stats as stats
     from firebrick.context import Context as Context
     from firebrick.context import PrecompileContext as PrecompileContext
-    from firebrick.settings import Settings as Settings
     from firebrick.counters import Stats as Stats
+    from firebrick.settings import Settings as Settings
     from firebrick.store import Store as Store
 
 _PUBLIC = {
@@ -32,7 +32,7 @@ _PUBLIC = {
     "enabled": "firebrick.attach",
     "stats": "firebrick.attach",
 }
-__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+__all__ = sorted(_PUBLIC)
 __version__ = "0.1.0"
 
 

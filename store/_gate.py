@@ -10,8 +10,9 @@ from collections.abc import Iterator
 class Gate:
     """Count transactions per thread; `alone` waits until there are none.
 
-    A thread that is inside may enter again while another waits to be alone (else nested transactions would
-    deadlock); everyone else then waits outside. No wait is longer than its timeout, in seconds.
+    A thread that is inside may enter again while another waits to be alone (else nested
+    transactions would deadlock); everyone else then waits outside. No wait is longer than its
+    timeout, in seconds.
     """
 
     def __init__(self) -> None:
@@ -20,16 +21,18 @@ class Gate:
         self._alone = False
 
     def enter(self, timeout: float) -> int | None:
-        """Come in; returns the token for `leave` (which any thread may call), None when time ran out."""
+        """Come in; returns the token for `leave`, None when time ran out."""
         me = threading.get_ident()
         with self._changed:
-            if me not in self._inside and not self._changed.wait_for(lambda: not self._alone, timeout):
+            if me not in self._inside and not self._changed.wait_for(
+                lambda: not self._alone, timeout
+            ):
                 return None
             self._inside[me] = self._inside.get(me, 0) + 1
         return me
 
     def leave(self, token: int) -> None:
-        """Go out again."""
+        """Go out again; any thread may do it."""
         with self._changed:
             self._inside[token] -= 1
             if not self._inside[token]:
@@ -38,7 +41,7 @@ class Gate:
 
     @contextlib.contextmanager
     def alone(self, timeout: float) -> Iterator[bool]:
-        """Hold the gate with nobody inside; yields False when time ran out or this thread is itself inside."""
+        """Hold the gate with nobody inside; yields False if that is not to be."""
         with self._changed:
             granted = threading.get_ident() not in self._inside and self._changed.wait_for(
                 lambda: not self._alone, timeout

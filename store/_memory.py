@@ -10,6 +10,7 @@ from firebrick._mirror import Mirror
 from firebrick._plan import Plan, read_value
 from firebrick._revision import BACKEND, DYNAMO, KINDS, Name, Record
 from firebrick.errors import EditConflict, StoreClosed, UsageError
+from firebrick.keys import ContentKey
 from firebrick.store import Store
 from firebrick.torch_api import registry
 
@@ -30,12 +31,14 @@ class Memory:
             raise UsageError("a context must have a name")
         self.name = name
         self.on_fault = on_fault
+        self.on_written: Callable[[int], None] | None = None  # gets the raw bytes of each commit
         self._borrowed: Store | None = store
         self._path = store.path
         self._lock = threading.RLock()
         self._editing: set[int] = set()  # threads inside an edit
         self._known: dict[Name, bytes] = {}  # registry values that memory agrees with
         self._suspects: set[Name] = set()  # names that could not be read: to be written in full
+        self._parts: dict[Name, tuple[ContentKey, ...]] = {}  # of what was written here
         self._order = 0
         self.backend_artifacts = Mirror(self, BACKEND)
         self.dynamo_cache_entries = Mirror(self, DYNAMO)
@@ -126,6 +129,18 @@ class Memory:
             for name in names:
                 self._mirrors[name.section].drop(name.name)
 
+    def stored(self, key: str) -> tuple[ContentKey, tuple[ContentKey, ...]] | None:
+        """Return the content key of an artifact that was written here, and the keys of its children.
+
+        Returns:
+            ``None`` for an artifact that is not in the store, or was written by another process.
+        """
+        name = Name(BACKEND, key)
+        with self._lock:
+            if name not in self._known or name not in self._parts:
+                return None
+            return Record.unpack(self._known[name]).content, self._parts[name]
+
     def unsaved(self, name: Name) -> bool:
         """Tell whether a name is in memory only, because a fault kept it from the store."""
         return name.name in self._mirrors[name.section] and name not in self._known
@@ -166,6 +181,9 @@ class Memory:
 
     def _adopt(self, plan: Plan) -> None:
         self._order = plan.order
+        self._parts |= plan.parts
+        if self.on_written is not None:
+            self.on_written(sum(len(blob.data) for blob in plan.blobs))
         for name, data in (plan.expect | plan.changes).items():
             self._suspects.discard(name)
             if data is None:

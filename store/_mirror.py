@@ -50,6 +50,10 @@ class Mirror(dict[str, Any]):
         """Tell whether a name is there without its value."""
         return super().get(key) is _LAZY
 
+    def in_memory(self) -> dict[str, Any]:
+        """Return a plain dictionary of the values that were read or set in this process."""
+        return {key: value for key, value in super().items() if value is not _LAZY}
+
     def load(self) -> None:
         """Read every value that is not in memory yet."""
         for key in list(super().keys()):

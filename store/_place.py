@@ -1,4 +1,4 @@
-"""Decide whether a directory is a safe place for a store: local, private, and not a symbolic link."""
+"""Decide whether a directory is a safe place for a store: local, private, no symbolic link."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _MOUNTINFO = "/proc/self/mountinfo"
 def prepare(path: StrPath, *, readonly: bool, create: bool) -> str:
     """Check the directory of a store, make it if asked to, and return its real path.
 
-    A new directory, and an empty one of this user, get mode 0700. Otherwise nothing is changed: the directory must belong
-    to this user, or for reading to root, and nobody else may write into it; a writer's must not be open to others at all.
+    A new directory, and an empty one of this user, get mode 0700. Otherwise nothing is changed: the
+    directory must belong to this user, or for reading to root, and nobody else may write into it; a
+    writer's must not be open to others at all.
 
     Raises:
         UsageError: The path is empty.
@@ -47,7 +48,9 @@ def prepare(path: StrPath, *, readonly: bool, create: bool) -> str:
     refuse_network(path)
     if not readonly:
         if info.st_uid != os.geteuid():
-            raise StorePermissionError(path, f"it belongs to user {info.st_uid}, not {os.geteuid()}")
+            raise StorePermissionError(
+                path, f"it belongs to user {info.st_uid}, not {os.geteuid()}"
+            )
         if stat.S_IMODE(info.st_mode) & 0o077:
             _close_to_others(path, info)
     for name in DATA_FILE, LOCK_FILE:
@@ -69,9 +72,13 @@ def _lstat(path: str, file: str, is_type: Callable[[int], bool], noun: str) -> o
     if not is_type(info.st_mode):
         raise StorePermissionError(path, f"{file} is not a {noun}")
     if info.st_uid not in (os.geteuid(), 0):
-        raise StorePermissionError(path, f"{file} belongs to user {info.st_uid}, not {os.geteuid()}")
+        raise StorePermissionError(
+            path, f"{file} belongs to user {info.st_uid}, not {os.geteuid()}"
+        )
     if stat.S_IMODE(info.st_mode) & 0o022:
-        raise StorePermissionError(path, f"{file} has mode {stat.S_IMODE(info.st_mode):o}: others may write to it")
+        raise StorePermissionError(
+            path, f"{file} has mode {stat.S_IMODE(info.st_mode):o}: others may write to it"
+        )
     return info
 
 
@@ -91,21 +98,23 @@ def _os_error(path: str, error: OSError) -> StoreError:
 
 
 def refuse_network(path: str) -> None:
-    """Raise NetworkFilesystemError if a path, or the part of it that exists, lies on a shared file system."""
+    """Raise NetworkFilesystemError if a path lies on a file system shared between machines."""
     kind = filesystem(os.path.realpath(path))
     if kind in NETWORK_FILESYSTEMS or kind.partition(".")[2] in NETWORK_FILESYSTEMS:
         raise NetworkFilesystemError(
-            path, f"{kind} is shared between machines, which see each other's locks and memory maps too late or never"
+            path,
+            f"{kind} is shared between machines, and they do not see each other's locks and maps",
         )
     if kind.partition(".")[0] in ("fuse", "fuseblk") and kind not in LOCAL_FUSE:
         raise NetworkFilesystemError(path, f"nothing is known of the memory maps of {kind}")
 
 
 def filesystem(path: str) -> str:
-    """Name the type of the file system that a real path is on ("ext4", "nfs4", "fuse.sshfs"), "" if not known.
+    """Name the file system that a real path is on ("ext4", "fuse.sshfs"), "" if not known.
 
-    Reads the mount table: the last entry with the longest mount point that is a parent of the path. Device numbers do not
-    serve, as they differ between the table and stat on btrfs and overlay. Without a table (not Linux) nothing is known.
+    Reads the mount table: the last entry with the longest mount point that is a parent of the path.
+    Device numbers do not serve, as they differ between the table and stat on btrfs and overlay.
+    Without a table (not Linux) nothing is known.
     Source: proc(5), /proc/pid/mountinfo.
     """
     try:

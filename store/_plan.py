@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from firebrick._names import canonical_names
+from firebrick._names import canonical_names, file_names, restore_files
 from firebrick._revision import (
     BACKEND,
     DYNAMO,
@@ -21,9 +21,11 @@ from firebrick._revision import (
     past,
     past_name,
 )
-from firebrick.codecs import backend, dynamo
-from firebrick.codecs._msgpack import pack, unpack
-from firebrick.errors import DecodeError, LimitExceeded, UsageError
+from firebrick.codecs.abc import Sink, Stored
+from firebrick.codecs.backend import BackendCodec, decode_backend, encode_backend
+from firebrick.codecs.dynamo import DynamoCodec
+from firebrick.codecs.graph import PLAIN, decode_graph, encode_graph
+from firebrick.errors import DecodeError, EncodeError, LimitExceeded, UsageError
 from firebrick.format import MAX_RECORD_BYTES, Kind
 from firebrick.keys import ContentKey, content_key
 from firebrick.store import Blob
@@ -31,6 +33,9 @@ from firebrick.torch_api import registry
 
 if TYPE_CHECKING:
     from firebrick.store import Store
+
+# Volatile values are plain data, all of it in one piece.
+_VOLATILE = dataclasses.replace(PLAIN, leaf_bytes=MAX_RECORD_BYTES)
 
 
 class Plan:
@@ -53,6 +58,7 @@ class Plan:
         self._suspects = suspects
         self.order = order
         self.blobs: list[Blob] = []
+        self.parts: dict[Name, tuple[ContentKey, ...]] = {}
         self.changes: dict[Name, bytes | None] = {}
         self.expect: dict[Name, bytes | None] = {}
 
@@ -75,24 +81,10 @@ class Plan:
             blobs.append(Blob(kind, data, version))
             return content_key(kind, data, version)
 
-        names: dict[str, str] = {}
-        volatile: list[Any] = []
-        with registry.no_dispatch():
-            if name.section == BACKEND:
-                version = backend.BackendCodec.version
-                body, volatile = backend.encode_backend(value, sink)
-            else:
-                version = dynamo.DynamoCodec.version
-                names = canonical_names(value, self._content)
-                body = dynamo.encode_dynamo(value, sink, names)
-        content = content_key(kind, body, version)
-        blobs.append(Blob(kind, body, version))
-        beside = Beside(
-            version=version,
-            when=time.time_ns() // 1_000_000,
-            names={canonical: generated for generated, canonical in names.items()},
-            volatile=zstandard.compress(pack(volatile), 3) if volatile else b"",
-        )
+        body, beside = _encode(name, value, sink, self._content)
+        self.parts[name] = tuple(blob.key for blob in blobs)
+        blobs.append(Blob(kind, body, beside.version))
+        content = blobs[-1].key
         if old is None:
             new = self._revise(name, None, content, beside)
         elif old.content == content:
@@ -200,23 +192,62 @@ def read_value(store: Store, name: Name, data: bytes) -> Any:
     blob = store.get(record.content)
     if blob.kind != KINDS[name.section]:
         raise DecodeError(f"{name.name} points to a blob of kind {blob.kind}")
+    registry.artifact_module()  # decoding looks at imported modules only
     with registry.no_dispatch():
-        if name.section == DYNAMO:
-            return dynamo.decode_dynamo(blob.data, store.get, record.beside.names)
         volatile = _unpack_volatile(record.beside.volatile)
-        return backend.decode_backend(blob.data, store.get, key=name.name, volatile=volatile)
+        if name.section == DYNAMO:
+            names = record.beside.names
+            entry = DynamoCodec().decode(blob.data, store.get, blob.version, names)
+            if volatile:
+                restore_files(entry, volatile)
+            return entry
+        BackendCodec().check_version(blob.version)
+        return decode_backend(blob.data, store.get, key=name.name, volatile=volatile)
 
 
-def _unpack_volatile(data: bytes) -> list[Any]:
+def _encode(
+    name: Name, value: Any, sink: Sink, content_of: Callable[[str], ContentKey | None]
+) -> tuple[bytes, Beside]:
+    names: dict[str, str] = {}
+    with registry.no_dispatch():
+        if name.section == BACKEND:
+            version = BackendCodec.version
+            body, aside = encode_backend(value, sink)
+        elif not isinstance(value, registry.entry_class()):
+            raise EncodeError(type(value).__name__, reason="not a Dynamo entry")
+        else:
+            version = DynamoCodec.version
+            names = canonical_names(value, content_of)
+            body, aside = DynamoCodec().encode(value, sink, names), file_names(value)
+    originals = {canonical: generated for generated, canonical in names.items()}
+    return body, Beside(version, time.time_ns() // 1_000_000, originals, _pack_volatile(aside))
+
+
+def _pack_volatile(values: list[Any]) -> bytes:
+    if not values:
+        return b""
+    return zstandard.compress(encode_graph(values, _VOLATILE, _no_sink)[0], 3)
+
+
+def _no_sink(kind: Kind, data: bytes, version: int) -> ContentKey:
+    raise EncodeError(kind.name, "a volatile value", "it can not be a blob of its own")
+
+
+def _unpack_volatile(data: bytes) -> list[Any] | None:
     if not data:
-        return []
+        return None
     try:
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= MAX_RECORD_BYTES:
             raise LimitExceeded("length of the volatile values", size, MAX_RECORD_BYTES)
-        values = unpack(zstandard.decompress(data, max_output_size=size))
+        packed = zstandard.decompress(data, max_output_size=size)
     except zstandard.ZstdError as error:
         raise DecodeError(f"volatile values: {error}") from error
+    values = decode_graph(packed, _VOLATILE, _no_source)
     if not isinstance(values, list):
         raise DecodeError("volatile values: a list expected")
     return values
+
+
+def _no_source(key: ContentKey) -> Stored:
+    raise DecodeError("volatile values have no blobs of their own")

@@ -69,6 +69,7 @@ class Session:
             durable=settings.durable,
         )
         self.context = Context.open(self.store, settings.context, on_fault=self.fault)
+        self.context.on_written = lambda size: self.stats.moved(written=size)
         set_current(self.context)
         if _DYNAMO in sys.modules:
             self._attach()
@@ -87,6 +88,11 @@ class Session:
             warn(f"going on without the store: {kind}: {error}")
         _log.debug("fault", exc_info=error)
 
+    def stand_aside(self, error: Unsupported) -> None:
+        """Say once that torch works as without Firebrick, and why."""
+        self.stats.fault(error)
+        warn(f"standing aside: {error}")
+
     def _attach(self) -> None:
         with self._lock:
             if self._closed or self._hooks is not None:
@@ -97,7 +103,7 @@ class Session:
                 self._hooks = Hooks(self)
                 self._hooks.wait()
             except Unsupported as error:
-                warn(f"standing aside: {error}")
+                self.stand_aside(error)
             except Exception as error:
                 self.fault(error)
 

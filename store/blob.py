@@ -27,7 +27,7 @@ class Blob(NamedTuple):
 
 
 class StoredBlob(NamedTuple):
-    """Hold verified bytes from a store: owned `bytes`, or a read-only view valid inside its snapshot only."""
+    """Hold verified bytes from a store: owned, or a read-only view valid inside its snapshot."""
 
     kind: Kind
     version: int
@@ -35,7 +35,7 @@ class StoredBlob(NamedTuple):
 
 
 class BlobInfo(NamedTuple):
-    """Describe a stored blob by its header; nothing is verified. Sizes in bytes without the header."""
+    """Describe a blob by its header, not verified; sizes in bytes without the header."""
 
     key: ContentKey
     kind: Kind
@@ -55,7 +55,7 @@ class Header(NamedTuple):
 
 
 class _Contexts(threading.local):
-    """Keep zstd contexts for one thread: they must not be shared, and making one costs more than a small blob."""
+    """Keep zstd contexts for one thread: they must not be shared, and are costly to make."""
 
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
@@ -71,7 +71,7 @@ _contexts = _Contexts()
 
 
 def check_blob(kind: Kind, data: Data, version: int) -> None:
-    """Refuse what no header can hold: UsageError, or LimitExceeded for more than `format.MAX_BLOB_BYTES`."""
+    """Refuse what no header can hold: UsageError or LimitExceeded."""
     if not isinstance(kind, Kind):
         raise UsageError(f"kind must be a Kind, not {kind!r}")
     if not isinstance(data, bytes | bytearray | memoryview) or (
@@ -85,7 +85,7 @@ def check_blob(kind: Kind, data: Data, version: int) -> None:
 
 
 def encode_blob(blob: Blob) -> bytes:
-    """Write a blob as a value: header, then the bytes, compressed if its kind asks for it and it pays."""
+    """Write a blob as a value: header and bytes, compressed if its kind asks for it and it pays."""
     kind, data, version = blob
     check_blob(kind, data, version)
     body, flags, level = data, 0, fmt.COMPRESSION[kind]
@@ -97,16 +97,20 @@ def encode_blob(blob: Blob) -> bytes:
 
 
 def parse_header(key: bytes, value: Data) -> Header:
-    """Read and check the header of a value, field by field in their order; DamagedError names the first wrong one."""
+    """Read the header of a value, checking field by field; DamagedError names the first bad one."""
     if len(value) < HEADER.size:
-        raise DamagedError(key, f"value has {len(value)} bytes, less than a header of {HEADER.size}")
+        raise DamagedError(
+            key, f"value has {len(value)} bytes, less than a header of {HEADER.size}"
+        )
     magic, kind, version, flags, stored, raw = HEADER.unpack_from(value)
     if magic != MAGIC:
         raise DamagedError(key, f"magic is {magic!r}, expected {MAGIC!r}")
     if flags & ~fmt.KNOWN_FLAGS:
         raise DamagedError(key, f"flags are {flags:#x}, known are {fmt.KNOWN_FLAGS:#x}")
     if stored > len(value) - HEADER.size:
-        raise DamagedError(key, f"stored length is {stored}, but {len(value) - HEADER.size} bytes are there")
+        raise DamagedError(
+            key, f"stored length is {stored}, but {len(value) - HEADER.size} bytes are there"
+        )
     if raw > fmt.MAX_BLOB_BYTES:
         raise DamagedError(key, f"raw length is {raw}, more than {fmt.MAX_BLOB_BYTES}")
     return Header(kind, version, flags, stored, raw)
@@ -128,7 +132,9 @@ def decode_blob(key: bytes, value: Data, *, copy: bool = True) -> StoredBlob:
     if header.stored != len(value) - HEADER.size:
         raise DamagedError(key, f"stored length is {header.stored}, not {len(value) - HEADER.size}")
     body = memoryview(value)[HEADER.size :].toreadonly()
-    data = _inflate(key, header, body) if header.flags & FLAG_ZSTD else bytes(body) if copy else body
+    data = (
+        _inflate(key, header, body) if header.flags & FLAG_ZSTD else bytes(body) if copy else body
+    )
     if len(data) != header.raw:
         raise DamagedError(key, f"raw length is {header.raw}, but there are {len(data)} bytes")
     # A kind that is not known here can still be told from a damaged one.
@@ -145,7 +151,9 @@ def _inflate(key: bytes, header: Header, body: memoryview) -> bytes:
         size = zstandard.frame_content_size(body)
         if size != header.raw:  # before anything is allocated
             raise DamagedError(key, f"raw length is {header.raw}, but the frame says {size}")
-        return _contexts.decompressor.decompress(body, max_output_size=header.raw, allow_extra_data=False)
+        return _contexts.decompressor.decompress(
+            body, max_output_size=header.raw, allow_extra_data=False
+        )
     except zstandard.ZstdError as error:
         raise DamagedError(key, f"zstd: {error}") from None
 
@@ -154,16 +162,26 @@ def encode_record(database: str, key: bytes, body: Data) -> bytes:
     """Write a record (a value that is no blob): header of kind `format.RECORD`, checksum, body."""
     if len(body) > fmt.MAX_RECORD_BYTES:
         raise LimitExceeded(f"size of a record in {database}", len(body), fmt.MAX_RECORD_BYTES)
-    head = HEADER.pack(MAGIC, fmt.RECORD, fmt.RECORD_VERSION, 0, fmt.CHECK_BYTES + len(body), len(body))
+    head = HEADER.pack(
+        MAGIC, fmt.RECORD, fmt.RECORD_VERSION, 0, fmt.CHECK_BYTES + len(body), len(body)
+    )
     return b"".join((head, record_check(database, key, body), body))
 
 
 def decode_record(database: str, key: bytes, value: Data) -> bytes:
-    """Check a record against its header, key and checksum, and hand back its body; DamagedError if one is wrong."""
+    """Check a record against header, key and checksum, and hand back its body; DamagedError."""
     header = parse_header(key, value)
-    expected = (fmt.RECORD, fmt.RECORD_VERSION, 0, len(value) - HEADER.size, header.stored - fmt.CHECK_BYTES)
+    expected = (
+        fmt.RECORD,
+        fmt.RECORD_VERSION,
+        0,
+        len(value) - HEADER.size,
+        header.stored - fmt.CHECK_BYTES,
+    )
     if tuple(header) != expected:
-        raise DamagedError(key, f"header of a record in {database} is {tuple(header)}, expected {expected}")
+        raise DamagedError(
+            key, f"header of a record in {database} is {tuple(header)}, expected {expected}"
+        )
     start = HEADER.size + fmt.CHECK_BYTES
     body = bytes(value[start:])
     if record_check(database, key, body) != bytes(value[HEADER.size : start]):

@@ -1,192 +1,107 @@
-"""Own the LMDB environments of this process: one per file, shared by every `Store` that opens it.
+"""Own the LMDB environments of this process: one per file, shared by every store that opens it.
 
-This is the only module that imports lmdb. LMDB forbids to open a file twice in one process, because its POSIX locks belong to
-(process, file); so environments are counted and found by the device and inode of their data file.
+LMDB forbids to open a file twice in one process, because its POSIX locks belong to (process,
+file); so environments are counted, and found by device and inode of their data file.
 
-**Size of the map.** The map is virtual: the file has only the pages in use, so 1 TiB of address space costs nothing, needs no growth,
-and no process ever has to follow another's growth. Where that much address space is not to be had, or is limited
-(RLIMIT_AS: the rest belongs to the program), the map starts small and doubles when it is full. A map is private to its process: growing
-it needs no consent of others, who see `MapResizedError` and follow. Growing remaps, so it waits until no transaction of
-this process is open.
+Size of the map: it is virtual, the file has only the pages in use. So 1 TiB of address space costs
+nothing, and no process ever has to follow another's growth. Where that much is not to be had, or
+address space is limited (RLIMIT_AS; the rest belongs to the program), the map starts small and
+doubles when it is full. A map is private to its process: growing it needs no consent of others, who
+see MDB_MAP_RESIZED and follow. Growing remaps, so it waits until no transaction of this process is
+open; views of a snapshot never move.
 
-**Locks.** LMDB's write lock can not be waited for with a limit. Writers therefore first take `flock` on a descriptor of their own of the data
-file, by polling, up to a limit; the kernel drops it when a writer dies, and LMDB's own lock is robust.
+Locks: LMDB's write lock can not be waited for with a limit. Writers therefore take `flock` first,
+on a descriptor of their own of the data file, by polling, up to a limit. The kernel drops it when a
+writer dies, and LMDB's own lock is robust.
 
-**Durability.** Environments are open with MDB_NOMETASYNC: one flush per commit, integrity kept, the last commits can be
-undone by a crash of the *system*. A durable write flushes once more, after the lock is released.
+Durability: environments have MDB_NOMETASYNC, that is one flush per commit; the file stays sound,
+but a crash of the system can undo the last commits. A durable write flushes once more, after the
+lock is released.
 
-**Forks.** A child never uses the parent's environment. Closing it there would free the parent's reader slots (seen with lmdb 3.0: a snapshot of
-the parent changed under it), so the child only drops its references and opens the file again at first use.
+Forks: a child never uses the parent's environment. Closing it there frees the reader slots of the
+parent (tried with lmdb 3.0: a snapshot of the parent changed under it), so a child only drops its
+references, for which py-lmdb does nothing in a child, and opens the file again at first use. Where
+a thread of the parent was inside a call of LMDB at the fork, its references can not be dropped and
+the child gets StoreLocked.
 
-**Reading without a lock** (`readonly`) leaves no trace in the directory. LMDB's two meta pages protect a reader against one commit that it did not
-announce itself to; after a second one the transaction ends with StoreLocked, so nothing stale is believed.
-
-Source: LMDB 0.9 `lmdb.h` and `mdb.c`, py-lmdb 3.0 `cpython.c` and documentation.
+Reading without a lock (`readonly`) leaves no trace in the directory. LMDB's two meta pages protect
+a reader that did not announce itself against one commit; after a second one the transaction ends
+with StoreLocked, so nothing stale is believed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import random
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import lmdb
-import lmdb.verify
-
+from firebrick import _lmdb
 from firebrick import format as fmt
 from firebrick._gate import Gate
+from firebrick._lmdb import Environment, Handles, MapFull, MapResized, Raw
 from firebrick._place import prepare
-from firebrick.blob import decode_record, encode_record
+from firebrick._transaction import Transaction
 from firebrick.errors import (
-    DamagedError,
     StoreClosed,
-    StoreDamaged,
     StoreError,
     StoreFull,
     StoreLocked,
     StoreNotFound,
-    StorePermissionError,
     StoreReadOnly,
-    StoreVersionError,
     StrPath,
     UsageError,
 )
-from firebrick.keys import Data
 
 T = TypeVar("T")
-Retry = (lmdb.MapFullError, lmdb.MapResizedError)
 
-_lock = threading.RLock()  # guards _engines and opening and closing
+_lock = threading.RLock()  # held while environments are opened, closed and counted
 _engines: dict[tuple[int, int], Engine] = {}
 
 
-class Transaction:
-    """Wrap one LMDB transaction; made by `Engine.read`, `Engine.begin` and `Engine.write`.
+class Engine:
+    """Hold one environment; what it guarantees is said at the top of the module.
 
-    Views it hands out are valid until it ends. A transaction may be used by one thread at a time.
+    Any thread may call its methods. `handles`, `gate` and `live` belong to transactions.
     """
 
-    __slots__ = ("_engine", "_raw", "_token", "dirty")
-
-    def __init__(self, engine: Engine, raw: lmdb.Transaction[memoryview], token: int) -> None:
-        self._engine = engine
-        self._raw: lmdb.Transaction[memoryview] | None = raw  # a child process sets it to None
-        self._token = token
-        self.dirty = False
-
-    @property
-    def _open(self) -> lmdb.Transaction[memoryview]:
-        if self._raw is None:
-            raise StoreClosed(self._engine.path, "the transaction has ended, or belongs to the parent process")
-        return self._raw
-
-    def get(self, database: str, key: bytes) -> memoryview | None:
-        """Look a value up; the view is valid until the transaction ends."""
-        return self._open.get(key, db=self._engine.database(database))
-
-    def has(self, database: str, key: bytes, value: bytes | None = None) -> bool:
-        """Tell whether a key is there, or with `value` this duplicate of it, without reading the value."""
-        with self._open.cursor(self._engine.database(database)) as cursor:
-            return cursor.set_key(key) if value is None else cursor.set_key_dup(key, value)
-
-    def items(self, database: str, start: bytes = b"", prefix: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
-        """Walk keys in order from `start` (at least `prefix`) while they begin with `prefix`; every duplicate counts."""
-        with self._open.cursor(self._engine.database(database)) as cursor:
-            more = cursor.set_range(max(start, prefix)) if start or prefix else cursor.first()
-            while more and (key := bytes(cursor.key())).startswith(prefix):
-                yield key, cursor.value()
-                more = cursor.next()
-
-    def duplicates(self, database: str, key: bytes) -> list[bytes]:
-        """List the values of one key in a DUPSORT database, sorted."""
-        with self._open.cursor(self._engine.database(database)) as cursor:
-            return [bytes(value) for _, value in cursor.getmulti([key], dupdata=True)]
-
-    def entries(self, database: str) -> int:
-        """Count the entries of a database."""
-        return self._open.stat(self._engine.database(database))["entries"]
-
-    def put(self, database: str, key: bytes, value: Data) -> bool:
-        """Write a value, or add a duplicate; False if exactly that is there already."""
-        handle = self._engine.database(database)
-        if fmt.DATABASES[database]:
-            new = self._open.put(key, value, dupdata=False, db=handle)
-        elif new := (self._open.get(key, db=handle) != value):
-            self._open.put(key, value, db=handle)
-        self.dirty = self.dirty or new
-        return new
-
-    def delete(self, database: str, key: bytes) -> bool:
-        """Remove a key with all its values; False if it was not there."""
-        gone = self._open.delete(key, db=self._engine.database(database))
-        self.dirty = self.dirty or gone
-        return gone
-
-    def record(self, database: str, key: bytes) -> bytes | None:
-        """Read a record and check it; DamagedError if its header or checksum is wrong."""
-        value = self.get(database, key)
-        return None if value is None else decode_record(database, key, value)
-
-    def put_record(self, database: str, key: bytes, body: Data) -> bool:
-        """Write a record; False if it is there already."""
-        return self.put(database, key, encode_record(database, key, body))
-
-    def end(self, *, commit: bool = False, pin: bool = False) -> None:
-        """End the transaction; ending it again does nothing.
-
-        Args:
-            commit: Keep what was written.
-            pin: Never remap or unmap the memory again, because a view of it is still in use.
-        """
-        raw, self._raw = self._raw, None
-        if raw is None:
-            return
-        self._engine.ended(self)
-        try:
-            if commit and self.dirty:
-                raw.commit()
-            else:
-                stale = self._engine.stale(raw)
-                raw.abort()
-                if stale:
-                    raise StoreLocked(self._engine.path, "another process wrote to it while it was read without a lock")
-        finally:
-            if not pin:
-                self._engine.gate.leave(self._token)
-
-
-class Engine:
-    """Hold one environment; see the module for what it guarantees. Every method may be called by any thread."""
-
-    def __init__(self, path: str, readonly: bool, map_size: int | None) -> None:
+    def __init__(self, path: str, *, readonly: bool, map_size: int | None) -> None:
+        """Describe an environment; it is opened by `acquire`."""
         self.path = path
         self.readonly = readonly
         self._map_size = map_size
-        self._env: lmdb.Environment | None = None
-        self._handles: dict[str, lmdb._Database] = {}
+        self._users = 0
         self._identity = (-1, -1)
-        self.users = 0
         self._reset()
 
     def _reset(self) -> None:
+        self.handles: Handles = {}
         self.gate = Gate()
+        self.live: set[Transaction] = set()
+        self._env: Environment | None = None
+        self._lock_fd = -1
         self._writer = threading.Lock()
         self._writing: int | None = None
-        self._live: set[Transaction] = set()
-        self._lock_fd = -1
 
     # -- opening and closing
 
     @staticmethod
     def acquire(path: StrPath, *, readonly: bool, create: bool, map_size: int | None) -> Engine:
-        """Return the environment of a directory and count one more user of it; `release` counts one less."""
+        """Return the environment of a directory and count one more user of it.
+
+        Args:
+            path: The directory.
+            readonly: Leave no trace in it, unless this process has it open for writing.
+            create: Make it if it is not there.
+            map_size: Bytes of address space to begin with; None for the default.
+
+        Raises:
+            StoreError: One of its subclasses, as their descriptions say.
+        """
         if map_size is not None and map_size < 1 << 16:
             raise UsageError(f"map_size must be at least 65536 bytes, not {map_size}")
         real = prepare(path, readonly=readonly, create=create)
@@ -196,42 +111,62 @@ class Engine:
                 raise StoreNotFound(real, f"it has no {fmt.DATA_FILE}")
             engine = _engines.get(identity) if identity else None
             if engine is None:
-                engine = Engine(real, readonly, map_size)
-                engine._start(create)
-                _engines[engine._identity] = engine
-            elif engine.readonly and not readonly:
+                engine = Engine(real, readonly=readonly, map_size=map_size)
+            if engine.readonly and not readonly:
                 engine._upgrade()
             elif engine._env is None:
                 engine._start(create)
-            engine.users += 1
+            engine._users += 1
             return engine
 
     def retain(self) -> None:
         """Count one more user."""
         with _lock:
-            self.users += 1
+            self._users += 1
 
     def release(self) -> None:
-        """Count one user less; the last one closes the environment, unless a transaction is still open."""
+        """Count one user less; the last one closes the environment, unless a view is in use."""
         with _lock:
-            self.users -= 1
-            if self.users > 0:
+            self._users -= 1
+            if self._users > 0:
                 return
-            with self.gate.alone(0.1) as alone:
+            with self.gate.alone(1.0) as alone:
                 if alone:
                     self._stop()
-                    _engines.pop(self._identity, None)
 
     def _upgrade(self) -> None:
         with self.gate.alone(fmt.LOCK_TIMEOUT_S) as alone:
             if not alone:
-                raise StoreLocked(self.path, "it is open for reading, with snapshots, in this process")
+                raise StoreLocked(self.path, "this process has it open for reading, with snapshots")
             self._stop()
             self.readonly = False
             self._start(create=False)
 
+    def _start(self, create: bool) -> None:
+        try:
+            with _lmdb.translated(self.path):
+                self._env = _lmdb.open_environment(
+                    self.path, readonly=self.readonly, map_size=self._map_size
+                )
+                if self.readonly:
+                    _lmdb.check_length(self._env, self.path)
+                    self.handles = _lmdb.open_databases(self._env, self.path)
+                else:
+                    data = os.path.join(self.path, fmt.DATA_FILE)
+                    self._lock_fd = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+                    self._env.reader_check()
+                    with self._flock(time.monotonic() + fmt.LOCK_TIMEOUT_S):
+                        _lmdb.check_length(self._env, self.path)
+                        self.handles = _lmdb.create_databases(self._env, self.path, create=create)
+            self._identity = _identify(self.path) or (-1, -1)
+            _engines[self._identity] = self
+        except BaseException:
+            self._stop()
+            raise
+
     def _stop(self) -> None:
-        self._handles.clear()
+        _engines.pop(self._identity, None)
+        self.handles = {}
         env, self._env = self._env, None
         if env is not None:
             env.close()
@@ -239,101 +174,208 @@ class Engine:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
-    def _start(self, create: bool) -> None:
+    @property
+    def _environment(self) -> Environment:
+        env = self._env
+        if env is None:  # after a fork, or closed
+            with _lock:
+                if self._env is None:
+                    if self._users <= 0:
+                        raise StoreClosed(self.path)
+                    _engines.pop(self._identity, None)
+                    self._start(create=False)
+                return self._environment
+        return env
+
+    def forget(self) -> None:
+        """Drop everything that belongs to the parent process; called in a new child process."""
+        for txn in self.live:
+            txn.forget()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._reset()
+
+    # -- transactions
+
+    def begin(self) -> Transaction:
+        """Start a reading transaction; the caller ends it.
+
+        Raises:
+            StoreLocked: There is no reader slot left, or the map is being replaced.
+        """
+        deadline = time.monotonic() + fmt.LOCK_TIMEOUT_S
+        while True:
+            try:
+                with _lmdb.translated(self.path):
+                    return self._begin(False, deadline)
+            except MapResized:
+                self._resize(0)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Read inside one transaction."""
+        txn = self.begin()
         try:
-            with self._translated():
-                self._env = self._open_environment()
-                self._identity = _identify(self.path) or (-1, -1)
-                if self.readonly:
-                    self._check_length()
-                    self._open_databases()
-                else:
-                    self._lock_fd = os.open(self._data_file, os.O_RDONLY | os.O_CLOEXEC)
-                    self._env.reader_check()
-                    with self._flock(time.monotonic() + fmt.LOCK_TIMEOUT_S):
-                        self._check_length()
-                        self._create_databases(create)
+            with _lmdb.translated(self.path):
+                yield txn
         except BaseException:
-            self._stop()
+            with contextlib.suppress(StoreError):
+                txn.end()
             raise
+        txn.end()
 
-    @property
-    def _data_file(self) -> str:
-        return os.path.join(self.path, fmt.DATA_FILE)
+    def write(
+        self,
+        body: Callable[[Transaction], T],
+        *,
+        durable: bool = True,
+        timeout: float = fmt.LOCK_TIMEOUT_S,
+    ) -> T:
+        """Run `body` in a writing transaction and commit; an exception leaves nothing behind.
 
-    def _open_environment(self) -> lmdb.Environment:
-        sizes = _map_sizes(self._map_size, self._data_file)
-        for size in sizes:
-            try:
-                return lmdb.Environment(
-                    self.path,
-                    map_size=size,
-                    readonly=self.readonly,
-                    lock=not self.readonly,
-                    metasync=False,
-                    mode=fmt.DIRECTORY_MODE,
-                    create=False,
-                    max_readers=fmt.MAX_READERS,
-                    max_dbs=2 * len(fmt.DATABASES),
-                    lib_version=fmt.LMDB_MAJOR,
-                )
-            except lmdb.MemoryError:
-                if size == sizes[-1]:
-                    raise
-            except lmdb.InvalidError as error:
-                raise StoreVersionError(self.path, f"not a file of LMDB 0.9: {error}") from None
-        raise AssertionError  # pragma: no cover
+        Args:
+            body: Does the writing. It is run again from the start after the map has grown.
+            durable: Return only when the commit survives a crash of the system.
+            timeout: Longest wait for the write lock, in seconds.
 
-    def _check_length(self) -> None:
-        """Refuse a file that lacks pages, before a read behind its end kills the process with SIGBUS."""
-        env = self._environment
-        needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-        size = os.stat(self._data_file).st_size
-        if size < needed and (problems := self.verify()):  # free pages at the end may be missing
-            raise StoreDamaged(self.path, f"{size} bytes of {needed} are there: {problems[0]}")
+        Raises:
+            StoreReadOnly, StoreNotFound: Writing is not possible here, or the directory is gone.
+            StoreLocked: The lock was not to be had in time.
+            StoreFull: No room on the disk, or for a larger map.
+        """
+        if self.readonly:
+            raise StoreReadOnly(self.path)
+        deadline = time.monotonic() + timeout
+        with self._exclusive(deadline):
+            while True:
+                try:
+                    with _lmdb.translated(self.path):
+                        result, dirty = self._attempt(body, deadline)
+                    break
+                except MapFull:
+                    self._resize(2 * self._environment.info()["map_size"])
+                except MapResized:
+                    self._resize(0)
+        if dirty and durable:
+            self.flush()
+        return result
 
-    def _open_databases(self) -> None:
-        env = self._environment
+    def flush(self) -> None:
+        """Make every commit so far survive a crash of the system."""
+        with _lmdb.translated(self.path):
+            self._environment.sync(True)
+
+    def _attempt(self, body: Callable[[Transaction], T], deadline: float) -> tuple[T, bool]:
+        txn = self._begin(True, deadline)
         try:
-            self._handles = {
-                name: env.open_db(name.encode(), create=False, dupsort=dup, dupfixed=dup)
-                for name, dup in fmt.DATABASES.items()
-            }
-        except lmdb.NotFoundError:
-            raise StoreVersionError(self.path, "it is not a finished Firebrick store") from None
-        with self.read() as txn:
-            self._check_version(txn.record("meta", fmt.META_FORMAT))
+            result = body(txn)
+            txn.end(commit=True)
+        finally:
+            txn.end()
+        return result, txn.dirty
 
-    def _create_databases(self, create: bool) -> None:
-        # Handles of an environment with a lock are opened in a write transaction, as py-lmdb drops those of a reading one.
-        env = self._environment
-        with env.begin(write=True, buffers=True) as raw:
-            fresh = not raw.stat()["entries"]
-            if fresh and not create:
-                raise StoreNotFound(self.path, "the file is empty")
+    def _begin(self, write: bool, deadline: float) -> Transaction:
+        env, gate = self._environment, self.gate
+        token = gate.enter(max(0.0, deadline - time.monotonic()))
+        if token is None:
+            raise StoreLocked(self.path, "its memory map is being replaced in this process")
+        try:
+            txn = Transaction(self, _lmdb.begin(env, write=write), token)
+        except BaseException:
+            gate.leave(token)
+            raise
+        self.live.add(txn)
+        return txn
+
+    def is_stale(self, raw: Raw) -> bool:
+        """Tell whether writers may have used pages again that a reader without a lock has seen."""
+        return self.readonly and self._environment.info()["last_txnid"] > raw.id() + 1
+
+    @contextlib.contextmanager
+    def _exclusive(self, deadline: float) -> Iterator[None]:
+        if self._writing == threading.get_ident():
+            raise UsageError("a write inside a write transaction of the same thread")
+        writer = self._writer
+        if not writer.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise StoreLocked(self.path, "another thread of this process is writing")
+        try:
+            self._writing = threading.get_ident()
+            self._environment  # noqa: B018 - opens it again after a fork
+            if _identify(self.path) != self._identity:
+                raise StoreNotFound(self.path, "it was removed or replaced while it was open")
+            with self._flock(deadline):
+                yield
+        finally:
+            self._writing = None
+            writer.release()
+
+    @contextlib.contextmanager
+    def _flock(self, deadline: float) -> Iterator[None]:
+        pause = 0.0002
+        while True:
             try:
-                self._handles = {
-                    name: env.open_db(name.encode(), txn=raw, create=fresh, dupsort=dup, dupfixed=dup)
-                    for name, dup in fmt.DATABASES.items()
-                }
-            except lmdb.NotFoundError:
-                raise StoreVersionError(self.path, "it is not a Firebrick store") from None
-            if fresh:
-                body = str(fmt.FORMAT_VERSION).encode()
-                raw.put(fmt.META_FORMAT, encode_record("meta", fmt.META_FORMAT, body), db=self._handles["meta"])
-            value = raw.get(fmt.META_FORMAT, db=self._handles["meta"])
-            self._check_version(None if value is None else decode_record("meta", fmt.META_FORMAT, value))
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StoreLocked(self.path, "another process is writing") from None
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, 0.01)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # closed, and so unlocked, when growing failed
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
-    def _check_version(self, found: bytes | None) -> None:
-        if found != str(fmt.FORMAT_VERSION).encode():
-            raise StoreVersionError(self.path, f"found {found!r}, known is {fmt.FORMAT_VERSION}")
+    def _resize(self, size: int) -> None:
+        """Map `size` bytes, 0 for as many as another process did."""
+        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone:
+            if not alone:
+                raise (StoreFull if size else StoreLocked)(
+                    self.path, "its memory map must grow, but a snapshot is open in this process"
+                )
+            env = self._environment
+            before = env.info()["map_size"]
+            try:
+                with _lmdb.translated(self.path):
+                    env.set_mapsize(size)
+            except StoreError as error:  # the environment has lost its map
+                with _lock:
+                    self._stop()
+                    self._map_size = before
+                    self._start(create=False)
+                raise StoreFull(self.path, f"a map of {size} bytes: {error.detail}") from error
 
-    @property
-    def _environment(self) -> lmdb.Environment:
-        if self._env is None:
-            raise StoreClosed(self.path)
-        return self._env
+    # -- the whole file
 
-    def database(self, name: str) -> lmdb._Database:
-        """Return the handle of a named database."""
-        return self._handles[name]
+    def verify(self) -> list[str]:
+        """List what is structurally wrong with the file; writers are locked out meanwhile."""
+        if self.readonly:
+            return _lmdb.verify(self.path)
+        with self._exclusive(time.monotonic() + fmt.LOCK_TIMEOUT_S):
+            return _lmdb.verify(self.path)
+
+    def sizes(self) -> tuple[int, int]:
+        """Return bytes on disk, of both files as allocated, and bytes of the map."""
+        files = (os.path.join(self.path, name) for name in (fmt.DATA_FILE, fmt.LOCK_FILE))
+        with _lmdb.translated(self.path):
+            disk = sum(os.stat(file).st_blocks * 512 for file in files if os.path.exists(file))
+            return disk, self._environment.info()["map_size"]
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(os.path.join(path, fmt.DATA_FILE))
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def _forget_parent() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for engine in list(_engines.values()):
+        engine.forget()
+
+
+os.register_at_fork(after_in_child=_forget_parent)

@@ -1,9 +1,9 @@
 """Define every error that Firebrick raises, in one tree.
 
-Each class has a sentence that says what happened (its docstring), `hint` (what to do about it) and a stable
-`exit_code` for command lines. The data are attributes and, in the same order, `args`; so errors survive
-pickling and are told apart by class and attribute, never by their text. Damage and bugs are not misses:
-neither `DamagedError` nor `InternalError` is a `NotFoundError`.
+Each class has a sentence that says what happened (its docstring), `hint` (what to do about it) and
+a stable `exit_code` for command lines. The data are attributes and, in the same order, `args`; so
+errors survive pickling and are told apart by class and attribute, never by their text. Damage and
+bugs are not misses: neither `DamagedError` nor `InternalError` is a `NotFoundError`.
 
 docs/errors.md is generated from this module with `firebrick.testing.errors_table`.
 """
@@ -75,7 +75,9 @@ class StoreNotFound(StoreError):
 class StoreLocked(StoreError):
     """The store is in use in a way that does not let this call go on in time."""
 
-    hint = "Try again later; look for a stopped process that holds the store, or a snapshot left open."
+    hint = (
+        "Try again later; look for a stopped process that holds the store, or a snapshot left open."
+    )
     exit_code = 12
     template = "store {} is locked: {}"
 
@@ -99,7 +101,9 @@ class StoreFull(StoreError):
 class StoreVersionError(StoreError):
     """The store has a format that this version does not know."""
 
-    hint = "Use a Firebrick that knows the format, or another directory; the store is left as it is."
+    hint = (
+        "Use a Firebrick that knows the format, or another directory; the store is left as it is."
+    )
     exit_code = 15
     template = "store {} has an unknown format: {}"
 
@@ -299,7 +303,7 @@ class EditConflict(FirebrickError):
 class NotStorable(FirebrickError):
     """A compiled function can not be stored faithfully."""
 
-    hint = "The function runs as compiled; the message names the operator, guard or type that prevents storing."
+    hint = "The function runs as compiled; the message names what prevents storing it."
     exit_code = 70
     template = "not storable: {}"
 

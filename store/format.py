@@ -1,8 +1,8 @@
 """Hold every constant of the format on disk; docs/format.md is its normative description.
 
-A change of a value that decides how stored bytes are read (`MAGIC`, `HEADER`, `Kind`, `DATABASES`, the layout of a record)
-forces a new `FORMAT_VERSION`; a change of how keys are made forces a new `KEY_VERSION`. Levels, sizes and limits of the
-writer may change at any time.
+A change of a value that decides how stored bytes are read (`MAGIC`, `HEADER`, `Kind`, `DATABASES`,
+the layout of a record) forces a new `FORMAT_VERSION`; a change of how keys are made forces a new
+`KEY_VERSION`. Levels, sizes and limits of the writer may change at any time.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are
 MIN_SAVING: Final = 0.10  # and so are those that shrink by less than this share
 
 # Limits.
-MAX_BLOB_BYTES: Final = 1 << 30  # LMDB writes a value with one pwrite, which Linux cuts at 2 GiB - 4 KiB
+MAX_BLOB_BYTES: Final = (
+    1 << 30
+)  # LMDB writes a value with one pwrite, which Linux cuts at 2 GiB - 4 KiB
 MAX_PARTS: Final = 1 << 20  # of one bundle
 MAX_COMPONENT_BYTES: Final = 16 << 20  # of one recipe, names and values together
 MAX_RECORD_BYTES: Final = 16 << 20
@@ -91,17 +93,25 @@ MAP_SIZE: Final = 1 << 40  # virtual; the file has only the pages in use
 SMALL_MAP_SIZES: Final = (64 << 30, 1 << 30)  # tried in turn where the address space is too small
 MIN_MAP_SIZE: Final = 256 << 20  # start under a limit of the address space; then grows
 MAX_READERS: Final = 4096
-LOCK_TIMEOUT_S: Final = 60.0  # longest wait for the write lock, or for snapshots before the map grows
+LOCK_TIMEOUT_S: Final = 60.0  # longest wait for the write lock
+GROW_TIMEOUT_S: Final = 5.0  # longest wait for snapshots of this process before the map grows
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
 DIRECTORY_MODE: Final = 0o700
-FILE_MODE: Final = 0o600
 
-# File systems (as in /proc/self/mountinfo) shared between machines: their maps and locks are not coherent.
+# File systems (as in /proc/self/mountinfo) shared between machines: their maps and locks are not
+# coherent.
 NETWORK_FILESYSTEMS: Final = frozenset(
-    "9p acfs afs beegfs ceph cifs coda davfs gfs2 glusterfs gpfs kafs lustre mmfs ncpfs nfs nfs4 ocfs2 orangefs panfs "
-    "prl_fs pvfs2 smb3 smbfs vboxsf vmhgfs wekafs".split()
+    (
+        *("9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs"),
+        *("gpfs", "kafs", "lustre", "mmfs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs"),
+        *("prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "vmhgfs", "wekafs"),
+    )
 )
-# FUSE file systems over local files; every other FUSE type is refused, because nothing is known of its maps.
+# FUSE file systems over local files; every other FUSE type is refused, because nothing is known of
+# its maps.
 LOCAL_FUSE: Final = frozenset(
-    "fuseblk fuse.bindfs fuse.fuse-overlayfs fuse.gocryptfs fuse.mergerfs fuse.ntfs-3g fuse.zfs".split()
+    (
+        *("fuseblk", "fuse.bindfs", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.mergerfs"),
+        *("fuse.ntfs-3g", "fuse.zfs"),
+    )
 )

@@ -22,6 +22,8 @@ from firebrick.capture.bundle import Part, generated_names
 from firebrick.capture.guards import recording_init
 from firebrick.capture.kernels import Kernels
 from firebrick.capture.recorder import Compilation, Recorder
+from firebrick.errors import Unsupported
+from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
 from firebrick.loader.libraries import Libraries
@@ -45,6 +47,7 @@ class Hooks:
         self._session = session
         self._patches = Patches()
         self._undo_mirror: Callable[[], None] | None = None
+        self._recorder: Recorder | None = None
         self._attached = False
         self._lock = threading.RLock()
         self._serving = threading.local()
@@ -59,7 +62,7 @@ class Hooks:
     def remove(self) -> None:
         """Give torch back as it was."""
         with self._lock:
-            if self._attached:
+            if self._recorder is not None:
                 self._recorder.close()
             if self._undo_mirror is not None:
                 self._undo_mirror()
@@ -88,6 +91,9 @@ class Hooks:
             self._attached = True
             try:
                 self._attach()
+            except Unsupported as error:
+                self.remove()
+                self._session.stand_aside(error)
             except Exception as error:
                 self.remove()
                 self._session.fault(error)
@@ -109,6 +115,9 @@ class Hooks:
             (api.CppCodeCache, "load_async", kernels.loading_library),
         ):
             patches.set(owner, name, classmethod(wrap(getattr(owner, name).__func__)))
+        winners = Winners(store, self._recording, session.fault)
+        patches.set(api.AutotuneFiles, "_get", winners.reading(api.AutotuneFiles._get))
+        patches.set(api.AutotuneFiles, "_put", winners.writing(api.AutotuneFiles._put))
         for owner in (api.ConvertFrame, api.ConvertFrameAssert):
             patches.set(owner, "__call__", self._converting(owner.__call__))
         if not self._recording:
@@ -125,6 +134,9 @@ class Hooks:
         patches.set(package, "add_guarded_code", self._adding_code(package.add_guarded_code))
         patches.set(package, "add_inlined_source", self._adding_sources(package.add_inlined_source))
         patches.set(api.OutputGraph, "bypass_package", self._bypassing)
+        patches.set(
+            api.OutputGraph, "install_builtins_dict_in_fglobals", api.share_builtins_name
+        )
         patches.set(api.autograd_cache, "autograd_cache_key", self._keying(api.autograd_cache.autograd_cache_key))
         patches.set(api.package, "DynamoCache", api.dynamo_cache(self._session.fault))
         self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)

@@ -1,8 +1,9 @@
 """Make the keys of blobs and recipes: BLAKE3-256 in key-derivation mode.
 
-Every use has a context string of its own, so that equal bytes of two kinds, or a recipe and a blob, never share a
-key. The strings contain `format.KEY_VERSION`. It must be raised when the strings, the canonical form of components or
-the hash change; it need not be raised for a new kind or codec version, which are in the string already.
+Every use has a context string of its own, so that equal bytes of two kinds, or a recipe and a blob,
+never share a key. The strings contain `format.KEY_VERSION`. It must be raised when the strings, the
+canonical form of components or the hash change; it need not be raised for a new kind or codec
+version, which are in the string already.
 """
 
 from __future__ import annotations
@@ -42,20 +43,21 @@ def content_key(kind: Kind, data: Data, version: int = 1) -> ContentKey:
     Args:
         kind: What the bytes are.
         data: The bytes as the codec made them, not compressed; contiguous.
-        version: Version of the codec that made them. It is part of the name, because the same bytes may mean
-            something else to another version, and so that every field of a header is covered by the key.
+        version: Version of the codec that made them. It is part of the name, because the same bytes
+            may mean something else to another version, and so that every field of a header is
+            covered by the key.
 
     Returns:
         32 bytes.
 
-    Hashes on the calling thread only and releases the interpreter lock for large inputs; any thread may call it.
-    Source: BLAKE3 paper, section 2.3, mode `derive_key`.
+    Hashes on the calling thread only and releases the interpreter lock for large inputs; any thread
+    may call it. Source: BLAKE3 paper, section 2.3, mode `derive_key`.
     """
     return ContentKey(_digest(f"blob {int(kind)} {version}", data))
 
 
 def record_check(database: str, key: bytes, body: Data) -> bytes:
-    """Make the checksum of a record, bound to its database and key (16 bytes); it finds damage, not forgery."""
+    """Make the checksum (16 bytes) of a record; it finds damage and misplacement, not forgery."""
     return _digest(f"record {database}", _LENGTH.pack(len(key)), key, body)[:CHECK_BYTES]
 
 
@@ -75,7 +77,7 @@ def recipe_key(components: Mapping[str, str]) -> bytes:
 
 
 def pack_components(components: Mapping[str, str]) -> bytes:
-    """Write components in their canonical form: name and value in turn, sorted by name as UTF-8 bytes.
+    """Write components canonically: name and value in turn, sorted by name as UTF-8 bytes.
 
     Raises:
         UsageError: A name or value is not text that UTF-8 can hold.

@@ -99,7 +99,9 @@ def test_the_table_names_every_case_of_the_program():
 @pytest.mark.parametrize("name", CASES)
 def test_the_first_start_compiles_and_stores(name, cold, eager):
     case = cold[0][name]
-    assert case["work"]["traces"] and case["work"]["compile_fx"] and case["work"]["cpp_builds"]
+    assert case["work"]["traces"]
+    assert case["work"]["compile_fx"]
+    assert case["work"]["cpp_builds"]
     assert case["stats"]["stored"] >= 1
     assert not case["stats"].get("bypasses")
     assert name in RANDOM or same_but_for_rounding(case["value"], eager.case(name)["value"])

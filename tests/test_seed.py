@@ -14,8 +14,6 @@ CASES = ("basic", "by_key", "editable")
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 
 
-
-
 @pytest.fixture(scope="module", params=DEVICES)
 def device(request):
     if request.param == "cuda" and not pytest.importorskip("torch").cuda.is_available():
@@ -25,7 +23,7 @@ def device(request):
 
 @pytest.fixture(scope="module", params=("torch", "firebrick"))
 def runs(request, device, tmp_path_factory):
-    """All cases through one class, attached; what a later process finds; the same without a store."""
+    """All cases through one class, attached, then what a later process finds; and alone."""
     root = tmp_path_factory.mktemp(f"registry-{request.param}")
     alone = {"REGISTRY": request.param, "DEVICE": device}
     attached = alone | {"STORES": str(root / "stores")}
@@ -81,13 +79,16 @@ def test_a_later_process_finds_what_was_recorded(runs, name):
     later = runs["later"].case("reopened")
     assert later["value"][name] == recorded
     assert recorded["private"] == (["42"] if name == "editable" else ["None"])
-    assert "traces" not in later["work"] and "compile_fx" not in later["work"]
+    assert "traces" not in later["work"]
+    assert "compile_fx" not in later["work"]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_torchs_class_keeps_its_contents_when_firebrick_leaves(runs, name):
     found = steps(runs, "attached", name)
-    assert found["detached"] == [v for k, v in found.items() if k not in ("detached", "refused")][-1]
+    assert (
+        found["detached"] == [v for k, v in found.items() if k not in ("detached", "refused")][-1]
+    )
 
 
 def test_an_unknown_key_is_refused_alike_with_and_without_a_store(runs):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
@@ -100,7 +101,9 @@ def guards_state(code: CodeType, graph: Any, live: _LiveGuards, digests: set[str
     def pickled(original: Callable[[Any, Any], bytes], state: Any, builder: Any) -> bytes:
         return original(api.canonical_state(state), builder)
 
-    state: bytes = api.saving_manager(code, graph, guards, pickled).guards_state
+    with warnings.catch_warnings():  # torch reads .grad of tensors that are no leaves
+        warnings.simplefilter("ignore")
+        state: bytes = api.saving_manager(code, graph, guards, pickled).guards_state
     return state
 
 

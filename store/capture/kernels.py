@@ -81,12 +81,19 @@ class Kernels:
         if provided := self._provided.get(digest):
             return provided
         loaded = self._compiled[digest]()
-        path = Path(loaded.__file__ if isinstance(loaded, ModuleType) else loaded._name)
+        module = isinstance(loaded, ModuleType)
+        path = Path(loaded.__file__ if module else loaded._name)
         try:
             elf = path.read_bytes()
         except OSError as error:
             raise NotStorable(f"library of wrapper {wrapper_key}: {error}") from error
         # Inductor compiles for the machine it runs on (-march=native): every flag may be in use
-        library = Library.of(elf, vec_isa=torch_api.load().vec_isa_name(), isa_flags=isa_flags())
+        library = Library(
+            name=path.name,
+            symbols=("PyInit_kernel",) if module else ("kernel",),
+            isa=torch_api.load().vec_isa_name(),
+            flags=tuple(sorted(isa_flags())),
+            data=elf,
+        )
         self._provided.add({digest: library})
         return library

@@ -33,7 +33,7 @@ class Artifacts(Protocol):
     def backend_part(self, backend_id: str) -> Part | None: ...
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Compilation:
     """One compilation of a frame under way, or waiting for its backends."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from firebrick import torch_api
 from firebrick.codecs.backend import decode_backend
-from firebrick.codecs.library import LIBRARIES
+from firebrick.codecs.attached import LIBRARIES
 from firebrick.errors import DecodeError
 from firebrick.format import Kind
 from firebrick.keys import ContentKey

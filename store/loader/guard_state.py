@@ -20,33 +20,26 @@ from typing import Any
 
 from firebrick.errors import DecodeError, ForbiddenGlobal
 
-# Modules of torch whose functions and classes guard states are made of.
-_CALLABLE_MODULES = (
-    "torch._dynamo.guards",
-    "torch._dynamo.output_graph",
-    "torch._dynamo.source",
-    "torch._dynamo.variables.",
-    "torch._dynamo.utils",
-    "torch._guards",
-    "torch.fx.experimental.",
-    "torch.utils._ordered_set",
-    "torch.utils._sympy.",
-    "sympy.",
-    "firebrick.loader.identity",
-)
+# Modules of torch whose classes guard states are made of; their functions may be named only.
+_CLASS_MODULES = (
+    "torch._dynamo.guards", "torch._dynamo.output_graph", "torch._dynamo.source", "torch._guards",
+    "torch.utils._ordered_set", "torch.utils.weak",
+)  # fmt: skip
 _CALLABLE = frozenset(
     {
         "builtins:list", "builtins:dict", "builtins:set", "builtins:frozenset", "builtins:tuple",
         "builtins:bytearray", "builtins:complex", "builtins:slice", "builtins:range", "builtins:object",
         "collections:OrderedDict", "collections:defaultdict", "collections:deque", "collections:Counter",
-        "functools:partial", "copyreg:_reconstructor", "copyreg:__newobj__", "datetime:datetime",
-        "torch:Size", "torch:device", "torch._utils:_rebuild_tensor_v2", "torch._utils:_rebuild_parameter",
-        "torch:Tensor", "torch.nn.modules.module:Module",
-        "torch.nn.parameter:Parameter", "torch._C:_GlobalStateGuard", "torch._C._dynamo.guards:GlobalStateGuard",
-        "torch.storage:_load_from_bytes", "torch.serialization:_get_layout",
+        "functools:partial", "torch:Size", "torch:device", "torch:Tensor", "torch.nn.modules.module:Module",
+        "torch.nn.parameter:Parameter", "torch._utils:_rebuild_tensor_v2", "torch._utils:_rebuild_parameter",
+        "torch._utils:_rebuild_meta_tensor_no_storage",
+        "torch.fx.experimental.symbolic_shapes:_ShapeGuardsHelper",
+        "torch.fx.experimental.symbolic_shapes:_CppShapeGuardsHelper",
+        "torch._C._dynamo.guards:GlobalStateGuard", "torch._C:DispatchKeySet",
     }
 )  # fmt: skip
-_SETSTATE_MODULES = ("torch.", "sympy.", "collections", "builtins", "functools")
+_PICKLER = "torch._dynamo.guards:GuardsStatePickler"
+_SETSTATE_MODULES = ("torch.", "collections", "builtins", "functools")
 
 
 def _name_of(value: Any) -> str:
@@ -56,7 +49,18 @@ def _name_of(value: Any) -> str:
 
 def _may_call(value: Any) -> bool:
     name = _name_of(value)
-    return name in _CALLABLE or name.startswith(_CALLABLE_MODULES)
+    if name in _CALLABLE or name.startswith(_PICKLER + "._unpickle_"):
+        return True
+    return isinstance(value, type) and name.startswith(_CLASS_MODULES)
+
+
+def _is_pickler_method(owner: Any = None, name: Any = None, *rest: Any) -> bool:
+    named = isinstance(name, str) and name.startswith("_unpickle_") and not rest
+    return named and isinstance(owner, type) and _name_of(owner) == _PICKLER
+
+
+def _defining_module(cls: type, method: str) -> str | None:
+    return next((base.__module__ for base in cls.__mro__ if method in base.__dict__), None)
 
 
 class _Unpickler(pickle._Unpickler):
@@ -73,14 +77,21 @@ class _Unpickler(pickle._Unpickler):
 
     def load_reduce(self) -> None:
         function, args = self.stack[-2], self.stack[-1]
+        if function is copyreg._reconstructor and args[1:2] == (object,):  # type: ignore[attr-defined]
+            function = args[0]
+        if function is getattr and _is_pickler_method(*args):
+            self.stack[-2:] = [getattr(*args)]
+            return
         if not _may_call(function):
-            if function is copyreg._reconstructor or not isinstance(function, type):  # type: ignore[attr-defined]
-                raise ForbiddenGlobal(_name_of(function))
             del self.stack[-2:]
             self.append(_bare(function))
             return
-        if getattr(function, "__name__", "") == "_unpickle_python_module":
+        name = getattr(function, "__name__", "")
+        if name == "_unpickle_python_module":
             self._importable(args[0])
+        elif name == "_unpickle_tensor" and type(args[-1]).__name__ == "_Missing":
+            # torch leaves out a gradient that no guard looks at, and then can not read its own pickle
+            self.stack[-1] = (*args[:-1], None)
         super().load_reduce()
 
     def load_newobj(self) -> None:
@@ -99,8 +110,8 @@ class _Unpickler(pickle._Unpickler):
 
     def load_build(self) -> None:
         state, value = self.stack[-1], self.stack[-2]
-        setter = getattr(type(value), "__setstate__", None)
-        if setter is None or (getattr(setter, "__module__", None) or "").startswith(_SETSTATE_MODULES):
+        module = _defining_module(type(value), "__setstate__")
+        if module is None or module.startswith(_SETSTATE_MODULES):
             super().load_build()
             return
         self.stack.pop()

@@ -7,6 +7,7 @@ Source followed: ``CppCodeCache.load_async`` and ``CppPythonBindingsCodeCache`` 
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from firebrick import torch_api
 from firebrick.codecs._msgpack import pack
 from firebrick.codecs.library import Library
 from firebrick.errors import Unsupported
@@ -38,6 +40,8 @@ def request_digest(
     }
     return blake3(pack([cls.__name__, request])).hexdigest()
 
+_count = itertools.count(1)
+
 
 class Libraries:
     """The libraries at hand in this process, by the digest of the request. Thread-safe."""
@@ -54,8 +58,8 @@ class Libraries:
             Unsupported: naming the instructions that this CPU lacks; nothing is offered then.
         """
         for library in libraries.values():
-            if missing := missing_isa(library.isa_flags):
-                raise Unsupported(f"library for {library.vec_isa}: this CPU lacks {', '.join(missing)}")
+            if missing := missing_isa(library.flags):
+                raise Unsupported(f"library for {library.isa}: this CPU lacks {', '.join(missing)}")
         self._known.update(libraries)
 
     def get(self, digest: str) -> Library | None:
@@ -71,8 +75,8 @@ class Libraries:
         def load() -> Any:
             with self._lock:
                 if digest not in self._loaded:
-                    with _as_file(library.elf) as path:
-                        self._loaded[digest] = cls._load_library(path, f"firebrick_{digest}")
+                    with _as_file(library.data) as path:
+                        self._loaded[digest] = torch_api.load().load_binding(cls, digest, path)
                 return self._loaded[digest]
 
         return load
@@ -93,6 +97,9 @@ def _as_file(data: bytes) -> Iterator[str]:
     try:
         with os.fdopen(os.dup(fd), "wb") as file:
             file.write(data)
-        yield f"/proc/self/fd/{fd}"
+        # The dynamic linker takes a path that it has seen for the library it found there, and numbers
+        # of descriptors come back: so every path is spelled differently.
+        spelling = "".join("//." if bit == "1" else "/." for bit in f"{next(_count):b}")
+        yield f"/proc/self/fd{spelling}/{fd}"
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""A state machine of two contexts on one store, and small artifacts and entries to feed it.
+"""A state machine of two contexts on one store.
 
 The invariant with teeth: after every step both contexts equal plain dictionaries that got the same
 operations, and a context opened afresh equals what was committed, with every revision of every
@@ -22,54 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from firebrick.context import Context
 from firebrick.errors import EditConflict, UsageError
 from firebrick.store import Store
-from firebrick.torch_api import registry
-
-BACKENDS = tuple(f"__compiled_fn_{i}_{i:08x}_0000_4000_8000_{i:012x}" for i in range(3))
-ENTRIES = ("a" * 64, "b" * 64)
-KEYS = BACKENDS + ENTRIES
-
-
-def small_artifact(key: str, content: Any) -> Any:
-    """Return a backend artifact of torch's that keeps plain data as its content."""
-    return registry.precompile_module().EagerCacheArtifact(key, content)
-
-
-def small_entry(number: int, backends: tuple[str, ...] = (), resume: int = 0) -> Any:
-    """Return a Dynamo entry of torch's that names backends and one resume function.
-
-    Args:
-        number: makes the entry differ from others.
-        backends: generated names of the backends that the entry calls, maybe none.
-        resume: number at the end of the generated name of the resume function.
-    """
-    package = registry.package_module()
-    module = compile(f"def f(x):\n    return x + {number}\n", "<small entry>", "exec")
-    python_code = package.SerializedCode.from_code_object(module.co_consts[0])
-    resume_name = f"__resume_at_{number}_{resume}"
-    names = (*python_code.co_names, *backends, resume_name)
-    code = package._DynamoCodeCacheEntry(
-        python_code=python_code,
-        python_module=__name__,
-        function_names=[resume_name],
-        guarded_codes=[
-            package._GuardedCodeCacheEntry(
-                guards_state=b"guards %d" % number,
-                dynamo_code=dataclasses.replace(python_code, co_names=names),
-            )
-        ],
-        import_sources={"__import_math": "math"},
-        backend_ids=list(backends),
-        code_source=None,
-        install_to_global=True,
-    )
-    return package._DynamoCacheEntry(
-        codes=[code],
-        source_info=package.SourceInfo(inlined_sources=set()),
-        device_type="cpu",
-        system_info=package.SystemInfo("3.11.0", "2.13.0", None, (0, 0), None),
-        fn_name="f",
-        fn_first_lineno=1,
-    )
+from firebrick.testing.contexts import BACKENDS, KEYS, small_artifact, small_entry
 
 
 class Change(NamedTuple):
@@ -255,12 +208,17 @@ class ContextMachine(RuleBasedStateMachine):
                 self.unique += 1
                 self.record(1 - i, rival, self.unique)
         if end == "commit":
-            for key in sorted({change.key for change in changes}, key=KEYS.index):
+            touched = dict.fromkeys(change.key for change in changes)
+            for key in sorted(touched, key=KEYS.index):  # an entry is encoded after its backends
                 if key in after:
-                    self.put(i, key, after[key])
+                    self.commit(key, after[key])
+                else:
+                    self.forget(key)
+            for key in touched:
+                if key in after:
+                    self.memory[i][key] = copy.deepcopy(after[key])
                 else:
                     self.memory[i].pop(key, None)
-                    self.forget(key)
 
     def _change(self, edit: Any, change: Change, after: dict[str, Any]) -> None:
         verb, key = change

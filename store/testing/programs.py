@@ -22,6 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import firebrick
+
+_HEURISTICS = "torch._inductor.runtime.triton_heuristics"
 # What a second start must not do, by the functions of torch that do it, deep enough that no hook of
 # Firebrick stands in for them. Torch's metrics are no witness: its caches add recorded differences.
 _WORK = {
@@ -32,7 +35,7 @@ _WORK = {
     "forward_graphs": "torch._functorch._aot_autograd.graph_compile:aot_dispatch_base_graph",
     "joint_graphs": "torch._functorch._aot_autograd.graph_compile:aot_dispatch_autograd_graph",
     "cpp_builds": "torch._inductor.cpp_builder:CppBuilder.build",
-    "triton_compiles": "torch._inductor.runtime.triton_heuristics:CachingAutotuner._precompile_config",
+    "triton_compiles": f"{_HEURISTICS}:CachingAutotuner._precompile_config",
 }
 _COUNTERS = (
     ("frames", "total"),
@@ -46,7 +49,15 @@ _COUNTERS = (
     ("aot_autograd", "autograd_cache_bypass"),
 )
 _PROCESS_EVENTS = frozenset(
-    {"subprocess.Popen", "os.posix_spawn", "os.spawn", "os.exec", "os.fork", "os.forkpty", "os.system"}
+    {
+        "subprocess.Popen",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.system",
+    }
 )
 _KEPT_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
 
@@ -99,9 +110,10 @@ def start(
         env: variables that are set on top.
         timeout: seconds after which the process is killed and `subprocess.TimeoutExpired` raised.
     """
-    folders = {"HOME": home, "TMPDIR": home / "tmp", "TORCHINDUCTOR_CACHE_DIR": home / "inductor"}
-    folders |= {"TRITON_CACHE_DIR": home / "triton"}
-    empty = home / "empty"
+    # Names that no module has: the working directory may be on the path of modules.
+    folders = {"HOME": home, "TMPDIR": home / "tmp-files"}
+    folders |= {f"{n}_CACHE_DIR": home / f"cache-{n}" for n in ("TORCHINDUCTOR", "TRITON")}
+    empty = home / "no-programs"
     for folder in (*folders.values(), empty):
         folder.mkdir(parents=True, exist_ok=True)
     variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
@@ -206,12 +218,6 @@ class Watch:
         return counts | counters | {"processes": len(self.processes)}
 
 
-def _stats() -> dict[str, Any]:
-    import firebrick
-
-    return firebrick.stats().as_dict()
-
-
 def _difference(new: Any, old: Any) -> Any:
     if isinstance(new, dict):
         parts = {key: _difference(new[key], old.get(key)) for key in new}
@@ -224,14 +230,14 @@ def _difference(new: Any, old: Any) -> Any:
 def _run_case(case: Callable[[], Any], watch: Watch) -> dict[str, Any]:
     import torch
 
-    counts, stats = watch.counts(), _stats()
+    counts, stats = watch.counts(), firebrick.stats().as_dict()
     torch.manual_seed(0)
     try:
         result = {"value": describe(case())}
     except Exception:
         result = {"error": traceback.format_exc()}
     result["work"] = _difference(watch.counts(), counts)
-    result["stats"] = _difference(_stats(), stats)
+    result["stats"] = _difference(firebrick.stats().as_dict(), stats)
     return result
 
 
@@ -242,9 +248,11 @@ def main(arguments: Sequence[str]) -> None:
     sys.path.insert(0, str(Path(program).parent))
     module = importlib.import_module(Path(program).stem)
     cases = {name: _run_case(getattr(module, name), watch) for name in names}
+    stats = firebrick.stats()
+    firebrick.disable()  # as the exit of the process would; what still waits is counted now
     report = {
         "cases": cases,
-        "stats": _stats(),
+        "stats": stats.as_dict(),
         "counts": watch.counts(),
         "processes": watch.processes,
         "modules": sorted(sys.modules),

@@ -8,9 +8,13 @@ Importing this module imports torch's compiler.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import hashlib
+import importlib.machinery
+import importlib.util
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from types import CodeType
@@ -29,7 +33,7 @@ from torch._inductor import codecache, cpu_vec_isa
 from torch._inductor.output_code import CompiledFxGraph
 from torch.utils._ordered_set import OrderedSet
 
-from firebrick.codecs.library import LIBRARIES, LibrarySet
+from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
 
 ConvertFrame = convert_frame.ConvertFrame
@@ -47,6 +51,7 @@ InductorBackend = torch._TorchCompileInductorWrapper
 
 BACKEND_PREFIX = "__compiled_fn_"
 RESUME_PREFIX = "__resume_at_"
+BUILTINS_NAME = "__builtins_dict___firebrick"
 
 # Guards on the identity of an object: torch can not serialise them.
 IDENTITY_GUARDS = frozenset(
@@ -100,7 +105,7 @@ def probe() -> None:
                 "_add_user_function", "_add_function",
             ),
         ),
-        (OutputGraph, ("bypass_package",)),
+        (OutputGraph, ("bypass_package", "install_builtins_dict_in_fglobals")),
         (CppCodeCache, ("load_async",)),
         (dynamo_guards, ("pickle_guards_state",)),
         (package, ("DynamoCache", "load_guards_state")),
@@ -136,10 +141,16 @@ def configuration() -> dict[str, str]:
     for part, config in _CONFIGS.items():
         ignored = ["_", *getattr(config, "_cache_config_ignore_prefix", ()), *_IGNORED_CONFIG[part]]
         values = {n: text_of(v) for n, v in config._get_dict(ignored_prefixes=ignored).items()}
-        changed = [f"{n}={values[n]}" for n in sorted(values) if not config._is_default(n)]
+        changed = [f"{n}={values[n]}" for n in sorted(values) if values[n] != _default(config, n)]
         digest = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:32]
         parts[f"config.{part}"] = "; ".join([digest, *changed])
     return parts
+
+
+def _default(config: Any, name: str) -> str:
+    # not config._is_default: that asks whether the entry was ever set
+    entry = config._config[name]
+    return text_of(entry.default)
 
 
 def inductor_backend(convert: Any) -> Any | None:
@@ -181,6 +192,8 @@ def build_manager(code: CodeType, state: Any, scope: Mapping[str, Any]) -> Any:
 
     Follows ``load_guard_manager`` of ``torch/_dynamo/package.py``.
     """
+    if name := builtins_name(state):
+        state.output_graph.global_scope[name] = output_graph.get_builtins_dict(scope)
     return CheckFunctionManager(
         code,
         output_graph.OutputGraphCommon(state.output_graph),
@@ -232,7 +245,10 @@ def code_source(source: Any) -> Any:
 
 def guard_set(guards: list[Any]) -> Any:
     """Return guards as the set that torch keeps them in, in an order of their own."""
-    return GuardsSet(OrderedSet(sorted(guards, key=_guard_order)))
+    result = GuardsSet(OrderedSet(sorted(guards, key=_guard_order)))
+    for guard in guards:
+        guard._hash = None  # computed by the set; differs in every process
+    return result
 
 
 def _guard_order(guard: Any) -> tuple[Any, ...]:
@@ -391,6 +407,40 @@ def bypass(package_: Any) -> None:
     """Leave the frame under way out of a package, as torch does for what it can not store."""
     if package_ is not None and package_._current_entry is not None:
         package_.bypass_current_entry()
+
+
+def share_builtins_name(graph: Any) -> str:
+    """Install the builtins of a frame's module under one name for all compilations, and return it.
+
+    torch counts (``__builtins_dict___3``); a loaded guard state must find the name it was built with,
+    and must not take one that the compiler of this process is about to make.
+    Stands for ``OutputGraph.install_builtins_dict_in_fglobals``.
+    """
+    scope = graph.global_scope
+    scope.setdefault(BUILTINS_NAME, output_graph.get_builtins_dict(scope))
+    return BUILTINS_NAME
+
+
+def load_binding(cls: Any, key: str, path: str) -> Any:
+    """Load a shared library as ``CppCodeCache._load_library`` does, from a path without a suffix.
+
+    Args:
+        cls: the code cache that asks: one of extension modules, or of plain libraries.
+        key: unique name of the library.
+        path: where its bytes are while it is loaded.
+    """
+    if not issubclass(cls, codecache.CppPythonBindingsCodeCache):
+        return ctypes.CDLL(path)
+    os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
+        torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr
+    )
+    name = f"{key}.{cls.entry_function}"
+    loader = importlib.machinery.ExtensionFileLoader(name, path)
+    spec = importlib.util.spec_from_loader(name, loader, origin=path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 def add_nameless(package_: Any, code: CodeType) -> None:

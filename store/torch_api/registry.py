@@ -35,6 +35,24 @@ def package_module() -> Any:
     return torch._dynamo.package
 
 
+def artifact_module() -> Any:
+    """Return torch's module of the artifacts that AOTAutograd and Inductor make.
+
+    Importing it imports every module whose classes such an artifact may hold.
+    """
+    import torch._functorch._aot_autograd.aot_autograd_result
+    import torch._functorch._aot_autograd.autograd_cache
+    import torch._inductor.codecache
+    import torch._inductor.decomposition
+
+    return torch._functorch._aot_autograd.aot_autograd_result
+
+
+def entry_class() -> Any:
+    """Return the class of what torch records for one compiled function."""
+    return package_module()._DynamoCacheEntry
+
+
 def registry_class() -> Any:
     """Return torch's ``PrecompileContext``."""
     return precompile_module().PrecompileContext
@@ -89,8 +107,8 @@ def mirror_onto(torch_class: Any, context: Context) -> Callable[[], None]:
         context: its mirror. It must stay open until the undo was called.
 
     Returns:
-        A function that gives the class plain dictionaries with the contents of that moment and its
-        own methods back; calling it again does nothing.
+        A function that gives the class its own methods back, and plain dictionaries with what is in
+        memory at that moment (what nobody has read stays in the store); calling it again does nothing.
     """
     artifacts, entries = contents(torch_class)
     for key, artifact in artifacts.items():
@@ -126,8 +144,8 @@ def mirror_onto(torch_class: Any, context: Context) -> Callable[[], None]:
     def undo() -> None:
         if not saved:
             return
-        setattr(torch_class, _ARTIFACTS, context.backend_artifacts.copy())
-        setattr(torch_class, _ENTRIES, context.dynamo_cache_entries.copy())
+        setattr(torch_class, _ARTIFACTS, context.backend_artifacts.in_memory())
+        setattr(torch_class, _ENTRIES, context.dynamo_cache_entries.in_memory())
         for name, original in saved.items():
             setattr(torch_class, name, original)
         saved.clear()

@@ -8,12 +8,13 @@ import contextlib
 import os
 from pathlib import Path
 
-import firebrick
 import torch
 from torch._dynamo import config as dynamo_config
 from torch._dynamo.precompile_context import BackendCacheArtifact, PrecompileContext
 from torch._functorch import config as functorch_config
 from torch._functorch._aot_autograd.autograd_cache import BundledAOTAutogradCacheArtifact
+
+import firebrick
 
 STORES = os.environ.get("STORES")
 

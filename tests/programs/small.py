@@ -1,5 +1,8 @@
 """Small functions for starts that find only a part of what they need."""
 
+import os
+import shutil
+
 import torch
 from torch import nn
 
@@ -45,3 +48,10 @@ def single():
 
 def double():
     return run(torch.float64)
+
+
+def vanishing():
+    """Lose the store in the middle."""
+    first = one()
+    shutil.rmtree(os.environ["FIREBRICK_CACHE_DIR"])
+    return first, torch.compile(broken)(ramp(4))

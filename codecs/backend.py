@@ -1,0 +1,70 @@
+"""Encode backend artifacts of torch's PrecompileContext: what AOTAutograd and Inductor made for one graph.
+
+The body is an object graph under the policy of `_torch_policy`. Wrappers, Triton kernels, tensors and long texts are children. The
+artifact's key holds a uuid and is not part of it.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from firebrick.codecs import _torch_policy
+from firebrick.codecs._graph_format import VERSION
+from firebrick.codecs.abc import Codec, Sink, Source
+from firebrick.codecs.graph import decode_graph, encode_graph
+from firebrick.errors import DecodeError, EncodeError
+from firebrick.format import Kind
+
+
+def encode_backend(artifact: Any, sink: Sink) -> tuple[bytes, list[Any]]:
+    """Encode a BackendCacheArtifact without its key.
+
+    Returns:
+        The body, and the volatile values (times, texts for debugging) in the order in which they were met.
+
+    Raises:
+        CodecError: As `encode_graph`; the message names the part that can not be stored.
+    """
+    if not isinstance(getattr(artifact, "key", None), str):
+        raise EncodeError(type(artifact).__name__, reason="not a backend artifact")
+    body = copy.copy(artifact)
+    del body.key
+    return encode_graph(body, _torch_policy.policy(), sink)
+
+
+def decode_backend(
+    data: bytes | memoryview, source: Source, *, key: str, volatile: list[Any] | None = None
+) -> Any:
+    """Rebuild a BackendCacheArtifact, ready for `after_deserialization`.
+
+    Args:
+        data: The body.
+        source: Gives the child blobs.
+        key: The name under which this process knows the artifact.
+        volatile: What `encode_backend` handed aside; None leaves None in those attributes.
+
+    Raises:
+        CodecError: As `decode_graph`. torch's modules must be imported already.
+    """
+    artifact = decode_graph(data, _torch_policy.policy(), source, volatile)
+    if not hasattr(artifact, "after_deserialization"):
+        raise DecodeError(f"a {type(artifact).__name__} is not a backend artifact")
+    artifact.key = key
+    return artifact
+
+
+class BackendCodec(Codec[Any]):
+    """Encode backend artifacts; volatile values are dropped and the key is empty. See `encode_backend` for both."""
+
+    kind = Kind.BACKEND
+    version = VERSION
+
+    def encode(self, value: Any, sink: Sink) -> bytes:
+        """Give the object graph of an artifact."""
+        return encode_backend(value, sink)[0]
+
+    def decode(self, data: bytes | memoryview, source: Source, version: int) -> Any:
+        """Rebuild an artifact with an empty key."""
+        self.check_version(version)
+        return decode_backend(data, source, key="")

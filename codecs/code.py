@@ -1,0 +1,268 @@
+"""Encode Python code objects without marshal, digest what they do, and rename what they name.
+
+The body is `[tag, magic, code]`: the interpreter's cache tag and bytecode magic, which must be those of the reader, and the
+fields of the code object. Constants that msgpack can not hold are `[letter, …]`; see `_TAGS`.
+
+The bytecode is taken from `co_code`, which CPython gives without specialisations, inline counters and instrumentation. It is
+checked only as far as building a code object needs it: like every Python bytecode it is trusted by who runs it.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import importlib.util
+import opcode
+import os
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from blake3 import blake3
+
+from firebrick.codecs import tensor as tensors
+from firebrick.codecs._globals import name_of, resolve
+from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.codecs.abc import Codec, Sink, Source
+from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded, UnknownVersion
+from firebrick.format import Kind
+
+_LIMITS = Limits(depth=120)
+_INT64 = range(-(1 << 63), 1 << 64)
+_HAVE_CODE_UNIT = 2  # bytes of an instruction
+_NUMBERS = ("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_nlocals", "co_stacksize", "co_flags")
+_NAMES = ("co_names", "co_varnames", "co_freevars", "co_cellvars")
+_BEHAVIOUR = ("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", *_NAMES, "co_exceptiontable")
+_TORCH_SCALARS = ("dtype", "layout", "memory_format")
+
+
+@functools.lru_cache(1)
+def _module_files(count: int) -> dict[str, str]:
+    """Map source files to modules; `count` of modules is only there to notice imports."""
+    files: dict[str, str] = {}
+    for name, module in sorted(sys.modules.items(), key=lambda item: (item[0] == "__main__", item[0])):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str):
+            files.setdefault(file, name)
+    return files
+
+
+def module_files() -> Mapping[str, str]:
+    """Give the source files of all imported modules, each with its module's name; `__main__` only if nothing else has it."""
+    return _module_files(len(sys.modules))
+
+
+# Constants -----------------------------------------------------------------------------------------------------------------
+
+
+def _put_constant(value: Any, put_code: Callable[[types.CodeType], Any]) -> Any:
+    kind = type(value)
+    if value is None or kind in (bool, float, str, bytes) or (kind is int and value in _INT64):
+        return value
+    put = _PUT.get(kind)
+    if put is not None:
+        return put(value, put_code)
+    if kind.__module__ == "torch" and kind.__name__ == "device":
+        return ["d", value.type, value.index]
+    if kind.__module__ == "torch" and kind.__name__ == "Size":
+        return ["S", *map(int, value)]
+    if isinstance(value, enum.Enum):
+        return ["E", name_of(kind), value.name]
+    return ["g", name_of(value)]  # classes, functions, dtypes; refuses what has no name
+
+
+def _put_set(value: frozenset[Any], put_code: Callable[[types.CodeType], Any]) -> list[Any]:
+    return ["s", *sorted((_put_constant(item, put_code) for item in value), key=pack)]
+
+
+_PUT: dict[type, Callable[[Any, Callable[[types.CodeType], Any]], Any]] = {
+    int: lambda v, _: ["i", v.to_bytes((v + (v < 0)).bit_length() // 8 + 1, "big", signed=True)],
+    complex: lambda v, _: ["c", v.real, v.imag],
+    type(Ellipsis): lambda v, _: ["e"],
+    tuple: lambda v, put: ["t", *(_put_constant(item, put) for item in v)],
+    frozenset: _put_set,
+    slice: lambda v, put: ["l", *(_put_constant(item, put) for item in (v.start, v.stop, v.step))],
+    types.CodeType: lambda v, put: ["C", put(v)],
+}
+
+
+def _get_constant(value: Any) -> Any:
+    if type(value) is not list:
+        return value
+    tag, *rest = value
+    return _TAGS[tag](*rest)
+
+
+def _get_complex(real: float, imag: float) -> complex:
+    if type(real) is not float or type(imag) is not float:
+        raise DecodeError("a complex constant needs two floats")
+    return complex(real, imag)
+
+
+def _get_enum(name: str, member: str) -> Any:
+    cls = resolve(name)
+    if not isinstance(cls, enum.EnumType):
+        raise DecodeError(f"{name} is not an enumeration")
+    return cls.__members__[member]
+
+
+_TAGS: dict[str, Callable[..., Any]] = {
+    "i": lambda data: int.from_bytes(memoryview(data), "big", signed=True),
+    "c": _get_complex,
+    "e": lambda: ...,
+    "t": lambda *items: tuple(map(_get_constant, items)),
+    "s": lambda *items: frozenset(map(_get_constant, items)),
+    "l": lambda *items: slice(*map(_get_constant, items)),
+    "C": lambda fields: _get_code(fields),
+    "d": tensors.device,
+    "S": lambda *sizes: tensors.torch_module().Size(sizes),
+    "E": _get_enum,
+    "g": resolve,
+}
+
+
+# Code objects --------------------------------------------------------------------------------------------------------------
+
+
+def _put_code(code: types.CodeType, files: Mapping[str, str]) -> list[Any]:
+    module = files.get(code.co_filename)
+    file = ["m", module] if module else ["f", os.path.basename(code.co_filename)]
+    constants = [_put_constant(constant, lambda inner: _put_code(inner, files)) for constant in code.co_consts]
+    return [
+        [getattr(code, name) for name in _NUMBERS],
+        code.co_code,
+        constants,
+        [list(getattr(code, name)) for name in _NAMES],
+        file,
+        code.co_name,
+        code.co_qualname,
+        code.co_firstlineno,
+        code.co_linetable,
+        code.co_exceptiontable,
+    ]
+
+
+def _get_file(kind: str, name: str) -> str:
+    if kind == "m":
+        file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
+        return file if isinstance(file, str) else f"<firebrick>/{name}"
+    if kind != "f":
+        raise DecodeError(f"unknown kind of file {kind!r:.20}")
+    return f"<firebrick>/{name}"
+
+
+def _check_caches(code: bytes) -> None:
+    """Refuse bytecode whose last instruction lacks its inline caches: CPython writes them when it builds the object."""
+    caches = cast(Any, opcode)._inline_cache_entries
+    count, at = len(code) // _HAVE_CODE_UNIT, 0
+    while at < count:
+        number = code[at * _HAVE_CODE_UNIT]
+        name = opcode.opname[number]
+        size = caches.get(name, 0) if isinstance(caches, dict) else caches[number]
+        at += 1 + size
+    if at != count or len(code) % _HAVE_CODE_UNIT or not count:
+        raise DecodeError("the bytecode ends inside an instruction")
+
+
+def _get_code(fields: Any) -> types.CodeType:
+    numbers, code, constants, names, file, name, qualname, line, lines, exceptions = fields
+    _check_caches(code)
+    co_names, varnames, freevars, cellvars = (tuple(map(sys.intern, group)) for group in names)
+    return types.CodeType(
+        *numbers,
+        code,
+        tuple(map(_get_constant, constants)),
+        co_names,
+        varnames,
+        _get_file(*file),
+        name,
+        qualname,
+        line,
+        lines,
+        exceptions,
+        freevars,
+        cellvars,
+    )
+
+
+class CodeCodec(Codec[types.CodeType]):
+    """Encode a code object of this Python minor.
+
+    The file is named by its module, if that is imported, else by its last component, so that the encoding does not depend
+    on where the program is installed; decoding puts the module's own file in.
+
+    Args:
+        files: Source file to module name; None looks at `sys.modules`.
+    """
+
+    kind = Kind.CODE
+
+    def __init__(self, files: Mapping[str, str] | None = None) -> None:
+        self._files = files
+
+    def encode(self, value: types.CodeType, sink: Sink) -> bytes:
+        """Give the fields of a code object; EncodeError names a constant that has no encoding."""
+        if not isinstance(value, types.CodeType):
+            raise EncodeError(type(value).__name__, reason="not a code object")
+        files = module_files() if self._files is None else self._files
+        try:
+            fields = _put_code(value, files)
+        except EncodeError as error:
+            raise EncodeError(error.type_name, f"a constant of {value.co_qualname}", error.reason) from None
+        except RecursionError:
+            raise LimitExceeded("nesting of constants", _LIMITS.depth + 1, _LIMITS.depth) from None
+        return pack([sys.implementation.cache_tag, importlib.util.MAGIC_NUMBER, fields], maps=False)
+
+    def decode(self, data: bytes | memoryview, source: Source, version: int) -> types.CodeType:
+        """Rebuild a code object.
+
+        Raises:
+            UnknownVersion: It was made by another Python.
+            CodecError: As for every codec; ForbiddenGlobal where a constant's class is not imported.
+        """
+        self.check_version(version)
+        try:
+            tag, magic, fields = unpack(data, _LIMITS)
+            if (tag, magic) != (sys.implementation.cache_tag, importlib.util.MAGIC_NUMBER):
+                raise UnknownVersion(self.kind, int.from_bytes(magic[:2], "little"))
+            return _get_code(fields)
+        except CodecError:
+            raise
+        except Exception as error:  # CodeType and torch.device raise many types
+            raise DecodeError(f"not a code object: {type(error).__name__}: {error}") from None
+
+
+def code_digest(code: types.CodeType) -> bytes:
+    """Digest what decides the behaviour of a code object: 32 bytes of BLAKE3.
+
+    Bytecode, constants, names, flags, argument counts and the exception table, recursively; not the file, line numbers, the
+    line table or qualified names. Moving a function inside its file, or its file on disk, does not change the digest.
+
+    Raises:
+        EncodeError: A constant has no encoding.
+    """
+    return blake3(pack(_behaviour(code), maps=False), derive_key_context="firebrick 1 code digest").digest()
+
+
+def _behaviour(code: types.CodeType) -> list[Any]:
+    constants = [_put_constant(constant, _behaviour) for constant in code.co_consts]
+    fields = [getattr(code, name) for name in _BEHAVIOUR]
+    return [[list(f) if isinstance(f, tuple) else f for f in fields], constants]
+
+
+def rename(code: types.CodeType, names: Mapping[str, str]) -> types.CodeType:
+    """Replace names and string constants that equal a key of `names`, in nested code too; the same object if none does."""
+
+    def constant(value: Any) -> Any:
+        if type(value) is str:
+            return names.get(value, value)
+        if type(value) in (tuple, frozenset):
+            items = [constant(item) for item in value]
+            return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
+        return rename(value, names) if isinstance(value, types.CodeType) else value
+
+    co_names = tuple(names.get(name, name) for name in code.co_names)
+    constants = tuple(map(constant, code.co_consts))
+    unchanged = co_names == code.co_names and all(a is b for a, b in zip(constants, code.co_consts, strict=True))
+    return code if unchanged else code.replace(co_names=co_names, co_consts=constants)

@@ -1,0 +1,210 @@
+"""Keep the guard states that torch pickles, look into them without running them, and unpickle them under an allow-list.
+
+The body is `[[name, …], pickle]`: the globals that the pickle names ("module:qualname", sorted), so that tools can show them, and the
+pickle as it is. A pickle that names anything else than its list says, or uses an opcode that could reach a global in another
+way, is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from firebrick.codecs._globals import is_torch_constant, resolve
+from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.codecs.abc import Codec, Sink, Source
+from firebrick.errors import DecodeError, EncodeError, ForbiddenGlobal
+from firebrick.format import Kind
+
+_LIMITS = Limits(depth=2)
+
+# Opcodes of pickle protocol 4 and 5, and the bytes of their arguments. What is not here is refused: text opcodes, persistent
+# references, the extension registry, out-of-band buffers, and INST, OBJ and GLOBAL, which call or name in ways of their own.
+_ARGUMENT: Final = {
+    **dict.fromkeys(b"(.012NRabd}el]st)u\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94", 0),
+    **dict.fromkeys(b"\x80Khq", 1),
+    ord("M"): 2,
+    **dict.fromkeys(b"Jjr", 4),
+    **dict.fromkeys(b"G\x95", 8),
+}
+# Opcodes whose argument has its length in front; the bytes of the length.
+_COUNTED: Final = {
+    **dict.fromkeys(b"C\x8a\x8c", 1),
+    **dict.fromkeys(b"BX\x8b", 4),
+    **dict.fromkeys(b"\x8d\x8e\x96", 8),
+}
+_PROTO, _FRAME, _STOP, _STACK_GLOBAL, _MEMOIZE = 0x80, 0x95, 0x2E, 0x93, 0x94
+_STRINGS, _GETS, _PUTS = frozenset(b"X\x8c\x8d"), frozenset(b"hj"), frozenset(b"qr")
+
+
+def _opcodes(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Give code, start, start of the argument's contents and end of each opcode; every byte belongs to one."""
+    at, size = 0, len(data)
+    while at < size:
+        start, code = at, data[at]
+        at += 1
+        length = _ARGUMENT.get(code)
+        if length is None:
+            width = _COUNTED.get(code)
+            if width is None:
+                raise DecodeError(f"opcode {code:#x} is not allowed in a guard state")
+            length = int.from_bytes(data[at : at + width], "little")
+            at += width
+        if at + length > size:
+            raise DecodeError(f"opcode {code:#x} ends {at + length - size} bytes behind the pickle")
+        yield code, start, at, at + length
+        at += length
+        if code == _STOP:
+            break
+    if at != size or not size or data[-1] != _STOP:
+        raise DecodeError(f"{size - at} bytes behind the pickle, or no end")
+
+
+def scan(data: bytes | memoryview) -> list[str]:
+    """List the globals that a pickle names ("module:qualname"), sorted, without running it.
+
+    Raises:
+        DecodeError: Not one whole pickle of protocol 4 or 5, an opcode that could reach a global in another way, or a global
+            whose name is not two plain strings.
+    """
+    data = bytes(data)
+    found: set[str] = set()
+    memo: dict[int, str | None] = {}
+    module: str | None = None  # the two values on top of the stack, where they are known strings
+    name: str | None = None
+    for code, _, start, end in _opcodes(data):
+        if code in _STRINGS:
+            try:
+                module, name = name, str(data[start:end], "utf-8", "surrogatepass")
+            except UnicodeDecodeError as error:
+                raise DecodeError(f"a string of a guard state: {error}") from None
+        elif code == _MEMOIZE:
+            memo[len(memo)] = name
+        elif code in _GETS:
+            module, name = name, memo.get(int.from_bytes(data[start:end], "little"))
+        elif code in _PUTS:
+            memo[int.from_bytes(data[start:end], "little")] = name
+        elif code == _STACK_GLOBAL:
+            if module is None or name is None:
+                raise DecodeError("a global of a guard state is named by something else than two strings")
+            found.add(f"{module}:{name}")
+            module = name = None
+        elif code not in (_FRAME, _PROTO):
+            module = name = None
+    return sorted(found)
+
+
+def replace(data: bytes, names: Mapping[str, str]) -> bytes:
+    """Replace generated names in the strings of a pickle, also inside longer strings such as guard expressions.
+
+    Args:
+        data: A pickle that `scan` accepts.
+        names: Names, which must be identifiers, to what is put in their places.
+
+    Returns:
+        A pickle whose frames are as long as their contents; replacing back gives the bytes that were there.
+
+    Raises:
+        DecodeError: As `scan`.
+    """
+    present = [name for name in names if name.encode() in data]
+    if not present:
+        return data
+    longest_first = sorted(present, key=len, reverse=True)
+    pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+    parts: list[bytes] = []
+    frame = frame_end = frame_length = 0  # where it is in `parts`, its end in `data`, its length in the result
+    for code, start, argument, end in _opcodes(data):
+        part = data[start:end]
+        if code == _FRAME:
+            frame, frame_length = len(parts), int.from_bytes(data[argument:end], "little")
+            frame_end = end + frame_length
+        elif code in _STRINGS:
+            text = str(data[argument:end], "utf-8", "surrogatepass")
+            changed = pattern.sub(lambda match: names[match[0]], text)
+            if changed != text:
+                part = _string(changed)
+                if start < frame_end:
+                    frame_length += len(part) - (end - start)
+                    parts[frame] = bytes([_FRAME]) + frame_length.to_bytes(8, "little")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _string(text: str) -> bytes:
+    raw = text.encode("utf-8", "surrogatepass")
+    head = b"\x8c" + bytes([len(raw)]) if len(raw) < 256 else b"X" + len(raw).to_bytes(4, "little")
+    return head + raw
+
+
+class GuardUnpickler(pickle.Unpickler):
+    """Unpickle a guard state, admitting named globals only.
+
+    Args:
+        data: The pickle.
+        allowed: "module:qualname" of what may be found.
+        prefixes: Modules below which every class and function may be found.
+
+    Modules that are admitted but not imported yet are imported. A name must be the object's own, so that nothing of
+    another module can be reached through one that imports it.
+    """
+
+    def __init__(self, data: bytes | memoryview, allowed: Iterable[str], prefixes: Iterable[str] = ()) -> None:
+        super().__init__(io.BytesIO(data))
+        self._allowed = frozenset(allowed)
+        self._prefixes = tuple(prefixes)
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Find an admitted global; ForbiddenGlobal for everything else."""
+        full = f"{module}:{name}"
+        admitted = full in self._allowed or any(module == p or module.startswith(p + ".") for p in self._prefixes)
+        if not admitted:
+            raise ForbiddenGlobal(full, "not on the list of the unpickler")
+        if module not in sys.modules:
+            __import__(module)
+        constant = name.rpartition(".")[2]
+        torch = sys.modules.get("torch")
+        if name.startswith("torch.") and is_torch_constant(vars(torch).get(constant)):
+            # memory formats reduce to "torch.<name>", looked up in whatever module has an attribute torch
+            return vars(torch)[constant]
+        return resolve(full)
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse persistent references."""
+        raise DecodeError("a guard state has no persistent references")
+
+
+class GuardsCodec(Codec[bytes]):
+    """Encode a pickled guard state; it is never unpickled here."""
+
+    kind = Kind.GUARDS
+
+    def encode(self, value: bytes, sink: Sink) -> bytes:
+        """Give the list of globals and the pickle."""
+        try:
+            return pack([scan(value), bytes(value)], maps=False)
+        except DecodeError as error:
+            raise EncodeError("guard state", reason=error.reason) from None
+
+    def decode(self, data: bytes | memoryview, source: Source, version: int) -> bytes:
+        """Give the pickle, after comparing its globals with the list."""
+        names, state = self.open(data, version)
+        found = scan(state)
+        if found != names:
+            first = next(iter(set(found) ^ set(names)), "the order")
+            raise DecodeError(f"a guard state names other globals than its list: {first}")
+        return state
+
+    def open(self, data: bytes | memoryview, version: int = 1) -> tuple[list[str], bytes]:
+        """Give the list of globals and the pickle, not compared; for tools that show what is there."""
+        self.check_version(version)
+        body = unpack(data, _LIMITS)
+        if type(body) is not list or len(body) != 2 or type(body[0]) is not list or type(body[1]) is not bytes:
+            raise DecodeError("a guard state is [names, pickle]")
+        if not all(type(name) is str for name in body[0]):
+            raise DecodeError("a name of a guard state is not text")
+        return body[0], body[1]

@@ -1,0 +1,191 @@
+"""Encode one compiled Triton kernel: the directory that Triton keeps for it.
+
+The body is `[kernel hash, [[file name, bytes], …]]`, sorted by name. Paths in the JSON files are replaced: that of the directory by
+`[REPLACE]`, as torch's TritonBundler does, and that of the installed package triton by `[TRITON]`.
+
+Triton's intermediate representations are dropped unless asked for: nothing that loads a kernel reads them, and they
+are most of the bytes. Triton's own list of the directory still names them; Triton skips what is not there.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.codecs.abc import Codec, Sink, Source
+from firebrick.errors import CodecError, DecodeError, EncodeError
+from firebrick.format import Kind
+
+DIRECTORY: Final = b"[REPLACE]"  # triton_bundler.TritonBundler._REPLACE_BYTES
+PACKAGE: Final = b"[TRITON]"
+INTERMEDIATE: Final = frozenset({".ttir", ".ttgir", ".llir", ".ptx", ".source", ".amdgcn"})
+BINARIES: Final = frozenset({".cubin", ".hsaco", ".zebin", ".spv"})
+MAX_FILES: Final = 64
+
+_LIMITS = Limits(depth=3, items=MAX_FILES)
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}\Z")
+_INSTALLED = re.compile(rb'"(/[^"\n]*?|[A-Za-z]:[^"\n]*?)/triton/backends/')
+
+
+@dataclass(frozen=True, slots=True)
+class TritonKernel:
+    """Hold one kernel: the hash that names its directory, and its files with placeholders for paths, sorted by name."""
+
+    kernel_hash: str
+    files: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def from_payloads(cls, kernel_hash: str, payloads: Mapping[str, bytes], *, intermediate: bool = False) -> TritonKernel:
+        """Take files whose directory is replaced by `[REPLACE]` already.
+
+        Args:
+            kernel_hash: Name of the directory.
+            payloads: File name to contents.
+            intermediate: Keep the intermediate representations too.
+
+        Raises:
+            EncodeError: A JSON file holds `[TRITON]`, a name is not a plain file name, or there is no binary.
+        """
+        files = []
+        for name, data in sorted(payloads.items()):
+            if os.path.splitext(name)[1] in INTERMEDIATE and not intermediate:
+                continue
+            if name.endswith(".json"):
+                if PACKAGE in data:
+                    raise EncodeError("Triton kernel", name, "it holds a placeholder already")
+                data = _INSTALLED.sub(b'"' + PACKAGE + b"/backends/", data)
+            files.append((name, bytes(data)))
+        kernel = cls(kernel_hash, tuple(files))
+        if reason := kernel._fault():
+            raise EncodeError("Triton kernel", kernel_hash, reason)
+        return kernel
+
+    @classmethod
+    def from_directory(cls, path: str | os.PathLike[str], *, intermediate: bool = False) -> TritonKernel:
+        """Read a directory of Triton's cache; OSError if that fails, EncodeError as in `from_payloads`."""
+        directory = os.path.abspath(path)
+        payloads = {}
+        for entry in os.scandir(directory):
+            with open(entry.path, "rb") as file:
+                data = file.read()
+            if entry.name.endswith(".json"):
+                if DIRECTORY in data:
+                    raise EncodeError("Triton kernel", entry.name, "it holds a placeholder already")
+                data = data.replace(os.fsencode(directory), DIRECTORY)
+            payloads[entry.name] = data
+        return cls.from_payloads(os.path.basename(directory), payloads, intermediate=intermediate)
+
+    def payloads(self, directory: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
+        """Give the files with the path of this machine's triton, and of `directory` if it is given, put in."""
+        package = _triton_directory()
+        result = {}
+        for name, data in self.files:
+            if name.endswith(".json"):
+                data = data.replace(PACKAGE, package) if package else data
+                data = data if directory is None else data.replace(DIRECTORY, os.fsencode(directory))
+            result[name] = data
+        return result
+
+    def _fault(self) -> str:
+        names = [name for name, _ in self.files]
+        if bad := [name for name in (self.kernel_hash, *names) if not _PLAIN_NAME.match(name)]:
+            return f"{bad[0]!r:.80} is not a plain file name"
+        if names != sorted(set(names)):
+            return "files are not sorted, or there twice"
+        if len(names) > MAX_FILES:
+            return f"{len(names)} files"
+        if not any(os.path.splitext(name)[1] in BINARIES for name in names):
+            return "no binary"
+        return ""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Parse Triton's description of the kernel; DecodeError if there is none."""
+        text = next((data for name, data in self.files if name.endswith(".json") and not name.startswith("__grp__")), b"")
+        try:
+            parsed = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"metadata of kernel {self.kernel_hash}: {error}") from None
+        if not isinstance(parsed, dict):
+            raise DecodeError(f"metadata of kernel {self.kernel_hash} is not a map")
+        return parsed
+
+    def _fact(self, name: str, kind: type) -> Any:
+        value = self.metadata.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise DecodeError(f"kernel {self.kernel_hash}: {name} is {value!r:.40}, expected {kind.__name__}")
+        return value
+
+    @property
+    def symbol(self) -> str:
+        """Name the entry point in the binary."""
+        return str(self._fact("name", str))
+
+    @property
+    def shared(self) -> int:
+        """Tell the bytes of dynamic shared memory."""
+        return int(self._fact("shared", int))
+
+    @property
+    def num_warps(self) -> int:
+        """Tell the warps of a block."""
+        return int(self._fact("num_warps", int))
+
+    @property
+    def target(self) -> tuple[str, int | str, int]:
+        """Tell back end, architecture (90 for sm_90, a name for AMD) and threads of a warp."""
+        target = self._fact("target", dict)
+        try:
+            return str(target["backend"]), target["arch"], int(target["warp_size"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DecodeError(f"kernel {self.kernel_hash}: target {target!r:.80}: {error}") from None
+
+    @property
+    def binary(self) -> bytes:
+        """Give the bytes that the driver loads."""
+        return next(data for name, data in self.files if os.path.splitext(name)[1] in BINARIES)
+
+
+@functools.cache
+def _triton_directory() -> bytes:
+    try:
+        spec = importlib.util.find_spec("triton")
+    except (ImportError, ValueError):
+        spec = None
+    return os.fsencode(os.path.dirname(spec.origin)) if spec and spec.origin else b""
+
+
+class TritonCodec(Codec[TritonKernel]):
+    """Encode a TritonKernel as it is; what to drop is decided when it is made."""
+
+    kind = Kind.TRITON
+
+    def encode(self, value: TritonKernel, sink: Sink) -> bytes:
+        """Give hash and files."""
+        if not isinstance(value, TritonKernel):
+            raise EncodeError(type(value).__name__, reason="not a TritonKernel")
+        if reason := value._fault():
+            raise EncodeError("Triton kernel", value.kernel_hash, reason)
+        return pack([value.kernel_hash, [list(file) for file in value.files]], maps=False)
+
+    def decode(self, data: bytes | memoryview, source: Source, version: int) -> TritonKernel:
+        """Read hash and files; names that could leave the kernel's directory are refused."""
+        self.check_version(version)
+        try:
+            kernel_hash, files = unpack(data, _LIMITS)
+            kernel = TritonKernel(str(kernel_hash), tuple((name, bytes(memoryview(file))) for name, file in files))
+            reason = kernel._fault()
+        except CodecError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise DecodeError(f"not a Triton kernel: {error}") from None
+        if reason:
+            raise DecodeError(f"not a Triton kernel: {reason}")
+        return kernel

@@ -1,0 +1,209 @@
+"""Open LMDB files and put LMDB's errors into our terms; with it, only `engine` knows of lmdb.
+
+This is the only module that imports lmdb. Its functions hold no state; any thread may call them.
+
+Source: LMDB 0.9 `lmdb.h` and `mdb.c`, py-lmdb 3.0 `cpython.c` and its documentation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import lmdb
+import lmdb.verify
+
+from firebrick import format as fmt
+from firebrick.blob import decode_record, encode_record
+from firebrick.errors import (
+    DamagedError,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreNotFound,
+    StorePermissionError,
+    StoreReadOnly,
+    StoreVersionError,
+)
+
+Environment = lmdb.Environment
+Handles: TypeAlias = "dict[str, lmdb._Database]"
+Raw: TypeAlias = "lmdb.Transaction[memoryview]"
+MapFull = lmdb.MapFullError
+MapResized = lmdb.MapResizedError
+
+
+def open_environment(path: str, *, readonly: bool, map_size: int | None) -> Environment:
+    """Open the environment in a directory, with as much address space as is asked for or to be had.
+
+    Args:
+        path: The directory.
+        readonly: Do not write, not even a lock file.
+        map_size: Bytes of address space; None for the default.
+
+    Raises:
+        StoreVersionError: The file is not one of LMDB 0.9.
+    """
+    sizes = _map_sizes(map_size, os.path.join(path, fmt.DATA_FILE))
+    while True:
+        try:
+            return lmdb.Environment(
+                path,
+                map_size=sizes.pop(0),
+                readonly=readonly,
+                lock=not readonly,
+                metasync=False,
+                mode=fmt.DIRECTORY_MODE,
+                create=False,
+                max_readers=fmt.MAX_READERS,
+                max_dbs=len(fmt.DATABASES),
+                lib_version=fmt.LMDB_MAJOR,
+            )
+        except lmdb.MemoryError:
+            if not sizes:
+                raise
+
+
+def _map_sizes(wanted: int | None, file: str) -> list[int]:
+    used = os.stat(file).st_size if os.path.exists(file) else 0
+    small = max(fmt.MIN_MAP_SIZE, 2 * used)
+    if wanted is not None:
+        sizes = [max(wanted, used)]
+    elif resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        sizes = [small]  # the rest belongs to the program
+    else:
+        sizes = [size for size in (fmt.MAP_SIZE, *fmt.SMALL_MAP_SIZES) if size > small] + [small]
+    return [-(-size // 65536) * 65536 for size in sizes]
+
+
+def open_databases(env: Environment, path: str) -> Handles:
+    """Open the named databases of an environment that is open for reading, and check the format.
+
+    Raises:
+        StoreVersionError: It is no store, or one of a format that is not known.
+    """
+    try:
+        handles = {
+            name: env.open_db(name.encode(), create=False, dupsort=dup, dupfixed=dup)
+            for name, dup in fmt.DATABASES.items()
+        }
+    except lmdb.NotFoundError:
+        raise StoreVersionError(path, "it is not a finished Firebrick store") from None
+    with env.begin(buffers=True) as raw:
+        _check_version(path, raw.get(fmt.META_FORMAT, db=handles["meta"]))
+    return handles
+
+
+def create_databases(env: Environment, path: str, *, create: bool) -> Handles:
+    """Open the named databases of an environment that is open for writing, and check the format.
+
+    All are made, with the record of the format, in one transaction if the file is empty. It is a
+    writing transaction in any case, as py-lmdb drops handles that a reading one opened.
+
+    Raises:
+        StoreNotFound: The file is empty, and `create` is False.
+        StoreVersionError: It is no store, or one of a format that is not known.
+    """
+    with env.begin(write=True, buffers=True) as raw:
+        fresh = not raw.stat()["entries"]
+        if fresh and not create:
+            raise StoreNotFound(path, "the file is empty")
+        try:
+            handles = {
+                name: env.open_db(name.encode(), txn=raw, create=fresh, dupsort=dup, dupfixed=dup)
+                for name, dup in fmt.DATABASES.items()
+            }
+        except lmdb.NotFoundError:
+            raise StoreVersionError(path, "it is not a Firebrick store") from None
+        if fresh:
+            body = str(fmt.FORMAT_VERSION).encode()
+            record = encode_record("meta", fmt.META_FORMAT, body)
+            raw.put(fmt.META_FORMAT, record, db=handles["meta"])
+        _check_version(path, raw.get(fmt.META_FORMAT, db=handles["meta"]))
+    return handles
+
+
+def _check_version(path: str, value: memoryview | None) -> None:
+    try:
+        found = b"" if value is None else decode_record("meta", fmt.META_FORMAT, value)
+    except DamagedError as error:  # or a later format
+        raise StoreVersionError(path, str(error)) from None
+    if found != str(fmt.FORMAT_VERSION).encode():
+        raise StoreVersionError(path, f"found {found!r}, known is {fmt.FORMAT_VERSION}")
+
+
+def begin(env: Environment, *, write: bool) -> Raw:
+    """Start a transaction; if all reader slots are taken, first free those of dead processes."""
+    try:
+        return env.begin(write=write, buffers=True)
+    except lmdb.ReadersFullError:
+        if not env.reader_check():
+            raise
+        return env.begin(write=write, buffers=True)
+
+
+def check_length(env: Environment, path: str) -> None:
+    """Refuse a file that lacks pages, before a read behind its end kills the process with SIGBUS.
+
+    Free pages at the end may be missing: a short file is verified.
+    """
+    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    size = os.stat(os.path.join(path, fmt.DATA_FILE)).st_size
+    if size < needed and (problems := verify(path)):
+        raise StoreDamaged(path, f"{size} bytes of {needed} are there: {problems[0]}")
+
+
+def verify(path: str) -> list[str]:
+    """List what is wrong with a file's structure, without trusting it; it must be at rest."""
+    try:
+        problems: list[str] = lmdb.verify.verify(  # type: ignore[no-untyped-call]
+            os.path.join(path, fmt.DATA_FILE)
+        )
+        return problems
+    except (lmdb.verify.VerifyError, OSError) as error:
+        return [str(error)]
+
+
+@contextlib.contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Turn errors of LMDB and the system into store errors, but for those that growing cures."""
+    try:
+        yield
+    except (lmdb.MapFullError, lmdb.MapResizedError):
+        raise
+    except (lmdb.Error, OSError) as error:
+        raise _translate(path, error) from error
+
+
+def _translate(path: str, error: lmdb.Error | OSError) -> StoreError:
+    code = (error.code if isinstance(error, lmdb.Error) else error.errno) or 0
+    detail = str(error)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or (code == errno.EIO and _no_room(path)):
+        return StoreFull(path, detail)
+    if isinstance(error, lmdb.ReadersFullError):
+        return StoreLocked(path, f"all reader slots are in use: {detail}")
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
+        return StoreDamaged(path, detail)
+    if isinstance(error, lmdb.VersionMismatchError | lmdb.InvalidError | lmdb.IncompatibleError):
+        return StoreVersionError(path, f"not a file of LMDB 0.9: {detail}")
+    if code == errno.EROFS:
+        return StoreReadOnly(path, detail)
+    if code in (errno.EACCES, errno.EPERM):
+        return StorePermissionError(path, detail)
+    if code == errno.ENOENT:
+        return StoreNotFound(path, detail)
+    if "already open" in detail:  # py-lmdb has neither a class nor a code for it
+        return StoreLocked(path, f"something else in this process has the file open: {detail}")
+    return StoreError(path, detail)
+
+
+def _no_room(path: str) -> bool:
+    """Tell whether a short write, an I/O error to LMDB, may come from a full disk or a limit."""
+    disk = os.statvfs(path)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return disk.f_bavail * disk.f_frsize < 1 << 20 or limit != resource.RLIM_INFINITY

@@ -1,0 +1,175 @@
+"""Read a store: what `Store` does in a transaction per call, and `Snapshot` in one of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, TypeAlias
+
+from firebrick import format as fmt
+from firebrick._transaction import Transaction
+from firebrick.blob import BlobInfo, StoredBlob, decode_blob, decode_record, parse_header
+from firebrick.codecs._msgpack import unpack
+from firebrick.errors import BlobMissing, BundleMissing, CodecError, DamagedError, UsageError
+from firebrick.format import HEADER, KEY_BYTES, Kind
+from firebrick.keys import ContentKey, Data, short_hash, unpack_components, unpack_strings
+
+_KINDS = frozenset(int(kind) for kind in Kind)
+Keys: TypeAlias = list[ContentKey]
+Names: TypeAlias = list[str]
+
+
+class Reads(ABC):
+    """Offer every way to read; digests and checksums are verified before anything is returned."""
+
+    _copy: ClassVar[bool] = True  # blobs are owned bytes, not views
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Transaction]:
+        """Give a transaction to read in."""
+
+    def get(self, key: bytes) -> StoredBlob:
+        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that can not be."""
+        with self._reading() as txn:
+            value = txn.get("blobs", check_key(key))
+            if value is None:
+                raise BlobMissing(key)
+            return decode_blob(key, value, copy=self._copy)
+
+    def has(self, key: bytes) -> bool:
+        """Tell whether a blob is there, without reading it."""
+        with self._reading() as txn:
+            return txn.has("blobs", check_key(key))
+
+    def list(self, kind: Kind | None = None) -> Iterator[BlobInfo]:
+        """List blobs as they are now, by key, but for those with a damaged or unknown header."""
+        with self._reading() as txn:
+            return iter([info for info in blob_infos(txn) if kind in (None, info.kind)])
+
+    def bundles(self, recipe: bytes) -> Keys:
+        """List the bundles of a recipe, by key; a recipe that is not known has none."""
+        with self._reading() as txn:
+            return [ContentKey(key) for key in txn.duplicates("recipes", check_key(recipe))]
+
+    def bundle(self, key: bytes) -> bytes:
+        """Fetch the manifest of a bundle; BundleMissing or DamagedError."""
+        with self._reading() as txn:
+            return bytes(decode_blob(key, split_bundle(key, _bundle(txn, key))[0]).data)
+
+    def parts(self, key: bytes) -> Keys:
+        """List the blobs that a bundle needs, by key; BundleMissing or DamagedError."""
+        with self._reading() as txn:
+            return split_bundle(key, _bundle(txn, key))[1]
+
+    def recipes(self) -> Iterator[bytes]:
+        """List the keys of all recipes as they are now, by key."""
+        with self._reading() as txn:
+            return iter(dict.fromkeys(key for key, _ in txn.items("recipes")))
+
+    def components(self, recipe: bytes) -> dict[str, str] | None:
+        """Fetch the components of a recipe, None if it is not known; DamagedError."""
+        with self._reading() as txn:
+            body = txn.record("components", check_key(recipe))
+        return None if body is None else unpack_components(body)
+
+    def facts(self, key: bytes) -> dict[str, Any]:
+        """Fetch what was noted beside a bundle, empty if nothing was; DamagedError."""
+        with self._reading() as txn:
+            body = txn.record("clock", fmt.CLOCK_NOTE + check_key(key))
+        facts = {} if body is None else unpack(body)
+        if not isinstance(facts, dict):
+            raise DamagedError(key, "its facts are no map")
+        return facts
+
+    def last_use(self, key: bytes) -> int | None:
+        """Fetch an entry's last use in seconds since 1970, None if it had none; DamagedError."""
+        with self._reading() as txn:
+            body = txn.record("clock", fmt.CLOCK_USE + check_key(key))
+        return None if body is None else int.from_bytes(body, "little")
+
+    def registry(self, context: str) -> dict[tuple[str, str], bytes]:
+        """Fetch all of a context, (section, name) to value, sorted; may be empty; DamagedError."""
+        with self._reading() as txn:
+            entries = txn.items("registry", prefix=context_prefix(context))
+            found = [read_registry_entry(key, value) for key, value in entries]
+        return {(section, name): value for _, section, name, value in sorted(found)}
+
+    def registry_get(self, context: str, section: str, name: str) -> bytes | None:
+        """Fetch one value of a context, None if it is not there; DamagedError."""
+        with self._reading() as txn:
+            return registry_value(txn, context, section, name)
+
+    def contexts(self) -> Names:
+        """List the names of all contexts that have entries, sorted; DamagedError."""
+        names, start = [], b""
+        with self._reading() as txn:
+            while entry := next(txn.items("registry", start), None):
+                names.append(read_registry_entry(*entry)[0])
+                start = entry[0][:16] + b"\xff" * 17
+        return sorted(names)
+
+
+def check_key(key: bytes) -> bytes:
+    """Refuse what is not a key of 32 bytes with a UsageError."""
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        raise UsageError(f"a key is {KEY_BYTES} bytes, not {key!r}")
+    return key
+
+
+def blob_infos(txn: Transaction) -> Iterator[BlobInfo]:
+    """Walk the headers of all blobs; those that are damaged or unknown are left out."""
+    for key, value in txn.items("blobs"):
+        try:
+            header = parse_header(key, value)
+        except DamagedError:
+            continue
+        if header.kind in _KINDS:
+            kind = Kind(header.kind)
+            yield BlobInfo(ContentKey(key), kind, header.version, header.stored, header.raw)
+
+
+def split_bundle(key: bytes, value: Data) -> tuple[Data, Keys]:
+    """Split the value of a bundle into that of its manifest and the keys of its parts."""
+    end = HEADER.size + parse_header(key, value).stored
+    parts = bytes(value[end:])
+    if len(parts) % KEY_BYTES:
+        raise DamagedError(key, f"its list of parts has {len(parts)} bytes")
+    keys = [ContentKey(parts[at : at + KEY_BYTES]) for at in range(0, len(parts), KEY_BYTES)]
+    return value[:end], keys
+
+
+def _bundle(txn: Transaction, key: bytes) -> memoryview:
+    value = txn.get("bundles", check_key(key))
+    if value is None:
+        raise BundleMissing(key)
+    return value
+
+
+def context_prefix(context: str) -> bytes:
+    """Make the part of a registry key that all entries of a context share."""
+    return short_hash("context", context.encode())
+
+
+def registry_key(context: str, section: str, name: str) -> bytes:
+    """Make the key of a registry entry; names may be of any length, LMDB's keys may not."""
+    return context_prefix(context) + short_hash("name", section.encode(), name.encode())
+
+
+def registry_value(txn: Transaction, context: str, section: str, name: str) -> bytes | None:
+    """Fetch one value of a context, None if it is not there; DamagedError."""
+    key = registry_key(context, section, name)
+    value = txn.get("registry", key)
+    return None if value is None else read_registry_entry(key, value)[3]
+
+
+def read_registry_entry(key: bytes, value: Data) -> tuple[str, str, str, bytes]:
+    """Check a registry record, split into context, section, name and value; DamagedError."""
+    try:
+        context, section, name, data = unpack_strings(decode_record("registry", key, value))
+        entry = context.decode(), section.decode(), name.decode(), data
+    except (CodecError, ValueError) as error:
+        raise DamagedError(key, f"registry entry: {error}") from None
+    if registry_key(*entry[:3]) != key:
+        raise DamagedError(key, "a registry entry lies under another name")
+    return entry

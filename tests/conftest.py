@@ -1,0 +1,26 @@
+"""Keep tests away from the developer's caches, and tests of GPUs away from other machines."""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    root = tempfile.mkdtemp(prefix="firebrick-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
+    for name in [name for name in os.environ if name.startswith("FIREBRICK_")]:
+        del os.environ[name]
+    for name in CACHES:
+        os.environ[name] = os.path.join(root, name.lower())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA GPU, and torch sees none here")

@@ -1,0 +1,120 @@
+"""A guard state is read without running what it names."""
+
+import collections
+import copyreg
+import os
+import pickle
+import pickletools
+import sys
+
+import pytest
+import torch
+import torch._dynamo.guards
+
+from firebrick.errors import DecodeError, ForbiddenGlobal
+from firebrick.loader.guard_state import _Unpickler, read_guard_state
+
+
+class Trap:
+    """A class of a user's program whose every entry point tells when it runs."""
+
+    sprung: list[str] = []
+
+    def __new__(cls) -> "Trap":
+        Trap.sprung.append("new")
+        return super().__new__(cls)
+
+
+class Quiet:
+    def __init__(self) -> None:
+        Trap.sprung.append("init")
+
+    def __setstate__(self, state: object) -> None:
+        Trap.sprung.append("setstate")
+
+
+class Calls:
+    def __init__(self, function: object, *args: object) -> None:
+        self.reduced = function, args
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return self.reduced
+
+
+def load(data: bytes) -> object:
+    import io
+
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    Trap.sprung.clear()
+
+
+@pytest.mark.parametrize(
+    "function", [os.system, print, eval, exec, getattr, pickle.loads, __import__, sys.exit, breakpoint]
+)
+def test_a_call_that_is_not_allowed_does_not_happen(function: object, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ForbiddenGlobal):
+        load(pickle.dumps(Calls(function, "print('run')")))
+    assert capsys.readouterr().out == ""
+
+
+def test_naming_a_function_or_class_is_allowed() -> None:
+    assert load(pickle.dumps([os.system, Trap, torch.nn.Linear])) == [os.system, Trap, torch.nn.Linear]
+
+
+def test_a_module_that_is_not_imported_is_not_imported() -> None:
+    data = pickle.dumps(collections.OrderedDict).replace(b"\x8c\x0bcollections", b"\x8c\x0bturtledemo1")
+    with pytest.raises(ForbiddenGlobal):
+        load(data)
+    assert "turtledemo1" not in sys.modules
+
+
+def test_an_object_of_a_user_class_is_made_without_running_its_code() -> None:
+    quiet = Quiet.__new__(Quiet)
+    quiet.depth = 3  # type: ignore[attr-defined]
+    made = load(pickle.dumps(quiet))
+    assert type(made) is Quiet and made.depth == 3  # type: ignore[attr-defined]
+    assert Trap.sprung == []
+
+
+def test_a_user_class_with_a_new_of_its_own_is_refused() -> None:
+    trap = object.__new__(Trap)
+    with pytest.raises(ForbiddenGlobal, match="Trap"):
+        load(pickle.dumps(trap))
+    assert Trap.sprung == []
+
+
+def test_calling_a_user_class_is_refused_or_makes_it_bare() -> None:
+    with pytest.raises(ForbiddenGlobal, match="Trap"):
+        load(pickle.dumps(Calls(Trap)))
+    assert type(load(pickle.dumps(Calls(Quiet)))) is Quiet
+    assert Trap.sprung == []
+
+
+def test_a_copyreg_reconstruction_can_not_smuggle_a_class() -> None:
+    with pytest.raises(ForbiddenGlobal):
+        load(pickle.dumps(Calls(copyreg._reconstructor, Trap, object, None)))  # type: ignore[attr-defined]
+    assert Trap.sprung == []
+
+
+def test_a_partial_is_never_called_while_it_is_read() -> None:
+    import functools
+
+    made = load(pickle.dumps(functools.partial(os.system, "exit 1")))
+    assert isinstance(made, functools.partial) and made.func is os.system
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x04", b"garbage", pickle.dumps(7), pickle.dumps([1])[:-1]])
+def test_other_bytes_are_a_decode_error(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        read_guard_state(data)
+
+
+def test_old_opcodes_that_call_are_refused() -> None:
+    data = b"(S'exit 1'\nios\nsystem\n."
+    assert any(op.name == "INST" for op, *_ in pickletools.genops(data))
+    with pytest.raises(ForbiddenGlobal):
+        read_guard_state(data)

@@ -1,0 +1,82 @@
+"""Identity guards travel: objects are known again by name and code, and anything else is refused."""
+
+import collections
+import enum
+import types
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from firebrick.errors import NotStorable
+from firebrick.loader.identity import Identity, IdentityChanged, _recognise, describe, find
+
+
+class Glaze(enum.Enum):
+    CLEAR = 1
+
+
+class Pot:
+    def fire(self) -> int:
+        return 1
+
+
+def helper(x: int) -> int:
+    return x + 1
+
+
+def scaled(by: int) -> Callable[[int], int]:
+    return lambda x: x * by
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, Ellipsis, torch, torch.nn.functional, helper, helper.__code__, Pot, Pot.fire, len,
+        torch.sin, torch.nn.functional.relu, torch.nn.functional.linear, torch.Tensor, dict.get,
+        collections.OrderedDict, torch.ops.aten.add, torch.ops.aten.add.Tensor, Glaze.CLEAR, torch.float32,
+        torch.Tensor.add_, torch._C._nn.gelu,
+    ],
+)  # fmt: skip
+def test_an_object_is_described_the_same_twice_and_without_addresses(value: object) -> None:
+    identity = describe(value)
+    assert identity == describe(value)
+    assert "0x" not in repr(identity)
+
+
+def test_two_functions_of_one_name_are_told_apart_by_their_code() -> None:
+    changed = types.FunctionType((lambda x: x + 2).__code__, globals(), "helper")
+    changed.__qualname__, changed.__module__ = helper.__qualname__, helper.__module__
+    assert describe(changed)[:2] == describe(helper)[:2]
+    assert describe(changed) != describe(helper)
+
+
+def test_a_class_is_told_apart_by_the_code_of_its_methods() -> None:
+    other = type("Pot", (), {"fire": lambda self: 2, "__module__": Pot.__module__})
+    other.__qualname__ = Pot.__qualname__
+    assert describe(other)[:2] == describe(Pot)[:2]
+    assert describe(other) != describe(Pot)
+
+
+@pytest.mark.parametrize("value", [object(), Pot(), [1], torch.nn.Linear(1, 1)])
+def test_an_object_without_a_name_is_not_storable(value: object) -> None:
+    with pytest.raises(NotStorable, match="identity of a"):
+        describe(value)
+
+
+def test_an_object_is_found_by_its_name() -> None:
+    assert find(describe(torch.nn.functional.relu)) is torch.nn.functional.relu
+    assert find(describe(torch.nn.functional)) is torch.nn.functional
+
+
+def test_a_name_that_stands_for_something_else_is_a_change() -> None:
+    with pytest.raises(IdentityChanged, match="other code"):
+        find(describe(torch.nn.functional.relu)._replace(digest="00"))
+    with pytest.raises(IdentityChanged, match="stored function"):
+        find(Identity("function", "torch.nn.functional:no_such_function", "00"))
+
+
+def test_a_nameless_function_is_recognised_by_its_code() -> None:
+    check = _recognise(describe(scaled(2)))
+    assert check(scaled(3)) and check(scaled(2))
+    assert not check(helper) and not check(None)

@@ -1,0 +1,42 @@
+"""Settings are read from arguments, then the environment, then defaults."""
+
+from pathlib import Path
+
+import pytest
+
+from firebrick.errors import UsageError
+from firebrick.settings import Settings
+
+
+def test_defaults_leave_firebrick_off() -> None:
+    assert Settings.read({}) == Settings()
+    assert Settings().cache_dir is None
+
+
+def test_arguments_go_before_the_environment_and_it_before_the_defaults() -> None:
+    environ = {"FIREBRICK_CONTEXT": "night", "FIREBRICK_LOAD": "off", "FIREBRICK_CACHE_DIR": "/kiln"}
+    settings = Settings.read(environ, load=True, context=None)
+    assert (settings.load, settings.context, settings.cache_dir) == (True, "night", Path("/kiln"))
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/potter")
+    assert Settings.read({}, cache_dir="~/kiln").cache_dir == Path("/home/potter/kiln")
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments", "said"),
+    [
+        ({"FIREBRICK_LOAD": "perhaps"}, {}, "FIREBRICK_LOAD is 'perhaps'"),
+        ({"FIREBRICK_MAP_SIZE": "-1"}, {}, "positive number of bytes"),
+        ({"FIREBRICK_MAP_SIZE": "much"}, {}, "positive number of bytes"),
+        ({}, {"cache_dir": 7}, "path of a folder"),
+        ({}, {"context": "x" * 201}, "1 to 200 characters"),
+        ({}, {"colour": "red"}, "unknown setting colour"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    environ: dict[str, str], arguments: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        Settings.read(environ, **arguments)

@@ -1,0 +1,32 @@
+"""The store on LMDB against the conformance suite, the state machine and its document."""
+
+from pathlib import Path
+from typing import Any
+
+import lmdb
+from hypothesis import settings
+
+from firebrick.format import DATABASES
+from firebrick.store import Store
+from firebrick.testing.store_machine import StoreMachine
+from firebrick.testing.store_suite import Change, StoreSuite
+
+
+class TestStore(StoreSuite):
+    def open(self, path: Path, **options: Any) -> Store:
+        return Store.open(path, durable=False, **options)
+
+    def change(self, path: Path, database: str, key: bytes, change: Change) -> None:
+        with lmdb.Environment(str(path), max_dbs=9, map_size=1 << 30, sync=False) as env:
+            dup = DATABASES[database]
+            handle = env.open_db(database.encode(), create=False, dupsort=dup, dupfixed=dup)
+            with env.begin(write=True, db=handle) as txn:
+                value = change(txn.get(key, b""))
+                if value is None:
+                    txn.delete(key)
+                else:
+                    txn.put(key, value)
+
+
+TestMachine = StoreMachine.TestCase
+TestMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
