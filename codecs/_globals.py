@@ -30,6 +30,12 @@ def is_torch_constant(value: object) -> bool:
     return kind.__module__ == "torch" and kind.__name__ in TORCH_CONSTANTS
 
 
+def is_tensor_class(cls: type) -> bool:
+    """Tell whether this is torch.Tensor or a subclass."""
+    torch = sys.modules.get("torch")
+    return torch is not None and issubclass(cls, torch.Tensor)
+
+
 def name_of(value: Any) -> str:
     """Name a class, function, module-level constant or module, so that `resolve` finds it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from firebrick.codecs import tensor as tensors
-from firebrick.codecs._globals import is_torch_constant, resolve
+from firebrick.codecs._globals import resolve
 from firebrick.codecs._graph_format import (
     BUILTIN_BASES,
     MAX_NODES,
@@ -21,6 +20,8 @@ from firebrick.codecs._graph_format import (
     Op,
     Policy,
     builtin_new,
+    find_function,
+    setstate_name,
 )
 from firebrick.codecs._msgpack import Limits, unpack
 from firebrick.codecs.abc import Codec, Source, child
@@ -104,13 +105,11 @@ class Decoder:
             raise DecodeError(f"a {type(node).__name__} is not a node")
         return node
 
-    # Immutable values --------------------------------------------------------------------------------------------------
 
     def _global(self, node: Node) -> Any:
         (name,) = self._exactly(node, 1)
         value = resolve(name)
-        safe = name in SAFE_CALLABLES or is_torch_constant(value) or value in (Ellipsis, NotImplemented)
-        if not (safe or self.policy.may_name(name)):
+        if name not in SAFE_CALLABLES and not self.policy.may_name(name, value):
             raise ForbiddenGlobal(name, "the policy does not admit this name")
         self._names[len(self.values)] = name
         return value
@@ -164,7 +163,6 @@ class Decoder:
         blob = child(self.source, self._bytes(key), codec.kind)
         return codec.decode(blob.data, self.source, version)
 
-    # Containers --------------------------------------------------------------------------------------------------------
 
     def _dict(self, node: Node) -> dict[Any, Any]:
         return self._distinct(dict(self._pairs(node, 1)), len(node) // 2)
@@ -196,7 +194,6 @@ class Decoder:
             raise DecodeError(f"a {type(target).__name__} is not a set")
         target.update(self._all(node, 2))
 
-    # Objects -----------------------------------------------------------------------------------------------------------
 
     def _callable(self, position: Any) -> Any:
         name = self._names.get(position, "") if type(position) is int else ""
@@ -211,6 +208,14 @@ class Decoder:
     def _partial(self, node: Node) -> Any:
         arguments, keywords = self._keywords(node)
         return functools.partial(self._at(node[1]), *arguments, **keywords)
+
+    def _method(self, node: Node) -> Any:
+        position, name = self._exactly(node, 2)
+        owner = self._made(position)
+        function = find_function(type(owner), name)
+        if function is None:
+            raise DecodeError(f"{type(owner).__name__} has no function {name!r:.60}")
+        return types.MethodType(function, owner)
 
     def _call(self, node: Node) -> Any:
         return self._callable(node[1])(*self._all(node, 2))
@@ -296,7 +301,7 @@ class Decoder:
     def _set_state(self, node: Node) -> None:
         position, state = self._exactly(node, 2)
         target, state = self._made(position), self._at(state)
-        name = f"{type(target).__module__}:{type(target).__qualname__}.__setstate__"
+        name = setstate_name(type(target))
         if name not in self.policy.callables:
             raise ForbiddenGlobal(name, "the policy does not admit calling it")
         target.__setstate__(state)
@@ -335,4 +340,5 @@ _RUN: dict[int, Callable[[Decoder, Node], Any]] = {
     Op.ADD: Decoder._add,
     Op.CHILD: Decoder._child,
     Op.TENSOR: Decoder._tensor,
+    Op.METHOD: Decoder._method,
 }

@@ -6,10 +6,9 @@ import copyreg
 import dataclasses
 import enum
 import functools
-import struct
 import types
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,65 +16,21 @@ from firebrick.codecs import tensor as tensors
 from firebrick.codecs._globals import is_torch_constant, name_of, qualified
 from firebrick.codecs._graph_format import (
     BUILTIN_BASES,
-    MAX_NODES,
     SAFE_CALLABLES,
-    VERSION,
     VOLATILE,
     Op,
     Policy,
     builtin_new,
+    find_function,
+    setstate_name,
 )
-from firebrick.codecs._msgpack import pack
-from firebrick.codecs.abc import Codec, Sink
+from firebrick.codecs._graph_nodes import Leaf, NodeWriter, Open, Refused
+from firebrick.codecs.abc import Sink
 from firebrick.codecs.code import CodeCodec
-from firebrick.codecs.text import TextCodec
-from firebrick.errors import CodecError, EncodeError, ForbiddenGlobal, LimitExceeded
-from firebrick.format import Kind
-from firebrick.keys import ContentKey, content_key
+from firebrick.errors import CodecError, ForbiddenGlobal
 
-_DOUBLE = struct.Struct(">d")
-_INT64 = range(-(1 << 63), 1 << 64)
 _OBJECT_HASHES = (None, object.__hash__)
 _DATACLASS_SETSTATE = getattr(dataclasses, "_dataclass_setstate", None)
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """Mark a value that a reducer of `Policy.replace` wants to have as a child blob of its own kind."""
-
-    codec: Codec[Any]
-    value: Any
-
-
-class _Refused(Exception):
-    """Carry an error outwards and collect the path to the value on the way."""
-
-    def __init__(self, error: CodecError) -> None:
-        super().__init__()
-        self.error = error
-        self.path: list[str] = []
-
-    def final(self) -> CodecError:
-        where = "".join(reversed(self.path)) or "the root"
-        if isinstance(self.error, EncodeError):
-            return EncodeError(self.error.type_name, where, self.error.reason)
-        if isinstance(self.error, ForbiddenGlobal):
-            return ForbiddenGlobal(self.error.name, f"{where}: {self.error.where}")
-        return self.error
-
-
-class _Open:
-    """Remember an object that is being visited: `value` keeps it alive, `at` is its position once it has one.
-
-    `create` is the operation that makes it when something inside refers back to it; None where that is impossible.
-    """
-
-    __slots__ = ("at", "create", "value")
-
-    def __init__(self, value: Any, create: list[Any] | None) -> None:
-        self.value = value
-        self.create = create
-        self.at: int | None = None
 
 
 @dataclass(slots=True)
@@ -88,199 +43,17 @@ class _Class:
     is_value: bool  # equal arguments make equal objects: they may share one node
 
 
-def key_only(kind: Kind, data: bytes, version: int) -> ContentKey:
-    """Answer as a sink would, but keep nothing."""
-    return content_key(kind, data, version)
-
-
-class Encoder:
+class Encoder(NodeWriter):
     """Encode one graph; use once."""
 
     def __init__(self, policy: Policy, sink: Sink) -> None:
-        self.policy = policy
-        self.sink = sink
-        self.nodes: list[Any] = []
-        self.volatile: list[Any] = []
-        self.storages = tensors.StorageTable()
-        self._memo: dict[int, _Open] = {}
-        self._constants: dict[Any, int] = {}
+        super().__init__(policy, sink)
         self._classes: dict[type, _Class] = {}
 
-    def finish(self, root: Any) -> bytes:
-        """Encode everything reachable from `root`."""
-        try:
-            at = self._visit(root)
-        except _Refused as refused:
-            raise refused.final() from None
-        except RecursionError:
-            raise LimitExceeded("nesting of the object graph", len(self._memo), len(self._memo) - 1) from None
-        storages = self.storages.encode(self.sink, self.policy.leaf_bytes)
-        return pack([self.nodes, storages, at], maps=False)
-
-    # Positions ---------------------------------------------------------------------------------------------------------
-
-    def _emit(self, node: Any) -> int:
-        if len(self.nodes) >= MAX_NODES:
-            raise _Refused(LimitExceeded("number of nodes", len(self.nodes) + 1, MAX_NODES))
-        self.nodes.append(node)
-        return len(self.nodes) - 1
-
-    def _constant(self, key: Any, node: Any) -> int:
-        at = self._constants.get(key)
-        if at is None:
-            at = self._constants[key] = self._emit(node)
-        return at
-
-    def _operation(self, *node: Any) -> int:
-        return self._constant(node, list(node))
-
-    def _open(self, value: Any, create: list[Any] | None) -> _Open | int:
-        """Give the position of an object that was seen before, or note that its visit begins."""
-        seen = self._memo.get(id(value))
-        if seen is None:
-            seen = self._memo[id(value)] = _Open(value, create)
-            return seen
-        if seen.at is None:
-            if seen.create is None:
-                raise self._refuse(value, "it contains itself in a way that can not be rebuilt")
-            seen.at = self._emit(seen.create)
-        return seen.at
-
-    def _refuse(self, value: Any, reason: str) -> _Refused:
-        return _Refused(EncodeError(qualified(type(value)), reason=reason))
-
-    def _global(self, value: Any) -> int:
-        key = (Op.GLOBAL, id(value))
-        at = self._constants.get(key)
-        if at is None:
-            try:
-                name = name_of(value)
-            except CodecError as error:
-                raise _Refused(error) from None
-            if not (is_torch_constant(value) or value in (Ellipsis, NotImplemented) or self.policy.may_name(name)):
-                raise _Refused(ForbiddenGlobal(name, "the policy does not admit this name"))
-            at = self._constants[key] = self._operation(int(Op.GLOBAL), name)
-        return at
-
-    def _visit(self, value: Any) -> int:
-        visit = _VISITORS.get(type(value))
-        if visit is not None:
-            return visit(self, value)
-        return self._visit_other(value)
-
-    def _visit_all(self, values: Iterable[Any]) -> list[int]:
-        positions: list[int] = []
-        try:
-            for value in values:
-                positions.append(self._visit(value))
-        except _Refused as refused:
-            refused.path.append(f"[{len(positions)}]")
-            raise
-        return positions
-
-    def _visit_pairs(self, pairs: Iterable[tuple[Any, Any]]) -> list[int]:
-        positions: list[int] = []
-        for key, value in pairs:
-            try:
-                positions.append(self._visit(key))
-                positions.append(self._visit(value))
-            except _Refused as refused:
-                refused.path.append(f"[{key!r:.60}]")
-                raise
-        return positions
-
-    # Scalars -----------------------------------------------------------------------------------------------------------
-
-    def _scalar(self, value: Any) -> int:
-        return self._constant((type(value), value), value)
-
-    def _int(self, value: int) -> int:
-        if value in _INT64:
-            return self._constant((int, value), value)
-        size = (value + (value < 0)).bit_length() // 8 + 1
-        return self._operation(int(Op.BIGINT), value.to_bytes(size, "big", signed=True))
-
-    def _float(self, value: float) -> int:
-        return self._constant((float, _DOUBLE.pack(value)), value)
-
-    def _complex(self, value: complex) -> int:
-        key = (complex, _DOUBLE.pack(value.real), _DOUBLE.pack(value.imag))
-        return self._constant(key, [int(Op.COMPLEX), value.real, value.imag])
-
-    def _str(self, value: str) -> int:
-        at = self._constants.get((str, value))
-        if at is not None:
-            return at
-        if len(value) < self.policy.leaf_bytes:
-            return self._scalar(value)
-        return self._child(_TEXT, value)
-
-    def _bytes(self, value: bytes) -> int:
-        if len(value) < self.policy.leaf_bytes:
-            return self._scalar(value)
-        key = self.sink(Kind.GRAPH, pack([[value], [], 0], maps=False), VERSION)
-        return self._operation(int(Op.CHILD), int(Kind.GRAPH), VERSION, key)
-
-    def _child(self, codec: Codec[Any], value: Any) -> int:
-        try:
-            key = self.sink(codec.kind, codec.encode(value, self.sink), codec.version)
-        except CodecError as error:
-            raise _Refused(error) from None
-        return self._operation(int(Op.CHILD), int(codec.kind), codec.version, key)
-
-    def _bytearray(self, value: bytearray) -> int:
-        seen = self._open(value, None)
-        if isinstance(seen, int):
-            return seen
-        seen.at = self._emit([int(Op.BYTEARRAY), bytes(value)])
-        return seen.at
-
-    # Containers --------------------------------------------------------------------------------------------------------
-
-    def _immutable(self, value: Any, op: Op, parts: Iterable[Any]) -> int:
-        seen = self._open(value, None)
-        if isinstance(seen, int):
-            return seen
-        seen.at = self._operation(int(op), *self._visit_all(parts))
-        return seen.at
-
-    def _slice(self, value: Any) -> int:
-        op = Op.SLICE if type(value) is slice else Op.RANGE
-        return self._immutable(value, op, (value.start, value.stop, value.step))
-
-    def _tuple(self, value: tuple[Any, ...]) -> int:
-        return self._immutable(value, Op.TUPLE, value)
-
-    def _frozenset(self, value: frozenset[Any]) -> int:
-        return self._immutable(value, Op.FROZENSET, self._sorted(value))
-
-    def _container(self, value: Any, one_shot: Op, fill: Op, visit: Callable[[], list[int]]) -> int:
-        seen = self._open(value, [int(one_shot)])
-        if isinstance(seen, int):
-            return seen
-        positions = visit()
-        if seen.at is None:
-            seen.at = self._emit([int(one_shot), *positions])
-        elif positions:
-            self._emit([int(fill), seen.at, *positions])
-        return seen.at
-
-    def _list(self, value: list[Any]) -> int:
-        return self._container(value, Op.LIST, Op.EXTEND, lambda: self._visit_all(value))
-
-    def _dict(self, value: dict[Any, Any]) -> int:
-        return self._container(value, Op.DICT, Op.UPDATE, lambda: self._visit_pairs(value.items()))
-
-    def _set(self, value: set[Any]) -> int:
-        return self._container(value, Op.SET, Op.ADD, lambda: self._visit_all(self._sorted(value)))
-
-    def _sorted(self, items: Iterable[Any]) -> list[Any]:
-        """Sort the items of a set by what each would be as a graph of its own."""
-        keyed = [(Encoder(self.policy, key_only).finish(item), item) for item in items]
-        keyed.sort(key=lambda pair: pair[0])
-        return [item for _, item in keyed]
-
-    # Everything else ---------------------------------------------------------------------------------------------------
+    def visit(self, value: Any) -> int:
+        """Write the nodes of a value, unless they are there, and give its position."""
+        visitor = _VISITORS.get(type(value))
+        return self._visit_other(value) if visitor is None else visitor(self, value)
 
     def _visit_other(self, value: Any) -> int:
         if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType):
@@ -291,6 +64,8 @@ class Encoder:
             return self._operation(int(Op.ENUM), self._global(type(value)), value.name)
         if type(value) is functools.partial:
             return self._partial(value)
+        if type(value) is types.MethodType:
+            return self._method(value)
         module = type(value).__module__
         if module == "torch" or module.startswith("torch."):
             at = self._torch(value)
@@ -307,6 +82,16 @@ class Encoder:
         keywords = value.keywords
         parts = (value.func, value.args, tuple(keywords), tuple(keywords.values()))
         seen.at = self._emit([int(Op.PARTIAL), *self._visit_all(parts)])
+        return seen.at
+
+    def _method(self, value: types.MethodType) -> int:
+        name = value.__name__
+        if find_function(type(value.__self__), name) is not value.__func__:
+            raise self._refuse(value, "its class has another function of this name")
+        seen = self._open(value, None)
+        if isinstance(seen, int):
+            return seen
+        seen.at = self._emit([int(Op.METHOD), *self._visit_all((value.__self__,)), name])
         return seen.at
 
     def _torch(self, value: Any) -> int | None:
@@ -327,7 +112,7 @@ class Encoder:
                 self.storages.add(value, node)
                 seen.at = self._emit(node)
             except CodecError as error:
-                raise _Refused(error) from None
+                raise Refused(error) from None
             if vars(value):
                 self._state(seen, _Class("", frozenset(), None, False), dict(vars(value)), Op.STATE)
             return seen.at
@@ -402,9 +187,9 @@ class Encoder:
         if info.name in self.policy.callables:
             return
         if not self.policy.may_build(info.name):
-            raise _Refused(ForbiddenGlobal(info.name, "the policy does not admit instances of this class"))
+            raise Refused(ForbiddenGlobal(info.name, "the policy does not admit instances of this class"))
         if not builtin_new(type(value)):
-            raise _Refused(ForbiddenGlobal(info.name, "it has a __new__ of its own, which the policy does not admit"))
+            raise Refused(ForbiddenGlobal(info.name, "it has a __new__ of its own, which the policy does not admit"))
 
     def _call(self, value: Any, function: Any, arguments: tuple[Any, ...]) -> list[Any]:
         """Give the operation that makes an object from arguments."""
@@ -419,7 +204,7 @@ class Encoder:
         if name not in self.policy.callables and name not in SAFE_CALLABLES:
             if op is Op.NEW and isinstance(value, BUILTIN_BASES):
                 return self._contents(value)
-            raise _Refused(ForbiddenGlobal(name, "the policy does not admit calling it"))
+            raise Refused(ForbiddenGlobal(name, "the policy does not admit calling it"))
         if keywords is not None:
             parts = (tuple(arguments), tuple(keywords), tuple(keywords.values()))
             return [int(op), self._callable(function), *self._visit_all(parts)]
@@ -429,25 +214,25 @@ class Encoder:
         try:
             return self._operation(int(Op.GLOBAL), name_of(function))
         except CodecError as error:
-            raise _Refused(error) from None
+            raise Refused(error) from None
 
     def _contents(self, value: Any) -> list[Any]:
         name = qualified(type(value))
         if not self.policy.may_build(name):
-            raise _Refused(ForbiddenGlobal(name, "the policy does not admit instances of this class"))
+            raise Refused(ForbiddenGlobal(name, "the policy does not admit instances of this class"))
         base = next(base for base in BUILTIN_BASES if isinstance(value, base))
         contents = tuple(tuple.__iter__(value)) if base is tuple else _plain(base, value)
-        return [int(Op.CONTENTS), self._global(type(value)), self._visit(contents)]
+        return [int(Op.CONTENTS), self._global(type(value)), self.visit(contents)]
 
-    def _any_state(self, value: Any, seen: _Open, info: _Class, state: Any) -> None:
+    def _any_state(self, value: Any, seen: Open, info: _Class, state: Any) -> None:
         method = getattr(type(value), "__setstate__", None)
         if method is not None and method is not _DATACLASS_SETSTATE:
-            name = f"{info.name}.__setstate__"
+            name = setstate_name(type(value))
             if name not in self.policy.callables:
-                raise _Refused(ForbiddenGlobal(name, "the policy does not admit calling it"))
+                raise Refused(ForbiddenGlobal(name, "the policy does not admit calling it"))
             if type(state) is dict and info.volatile:
                 state = {key: None if key in info.volatile else item for key, item in state.items()}
-            self._emit([int(Op.SET_STATE), seen.at, self._visit(state)])
+            self._emit([int(Op.SET_STATE), seen.at, self.visit(state)])
             return
         slots: Any = None
         if method is not None:
@@ -459,7 +244,7 @@ class Encoder:
         if slots:
             self._state(seen, info, slots, Op.SLOTS)
 
-    def _state(self, seen: _Open, info: _Class, state: Any, op: Op) -> None:
+    def _state(self, seen: Open, info: _Class, state: Any, op: Op) -> None:
         if type(state) is not dict or not all(type(key) is str for key in state):
             raise self._refuse(seen.value, "its state is not a dict of attributes")
         positions: list[int] = []
@@ -471,8 +256,8 @@ class Encoder:
                 positions.append(VOLATILE)
                 continue
             try:
-                positions.append(self._visit(item))
-            except _Refused as refused:
+                positions.append(self.visit(item))
+            except Refused as refused:
                 refused.path.append(f".{key}")
                 raise
         self.volatile += aside  # after those of the objects inside: in the order of the operations
@@ -500,7 +285,6 @@ def _reduce(value: Any) -> Any:
     return reducer(value) if reducer else value.__reduce_ex__(4)
 
 
-_TEXT = TextCodec()
 _CODE = CodeCodec()
 _VISITORS: dict[type, Callable[[Encoder, Any], int]] = {
     type(None): Encoder._scalar,

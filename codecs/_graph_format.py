@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import enum
 import functools
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from firebrick.codecs._globals import is_tensor_class, is_torch_constant
 
 VERSION: Final = 1
 MAX_NODES: Final = 1 << 22
@@ -54,6 +57,7 @@ class Op(enum.IntEnum):
     ADD = 25  # set, items…
     CHILD = 26  # kind (int), codec version (int), content key (bytes)
     TENSOR = 27  # storage (position in storages), dtype (str), sizes, strides (ints), offset (elements), flags
+    METHOD = 28  # object that this graph makes, name (str) of a function of its class
 
 
 class TensorFlag(enum.IntFlag):
@@ -76,6 +80,7 @@ class Policy:
             without arguments, then the state put into `__dict__` and slots. No `__init__`, no `__setstate__`.
         names: Prefixes of modules, or "module:qualname", of what may be named at all; ("",) is everything importable.
             What `callables` and `instances` admit may be named too.
+        tensor_classes: Admit the names of all subclasses of torch.Tensor.
         volatile: Class ("module:qualname") to attributes that are left out of the bytes and handed aside.
         replace: Class to a function that gives the reduce tuple in place of the object's own `__reduce_ex__`.
         leaf_bytes: bytes and str of at least this length, and storages of tensors, become child blobs.
@@ -84,6 +89,7 @@ class Policy:
     callables: frozenset[str] = frozenset()
     instances: tuple[str, ...] = ()
     names: tuple[str, ...] = ("",)
+    tensor_classes: bool = False
     volatile: Mapping[str, frozenset[str]] = field(default_factory=dict)
     replace: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     leaf_bytes: int = LEAF_BYTES
@@ -92,9 +98,13 @@ class Policy:
         """Tell whether instances of the class of this name may be rebuilt without calling it."""
         return _admits(self.instances, name)
 
-    def may_name(self, name: str) -> bool:
-        """Tell whether an encoding may refer to this name."""
-        return _admits(self.names, name) or name in self.callables or self.may_build(name)
+    def may_name(self, name: str, value: Any) -> bool:
+        """Tell whether an encoding may refer to this name of `value`."""
+        if _admits(self.names, name) or name in self.callables or self.may_build(name):
+            return True
+        if is_torch_constant(value) or value is Ellipsis or value is NotImplemented:
+            return True
+        return self.tensor_classes and isinstance(value, type) and is_tensor_class(value)
 
 
 @functools.lru_cache(4096)
@@ -111,6 +121,23 @@ SAFE_CALLABLES: Final = frozenset(
 )
 # Builtin types whose subclasses are encoded by their contents.
 BUILTIN_BASES: Final = (bool, int, float, complex, str, bytes, tuple, frozenset)
+
+
+def setstate_name(cls: type) -> str:
+    """Name the `__setstate__` of a class by the class that defines it; empty if there is none."""
+    for base in cls.__mro__:
+        if "__setstate__" in base.__dict__:
+            return f"{base.__module__}:{base.__qualname__}.__setstate__"
+    return ""
+
+
+def find_function(cls: type, name: str) -> types.FunctionType | None:
+    """Find the Python function that `name` is in a class, without running descriptors; None if it is something else."""
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            value = base.__dict__[name]
+            return value if isinstance(value, types.FunctionType) else None
+    return None
 
 
 def builtin_new(cls: type) -> bool:

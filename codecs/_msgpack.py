@@ -15,6 +15,7 @@ from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded
 from firebrick.format import MAX_BLOB_BYTES
 
 Data = bytes | bytearray | memoryview
+INT64 = range(-(1 << 63), 1 << 64)  # integers that msgpack holds
 
 
 @dataclass(frozen=True, slots=True)

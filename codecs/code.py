@@ -23,18 +23,16 @@ from blake3 import blake3
 
 from firebrick.codecs import tensor as tensors
 from firebrick.codecs._globals import name_of, resolve
-from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.codecs._msgpack import INT64, Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded, UnknownVersion
 from firebrick.format import Kind
 
 _LIMITS = Limits(depth=120)
-_INT64 = range(-(1 << 63), 1 << 64)
 _HAVE_CODE_UNIT = 2  # bytes of an instruction
 _NUMBERS = ("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_nlocals", "co_stacksize", "co_flags")
 _NAMES = ("co_names", "co_varnames", "co_freevars", "co_cellvars")
 _BEHAVIOUR = ("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", *_NAMES, "co_exceptiontable")
-_TORCH_SCALARS = ("dtype", "layout", "memory_format")
 
 
 @functools.lru_cache(1)
@@ -53,12 +51,11 @@ def module_files() -> Mapping[str, str]:
     return _module_files(len(sys.modules))
 
 
-# Constants -----------------------------------------------------------------------------------------------------------------
 
 
 def _put_constant(value: Any, put_code: Callable[[types.CodeType], Any]) -> Any:
     kind = type(value)
-    if value is None or kind in (bool, float, str, bytes) or (kind is int and value in _INT64):
+    if value is None or kind in (bool, float, str, bytes) or (kind is int and value in INT64):
         return value
     put = _PUT.get(kind)
     if put is not None:
@@ -122,7 +119,6 @@ _TAGS: dict[str, Callable[..., Any]] = {
 }
 
 
-# Code objects --------------------------------------------------------------------------------------------------------------
 
 
 def _put_code(code: types.CodeType, files: Mapping[str, str]) -> list[Any]:

@@ -14,7 +14,6 @@ from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.codecs.code import CodeCodec
 from firebrick.codecs.guards import GuardsCodec
 from firebrick.codecs.library import LibraryCodec
-from firebrick.codecs.library import LibraryCodec
 from firebrick.codecs.text import TextCodec
 from firebrick.codecs.triton import TritonCodec
 from firebrick.codecs.wrapper import WrapperCodec

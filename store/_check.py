@@ -43,6 +43,21 @@ class Report:
         return not self.problems
 
 
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Count what a store holds; sizes in bytes."""
+
+    path: str
+    blobs: int
+    bundles: int
+    recipes: int
+    registry: int
+    bytes_on_disk: int  # both files, as allocated
+    bytes_stored: int  # bodies of the blobs
+    bytes_raw: int  # and before compression
+    map_size: int
+
+
 def check_store(engine: Engine) -> Report:
     """Look at every byte of a store; see `Store.check`."""
     problems = [Problem("structure", b"", error) for error in engine.verify()]

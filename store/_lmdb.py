@@ -38,13 +38,16 @@ MapFull = lmdb.MapFullError
 MapResized = lmdb.MapResizedError
 
 
-def open_environment(path: str, *, readonly: bool, map_size: int | None) -> Environment:
+def open_environment(
+    path: str, map_size: int | None, *, write: bool = True, lock: bool = True
+) -> Environment:
     """Open the environment in a directory, with as much address space as is asked for or to be had.
 
     Args:
         path: The directory.
-        readonly: Do not write, not even a lock file.
         map_size: Bytes of address space; None for the default.
+        write: Open it for writing.
+        lock: Use the lock file, which means to write to it.
 
     Raises:
         StoreVersionError: The file is not one of LMDB 0.9.
@@ -55,8 +58,8 @@ def open_environment(path: str, *, readonly: bool, map_size: int | None) -> Envi
             return lmdb.Environment(
                 path,
                 map_size=sizes.pop(0),
-                readonly=readonly,
-                lock=not readonly,
+                readonly=not write,
+                lock=lock,
                 metasync=False,
                 mode=fmt.DIRECTORY_MODE,
                 create=False,
@@ -147,10 +150,10 @@ def begin(env: Environment, *, write: bool) -> Raw:
         return env.begin(write=write, buffers=True)
 
 
-def check_length(env: Environment, path: str) -> None:
+def check_file(env: Environment, path: str) -> None:
     """Refuse a file that lacks pages, before a read behind its end kills the process with SIGBUS.
 
-    Free pages at the end may be missing: a short file is verified.
+    Free pages at the end may be missing, so a short file is verified.
     """
     needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     size = os.stat(os.path.join(path, fmt.DATA_FILE)).st_size

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from firebrick._mirror import Mirror
 from firebrick._plan import Plan, read_value
-from firebrick._revision import BACKEND, DYNAMO, KINDS, Name, Record
+from firebrick._revision import BACKEND, DYNAMO, KINDS, PAST, Name, Record
 from firebrick.errors import EditConflict, StoreClosed, UsageError
 from firebrick.keys import ContentKey
 from firebrick.store import Store
@@ -38,7 +38,7 @@ class Memory:
         self._editing: set[int] = set()  # threads inside an edit
         self._known: dict[Name, bytes] = {}  # registry values that memory agrees with
         self._suspects: set[Name] = set()  # names that could not be read: to be written in full
-        self._parts: dict[Name, tuple[ContentKey, ...]] = {}  # of what was written here
+        self._parts: dict[Name, tuple[ContentKey, tuple[ContentKey, ...]]] = {}  # written here
         self._order = 0
         self.backend_artifacts = Mirror(self, BACKEND)
         self.dynamo_cache_entries = Mirror(self, DYNAMO)
@@ -118,19 +118,19 @@ class Memory:
 
     def remove(self, names: Iterable[tuple[str, str]]) -> None:
         """Remove names from the store and from memory, in one transaction."""
-        names = [Name(*name) for name in names]
+        removed = [Name(*name) for name in names]
 
         def build(plan: Plan) -> None:
-            for name in names:
+            for name in removed:
                 plan.delete(name)
 
         with self._lock:
             self._through(build)
-            for name in names:
+            for name in removed:
                 self._mirrors[name.section].drop(name.name)
 
     def stored(self, key: str) -> tuple[ContentKey, tuple[ContentKey, ...]] | None:
-        """Return the content key of an artifact that was written here, and the keys of its children.
+        """Return the content key of an artifact that was written here, and those of its children.
 
         Returns:
             ``None`` for an artifact that is not in the store, or was written by another process.
@@ -139,7 +139,27 @@ class Memory:
         with self._lock:
             if name not in self._known or name not in self._parts:
                 return None
-            return Record.unpack(self._known[name]).content, self._parts[name]
+            current = self._parts[name][0] == Record.unpack(self._known[name]).content
+            return self._parts[name] if current else None
+
+    def clear(self, section: str | None = None) -> None:
+        """Remove everything, in the store too and with its history, in one transaction.
+
+        Args:
+            section: only this section; ``None`` for both.
+        """
+        sections = [section] if section else list(KINDS)
+        doomed = {*sections, *(PAST[each] for each in sections)}
+
+        def build(plan: Plan) -> None:
+            for name in named(self.store.registry(self.name)):
+                if name.section in doomed:
+                    plan.erase(name)
+
+        with self._lock:
+            self._through(build)
+            for each in sections:
+                self._mirrors[each].empty()
 
     def unsaved(self, name: Name) -> bool:
         """Tell whether a name is in memory only, because a fault kept it from the store."""

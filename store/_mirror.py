@@ -6,7 +6,7 @@ from collections.abc import ItemsView, Iterator, ValuesView
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 if TYPE_CHECKING:
-    from firebrick.context import Context
+    from firebrick._memory import Memory
 
 _LAZY: Final = object()
 _MISSING: Final = object()
@@ -25,9 +25,9 @@ class Mirror(dict[str, Any]):
     """
 
     __slots__ = ("_context", "_section")
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
-    def __init__(self, context: Context, section: str) -> None:
+    def __init__(self, context: Memory, section: str) -> None:
         super().__init__()
         self._context = context
         self._section = section
@@ -65,7 +65,7 @@ class Mirror(dict[str, Any]):
         value = super().__getitem__(key)
         return self._context.read(self._section, key) if value is _LAZY else value
 
-    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a name, or the default."""
         try:
             return self[key]
@@ -124,7 +124,7 @@ class Mirror(dict[str, Any]):
             raise KeyError(key)
         self._context.remove([(self._section, key)])
 
-    def __ior__(self, other: Any) -> Mirror:  # type: ignore[override, misc]
+    def __ior__(self, other: Any) -> Mirror:  # type: ignore[override]
         self.update(other)
         return self
 
@@ -132,14 +132,14 @@ class Mirror(dict[str, Any]):
         """Set several values in one transaction."""
         self._context.write(self._section, dict(*args, **kwargs))
 
-    def setdefault(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+    def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of a name, after setting it to the default where there is none."""
         value = self.get(key, _MISSING)
         if value is _MISSING:
             self[key] = value = default
         return value
 
-    def pop(self, key: str, default: Any = _MISSING) -> Any:  # type: ignore[override]
+    def pop(self, key: str, default: Any = _MISSING) -> Any:
         """Remove a name and return its value, or the default where there is none."""
         value = self.get(key, _MISSING)
         if value is not _MISSING:

@@ -58,7 +58,7 @@ class Plan:
         self._suspects = suspects
         self.order = order
         self.blobs: list[Blob] = []
-        self.parts: dict[Name, tuple[ContentKey, ...]] = {}
+        self.parts: dict[Name, tuple[ContentKey, tuple[ContentKey, ...]]] = {}
         self.changes: dict[Name, bytes | None] = {}
         self.expect: dict[Name, bytes | None] = {}
 
@@ -82,9 +82,9 @@ class Plan:
             return content_key(kind, data, version)
 
         body, beside = _encode(name, value, sink, self._content)
-        self.parts[name] = tuple(blob.key for blob in blobs)
+        content = content_key(kind, body, beside.version)
+        self.parts[name] = content, tuple(blob.key for blob in blobs)
         blobs.append(Blob(kind, body, beside.version))
-        content = blobs[-1].key
         if old is None:
             new = self._revise(name, None, content, beside)
         elif old.content == content:
@@ -137,8 +137,8 @@ class Plan:
             StoreError: where the store can not write.
         """
         if self.changes or always:
-            changes = {tuple(name): value for name, value in self.changes.items()}
-            expect = {tuple(name): value for name, value in self.expect.items()}
+            changes = {(name.section, name.name): value for name, value in self.changes.items()}
+            expect = {(name.section, name.name): value for name, value in self.expect.items()}
             store.registry_update(context, changes, blobs=self.blobs, expect=expect)
 
     def _touch(self, name: Name) -> Record | None:
@@ -158,7 +158,7 @@ class Plan:
     def _revise(
         self, name: Name, old: Record | None, content: ContentKey, beside: Beside
     ) -> Record:
-        data = pack_revision(name.section, content, old and old.revision)
+        data = pack_revision(name.section, content, None if old is None else old.revision)
         blob = Blob(Kind.REVISION, data)
         self.blobs.append(blob)
         if old is None:

@@ -14,12 +14,10 @@ from typing import Any, Self
 from firebrick._edit import DELETED, Edit
 from firebrick._facade import PrecompileContext, current, set_current
 from firebrick._memory import Memory, OnFault, named
-from firebrick._plan import Plan
 from firebrick._revision import (
     BACKEND,
     DYNAMO,
     KINDS,
-    PAST,
     Name,
     Record,
     Revision,
@@ -148,25 +146,6 @@ class Context(Memory):
         )
         return info
 
-    def clear(self, section: str | None = None) -> None:
-        """Remove everything, in the store too and with its history, in one transaction.
-
-        Args:
-            section: only this section; ``None`` for both.
-        """
-        sections = [section] if section else list(KINDS)
-        doomed = {*sections, *(PAST[each] for each in sections)}
-
-        def build(plan: Plan) -> None:
-            for name in named(self.store.registry(self.name)):
-                if name.section in doomed:
-                    plan.erase(name)
-
-        with self._lock:
-            self._through(build)
-            for each in sections:
-                self._mirrors[each].empty()
-
     @staticmethod
     def dump_debug_info(
         dynamo_entries: dict[str, Any], backend_artifacts: dict[str, Any]
@@ -228,7 +207,7 @@ class Context(Memory):
         record = Record.unpack(data)
         revisions = []
         for revision, content in reversed(record.log):
-            fields = unpack_revision(self.store.get(revision).data)
+            fields = unpack_revision(bytes(self.store.get(revision).data))
             if (fields["section"], fields["content"]) != (name.section, content):
                 raise InternalError(f"{key}: the log contradicts its revision {revision.hex()}")
             current = revision == record.revision

@@ -12,7 +12,13 @@ open; views of a snapshot never move.
 
 Locks: LMDB's write lock can not be waited for with a limit. Writers therefore take `flock` first,
 on a descriptor of their own of the data file, by polling, up to a limit. The kernel drops it when a
-writer dies, and LMDB's own lock is robust.
+writer dies, and LMDB's own lock is robust. py-lmdb can open named databases of a file that is open
+for writing under this lock only; so that readers never depend on writers, a store that does not
+get it soon is opened for reading, and again for writing by its first write.
+
+Damage: values are verified by their readers, but LMDB itself follows its tree as it is, and a
+damaged page can kill the process (docs/format.md has figures). `verify` finds such damage without
+following it.
 
 Durability: environments have MDB_NOMETASYNC, that is one flush per commit; the file stays sound,
 but a crash of the system can undo the last commits. A durable write flushes once more, after the
@@ -32,9 +38,7 @@ with StoreLocked, so nothing stale is believed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +50,7 @@ from firebrick._gate import Gate
 from firebrick._lmdb import Environment, Handles, MapFull, MapResized, Raw
 from firebrick._place import prepare
 from firebrick._transaction import Transaction
+from firebrick._writer_lock import WriterLock
 from firebrick.errors import (
     StoreClosed,
     StoreError,
@@ -83,9 +88,8 @@ class Engine:
         self.gate = Gate()
         self.live: set[Transaction] = set()
         self._env: Environment | None = None
-        self._lock_fd = -1
-        self._writer = threading.Lock()
-        self._writing: int | None = None
+        self._writable = False
+        self._writer = WriterLock(self.path)
 
     # -- opening and closing
 
@@ -135,44 +139,76 @@ class Engine:
                     self._stop()
 
     def _upgrade(self) -> None:
-        with self.gate.alone(fmt.LOCK_TIMEOUT_S) as alone:
+        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone:
             if not alone:
                 raise StoreLocked(self.path, "this process has it open for reading, with snapshots")
             self._stop()
             self.readonly = False
             self._start(create=False)
 
+    def _upgrade_environment(self) -> None:
+        """Open for writing what was opened for reading, because a writer held the lock."""
+        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone, _lock:
+            if not alone:
+                raise StoreLocked(self.path, "a snapshot of this process prevents writing")
+            try:
+                with _lmdb.translated(self.path):
+                    self._close_environment()
+                    self._make_writable(create=False)
+            except BaseException:
+                self._stop()
+                raise
+
     def _start(self, create: bool) -> None:
         try:
             with _lmdb.translated(self.path):
-                self._env = _lmdb.open_environment(
-                    self.path, readonly=self.readonly, map_size=self._map_size
-                )
-                if self.readonly:
-                    _lmdb.check_length(self._env, self.path)
+                if self.readonly or not self._start_writing(create):
+                    self._env = _lmdb.open_environment(
+                        self.path, self._map_size, write=False, lock=not self.readonly
+                    )
+                    _lmdb.check_file(self._env, self.path)
                     self.handles = _lmdb.open_databases(self._env, self.path)
-                else:
-                    data = os.path.join(self.path, fmt.DATA_FILE)
-                    self._lock_fd = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
-                    self._env.reader_check()
-                    with self._flock(time.monotonic() + fmt.LOCK_TIMEOUT_S):
-                        _lmdb.check_length(self._env, self.path)
-                        self.handles = _lmdb.create_databases(self._env, self.path, create=create)
             self._identity = _identify(self.path) or (-1, -1)
             _engines[self._identity] = self
         except BaseException:
             self._stop()
             raise
 
-    def _stop(self) -> None:
-        _engines.pop(self._identity, None)
+    def _start_writing(self, create: bool) -> bool:
+        data = os.path.join(self.path, fmt.DATA_FILE)
+        fresh = not os.path.exists(data)
+        if fresh and not create:
+            raise StoreNotFound(self.path, f"it has no {fmt.DATA_FILE}")
+        if fresh:
+            self._env = _lmdb.open_environment(self.path, self._map_size)
+        self._writer.open(data)
+        try:
+            with self._writer.held(fmt.LOCK_TIMEOUT_S if fresh else fmt.OPEN_TIMEOUT_S):
+                self._make_writable(create)
+        except StoreLocked:
+            if fresh:
+                raise
+            return False
+        return True
+
+    def _make_writable(self, create: bool) -> None:
+        if self._env is None:
+            self._env = _lmdb.open_environment(self.path, self._map_size)
+        _lmdb.check_file(self._env, self.path)
+        self.handles = _lmdb.create_databases(self._env, self.path, create=create)
+        self._writable = True
+
+    def _close_environment(self) -> None:
         self.handles = {}
+        self._writable = False
         env, self._env = self._env, None
         if env is not None:
             env.close()
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+
+    def _stop(self) -> None:
+        _engines.pop(self._identity, None)
+        self._close_environment()
+        self._writer.close()
 
     @property
     def _environment(self) -> Environment:
@@ -191,8 +227,7 @@ class Engine:
         """Drop everything that belongs to the parent process; called in a new child process."""
         for txn in self.live:
             txn.forget()
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
+        self._writer.close()
         self._reset()
 
     # -- transactions
@@ -246,7 +281,12 @@ class Engine:
         if self.readonly:
             raise StoreReadOnly(self.path)
         deadline = time.monotonic() + timeout
-        with self._exclusive(deadline):
+        self._environment  # noqa: B018 - opens the file again after a fork
+        with self._writer.held(timeout):
+            if _identify(self.path) != self._identity:
+                raise StoreNotFound(self.path, "it was removed or replaced while it was open")
+            if not self._writable:
+                self._upgrade_environment()
             while True:
                 try:
                     with _lmdb.translated(self.path):
@@ -275,12 +315,12 @@ class Engine:
         return result, txn.dirty
 
     def _begin(self, write: bool, deadline: float) -> Transaction:
-        env, gate = self._environment, self.gate
+        gate = self.gate
         token = gate.enter(max(0.0, deadline - time.monotonic()))
         if token is None:
             raise StoreLocked(self.path, "its memory map is being replaced in this process")
         try:
-            txn = Transaction(self, _lmdb.begin(env, write=write), token)
+            txn = Transaction(self, _lmdb.begin(self._environment, write=write), token)
         except BaseException:
             gate.leave(token)
             raise
@@ -290,42 +330,6 @@ class Engine:
     def is_stale(self, raw: Raw) -> bool:
         """Tell whether writers may have used pages again that a reader without a lock has seen."""
         return self.readonly and self._environment.info()["last_txnid"] > raw.id() + 1
-
-    @contextlib.contextmanager
-    def _exclusive(self, deadline: float) -> Iterator[None]:
-        if self._writing == threading.get_ident():
-            raise UsageError("a write inside a write transaction of the same thread")
-        writer = self._writer
-        if not writer.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise StoreLocked(self.path, "another thread of this process is writing")
-        try:
-            self._writing = threading.get_ident()
-            self._environment  # noqa: B018 - opens it again after a fork
-            if _identify(self.path) != self._identity:
-                raise StoreNotFound(self.path, "it was removed or replaced while it was open")
-            with self._flock(deadline):
-                yield
-        finally:
-            self._writing = None
-            writer.release()
-
-    @contextlib.contextmanager
-    def _flock(self, deadline: float) -> Iterator[None]:
-        pause = 0.0002
-        while True:
-            try:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise StoreLocked(self.path, "another process is writing") from None
-            time.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, 0.01)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # closed, and so unlocked, when growing failed
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def _resize(self, size: int) -> None:
         """Map `size` bytes, 0 for as many as another process did."""
@@ -340,10 +344,9 @@ class Engine:
                 with _lmdb.translated(self.path):
                     env.set_mapsize(size)
             except StoreError as error:  # the environment has lost its map
+                self._map_size = before
                 with _lock:
-                    self._stop()
-                    self._map_size = before
-                    self._start(create=False)
+                    self._stop()  # and is opened again by its next use
                 raise StoreFull(self.path, f"a map of {size} bytes: {error.detail}") from error
 
     # -- the whole file
@@ -352,7 +355,8 @@ class Engine:
         """List what is structurally wrong with the file; writers are locked out meanwhile."""
         if self.readonly:
             return _lmdb.verify(self.path)
-        with self._exclusive(time.monotonic() + fmt.LOCK_TIMEOUT_S):
+        self._environment  # noqa: B018 - opens the file again after a fork
+        with self._writer.held(fmt.LOCK_TIMEOUT_S):
             return _lmdb.verify(self.path)
 
     def sizes(self) -> tuple[int, int]:

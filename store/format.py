@@ -94,6 +94,7 @@ SMALL_MAP_SIZES: Final = (64 << 30, 1 << 30)  # tried in turn where the address 
 MIN_MAP_SIZE: Final = 256 << 20  # start under a limit of the address space; then grows
 MAX_READERS: Final = 4096
 LOCK_TIMEOUT_S: Final = 60.0  # longest wait for the write lock
+OPEN_TIMEOUT_S: Final = 1.0  # the same when a store is opened, which then begins with reading
 GROW_TIMEOUT_S: Final = 5.0  # longest wait for snapshots of this process before the map grows
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
 DIRECTORY_MODE: Final = 0o700

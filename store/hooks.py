@@ -138,6 +138,9 @@ class Hooks:
             api.OutputGraph, "install_builtins_dict_in_fglobals", api.share_builtins_name
         )
         patches.set(api.autograd_cache, "autograd_cache_key", self._keying(api.autograd_cache.autograd_cache_key))
+        cache = api.autograd_cache.AOTAutogradCache
+        patches.set(cache, "make_entry", staticmethod(api.making_entries(cache.make_entry, self._recorder.refuse)))
+        patches.set(cache, "save", staticmethod(api.saving_entries(cache.save)))
         patches.set(api.package, "DynamoCache", api.dynamo_cache(self._session.fault))
         self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
         torch_registry = registry.registry_class()

@@ -8,13 +8,14 @@ hashing happen before it begins.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from firebrick import format as fmt
-from firebrick._check import Problem, Report, check_store
+from firebrick._check import Problem, Report, Stat, check_store
+from firebrick._lmdb import verify
 from firebrick._reads import (
     Keys,
     Reads,
@@ -49,21 +50,6 @@ T = TypeVar("T")
 Values = dict[ContentKey, bytes]
 
 __all__ = ["Blob", "BlobInfo", "Problem", "Report", "Snapshot", "Stat", "Store", "StoredBlob"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """Count what a store holds; sizes in bytes."""
-
-    path: str
-    blobs: int
-    bundles: int
-    recipes: int
-    registry: int
-    bytes_on_disk: int  # both files, as allocated
-    bytes_stored: int  # bodies of the blobs
-    bytes_raw: int  # and before compression
-    map_size: int
 
 
 class Store(Reads):
@@ -323,6 +309,15 @@ class Store(Reads):
         self._write(body)
 
     # -- the whole
+
+    @staticmethod
+    def verify(path: StrPath) -> list[str]:
+        """List what is wrong with the structure of a store that nobody writes to.
+
+        It is not opened, and no byte of it trusted: damage that would kill a process that opens it
+        is found as well.
+        """
+        return verify(os.fspath(path))
 
     def check(self) -> Report:
         """Look at every byte: the file's structure, headers, digests, and where references lead.

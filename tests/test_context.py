@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,42 @@ class TestMappings:
 
     def test_pickling_a_mapping_keeps_no_store(self, values: Any, context: Context) -> None:
         assert b"firebrick" not in pickle.dumps(context.backend_artifacts)
+
+
+class TestDocument:
+    TEXT = (Path(__file__).parents[1] / "docs" / "context.md").read_text()
+
+    def test_has_an_example_that_runs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (example,) = re.findall(r"^```python\n(.*?)^```$", self.TEXT, re.DOTALL | re.MULTILINE)
+        monkeypatch.chdir(tmp_path)
+        exec(example, {})
+        with Store.open(tmp_path / "store") as store:
+            assert list(Context.open(store, "training").backend_artifacts) == ["__compiled_fn_1"]
+
+    def test_lists_the_fields_of_what_is_stored(self, store: Store, context: Context) -> None:
+        context.record_artifact(small_artifact(KEY, 1))
+        value = unpack(store.registry_get("default", "backend", KEY) or b"")
+        for fields, head in ((value, "field"), (unpack(value["beside"]), "field of `beside`")):
+            table = self.TEXT.partition(f"| {head} |")[2].partition("\n\n")[0]
+            assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(fields)
+
+
+class TestParts:
+    def test_are_known_of_what_was_written_here_and_is_there(
+        self, store: Store, context: Context
+    ) -> None:
+        context.record_artifact(small_artifact(KEY, {"text": "x" * 10_000}))
+        content, parts = context.stored(KEY) or (b"", ())
+        assert content == context.history(KEY)[0].content
+        assert [store.get(part).kind for part in parts] == [Kind.TEXT]
+        assert context.stored(OTHER) is None
+        rival = Context.open(store)
+        assert rival.stored(KEY) is None
+        rival.record_artifact(small_artifact(KEY, 1))
+        context.refresh()
+        assert context.stored(KEY) is None
 
 
 class TestHistory:

@@ -29,4 +29,4 @@ class TestStore(StoreSuite):
 
 
 TestMachine = StoreMachine.TestCase
-TestMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestMachine.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)

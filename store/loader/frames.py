@@ -11,6 +11,7 @@ without a check of the backend, so that two options of one function would get ea
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import sys
@@ -25,7 +26,7 @@ from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.backend import Backends
 from firebrick.loader.guard_state import read_guard_state
-from firebrick.loader.identity import IdentityChanged
+from firebrick.loader.identity import take_changes
 from firebrick.loader.inlined import Inlined, find_code
 from firebrick.platform import gpu_facts
 from firebrick.recipe import Recipe, nearest
@@ -76,7 +77,7 @@ class Frames:
             except Miss as miss:
                 reasons.append(str(miss))
                 continue
-            except (FirebrickError, IdentityChanged, AttributeError, KeyError, TypeError) as error:
+            except (FirebrickError, ImportError, AttributeError, LookupError, TypeError) as error:
                 reasons.append(_reason(error))
                 _log.info("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
@@ -128,6 +129,8 @@ class Frames:
         if name := api.builtins_name(state):
             api.install(scope, name, api.builtins_of(scope))
         manager = api.build_manager(code, state, scope)
+        if changes := take_changes():
+            raise Miss(f"changed: {changes[0]}")
         if not manager.check(values):
             raise Miss("guards")
         compiled = self._part(Kind.CODE, manifest["code"])
@@ -151,8 +154,6 @@ def _reason(error: BaseException) -> str:
         return "a part is damaged"
     if isinstance(error, UnknownVersion):
         return "unknown version"
-    if isinstance(error, IdentityChanged):
-        return f"changed: {error}"
     return f"{type(error).__name__}: {error}"
 
 
@@ -170,8 +171,5 @@ def _resume(code: CodeType, scope: dict[str, Any], name: str) -> Callable[..., A
     """
     if not code.co_freevars:
         return FunctionType(code, scope, name)
-
-    def bind(closure: tuple[Any, ...]) -> FunctionType:
-        return FunctionType(code, scope, name, None, closure)
-
-    return bind
+    # not a Python function: Dynamo would look at its frame
+    return functools.partial(FunctionType, code, scope, name, None)

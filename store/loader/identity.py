@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Callable
@@ -158,18 +159,32 @@ def _recognise(identity: Identity) -> Callable[[Any], bool]:
     return check
 
 
+_changes = threading.local()
+
+
+def take_changes() -> list[str]:
+    """Return what `identity_match` found changed in this thread since the last call."""
+    found: list[str] = getattr(_changes, "found", [])
+    _changes.found = []
+    return found
+
+
 def identity_match(identity: tuple[str, str, str], builder: Any, guard: Any) -> None:
     """Build the guard: called by torch with its guard builder when a guard state is loaded (or saved).
 
-    Raises:
-        IdentityChanged: when a global is no longer what it was; the frame is then a miss.
+    A global that is not what it was makes the frame's guards fail; `take_changes` tells why.
     """
     api = torch_api.load()
     wanted = Identity(*identity)
     text = f"{guard.name} is {wanted.kind} {wanted.name}"
     if api.local_name(guard.originating_source) is None:
-        value = api.live_value(builder, guard)
-        _compare(wanted, value, guard.name)
+        try:
+            value = api.live_value(builder, guard)
+            _compare(wanted, value, guard.name)
+        except (IdentityChanged, AttributeError, LookupError) as error:
+            _changes.found = [*take_changes(), str(error)]
+            api.add_failing_guard(builder, text)
+            return
         api.add_id_guard(builder, guard, value, text)
         return
     try:

@@ -187,7 +187,9 @@ class Watch:
         self.processes: list[str] = []
         sys.addaudithook(self._on_event)
         import torch._dynamo.utils
+        from torch._dynamo.eval_frame import skip_code
 
+        skip_code(Watch._on_event.__code__)  # it may run inside a compiled region
         self._counters = torch._dynamo.utils.counters
         for name, place in _WORK.items():
             self._wrap(name, place)

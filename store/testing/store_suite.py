@@ -68,7 +68,7 @@ class StoreSuite(ABC):
 
     @abstractmethod
     def change(self, path: Path, database: str, key: bytes, change: Change) -> None:
-        """Replace a value of a closed store without its help; the change returns None to remove it."""
+        """Replace a value of a closed store without its help; a change to None removes it."""
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:

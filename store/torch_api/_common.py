@@ -35,6 +35,7 @@ from torch.utils._ordered_set import OrderedSet
 
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
+from firebrick.torch_api._plain import PlainGraph, making_entries, saving_entries
 
 ConvertFrame = convert_frame.ConvertFrame
 ConvertFrameAssert = convert_frame.ConvertFrameAssert
@@ -334,13 +335,21 @@ def add_id_guard(builder: Any, guard: Any, value: Any, text: str) -> None:
 
     Follows ``GuardBuilder.id_match_unchecked`` of ``torch/_dynamo/guards.py``.
     """
+    # what a stored state has in place of a local may be a mark that it is missing
+    builder.src_get_value_cache[guard.originating_source] = value
     identity = builder.id_ref(value, guard.name)
     builder.get_guard_manager(guard).add_id_match_guard(identity, [text], guard.user_stack)
 
 
 def add_lambda_guard(builder: Any, guard: Any, check: Callable[[Any], bool], text: str) -> None:
     """Add a guard that calls a Python function with the object."""
+    builder.src_get_value_cache.setdefault(guard.originating_source, None)
     builder.get_guard_manager(guard).add_lambda_guard(check, [text], guard.user_stack)
+
+
+def add_failing_guard(builder: Any, text: str) -> None:
+    """Make a frame's guards fail whatever the inputs."""
+    builder.guard_manager.root.add_lambda_guard(lambda _: False, [text], None)
 
 
 @contextlib.contextmanager

@@ -107,8 +107,9 @@ def mirror_onto(torch_class: Any, context: Context) -> Callable[[], None]:
         context: its mirror. It must stay open until the undo was called.
 
     Returns:
-        A function that gives the class its own methods back, and plain dictionaries with what is in
-        memory at that moment (what nobody has read stays in the store); calling it again does nothing.
+        A function that gives the class its own methods back, and plain dictionaries with what is
+        in memory at that moment (what nobody has read stays in the store); calling it again does
+        nothing.
     """
     artifacts, entries = contents(torch_class)
     for key, artifact in artifacts.items():

@@ -1,0 +1,175 @@
+"""Say how objects of torch are taken apart for encoding, and put the parts together again.
+
+The `reduce_…` functions stand in for the objects' own `__reduce_ex__`; the others are called at
+decoding and are on the allow-list of `_torch_policy`. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import base64
+import copyreg
+import hashlib
+import os
+import re
+import sys
+from collections import Counter
+from typing import Any, Final
+
+from firebrick.codecs.attached import library_set
+from firebrick.codecs.graph import Leaf
+from firebrick.codecs.library import LibraryCodec
+from firebrick.codecs.triton import TritonCodec, TritonKernel
+from firebrick.codecs.wrapper import WrapperCodec
+from firebrick.errors import DecodeError
+
+_BUNDLER: Final = "torch._inductor.triton_bundler"
+_CACHE_DIR: Final = "torch._inductor.runtime.cache_dir_utils"
+_SYMPY: Final = {
+    "sympy.core.add": "Add",
+    "sympy.core.mul": "Mul",
+    "sympy.core.power": "Pow",
+    "sympy.core.numbers": "Half Integer NegativeOne One Rational Zero",
+    "sympy.core.symbol": "Symbol",
+    "torch.utils._sympy.functions": (
+        "CeilDiv CeilToInt CleanDiv FloatPow FloatTrueDiv FloorDiv FloorToInt IntTrueDiv LShift "
+        "Max Min Mod ModularIndexing PowByNatural PythonMod RShift RoundToInt ToFloat TruncToInt "
+        "Where"
+    ),
+}
+SYMPY: Final = frozenset(
+    f"{module}:{name}" for module, names in _SYMPY.items() for name in names.split()
+)
+_AOT_ID = re.compile(r"^(# AOT ID: \[')\d+_", re.MULTILINE)
+_KERNEL_PATH = re.compile(r"^(\s*# kernel path: ).*[/\\]", re.MULTILINE)
+
+
+def wrapper_text(source: str) -> str:
+    """Take the count of compilations and the cache directory out of the comments of a wrapper."""
+    return _KERNEL_PATH.sub(r"\1", _AOT_ID.sub(r"\1", source))
+
+
+def _code_hash(source: str) -> str:
+    # As torch._inductor.codecache.code_hash: the wrapper's file is named so.
+    return "c" + base64.b32encode(hashlib.sha256(source.encode()).digest())[:51].decode().lower()
+
+
+def _instance(value: Any, **changes: Any) -> Any:
+    return copyreg.__newobj__, (type(value),), {**vars(value), **changes}  # type: ignore[attr-defined]
+
+
+def reduce_fx_graph(graph: Any) -> Any:
+    if graph.current_callable is not None:
+        raise ValueError("the graph was not prepared for serialisation")
+    source = wrapper_text(graph.source_code)
+    return _instance(
+        graph,
+        source_code=Leaf(WrapperCodec(), source),
+        cache_key=_code_hash(source),
+        counter_deltas=Counter(dict(sorted(graph.counter_deltas.items()))),
+        fx_kwargs={**graph.fx_kwargs, "graph_id": None} if "graph_id" in graph.fx_kwargs else graph.fx_kwargs,
+    )
+
+
+def reduce_libraries(libraries: Any) -> Any:
+    """Take a LibrarySet apart, in the order of the digests."""
+    return library_set, (dict(sorted(libraries.items())),)
+
+
+def reduce_library(library: Any) -> Any:
+    """Make a library a child blob."""
+    return Leaf(LibraryCodec(), library)
+
+
+def reduce_aot_config(config: Any) -> Any:
+    # The id counts compilations in a process; it only makes names in messages and in compiled autograd.
+    return _instance(config, aot_id=0, precompile_backend_id=None)
+
+
+class CachePath:
+    """Mark a path in Inductor's cache directory while an artifact is encoded."""
+
+    def __init__(self, path: str) -> None:
+        """Take a path whose last two components say where it is in the directory."""
+        self.parts = re.split(r"[/\\\\]", path)[-2:]
+
+
+def cache_path(*parts: Any) -> str:
+    """Find the place of a file in this process's Inductor cache directory."""
+    if not all(type(part) is str and part not in ("", "..") and not set(part) & set("/\\\0") for part in parts):
+        raise DecodeError(f"{parts!r:.80} is not a path in a cache directory")
+    directory: str = sys.modules[_CACHE_DIR].cache_dir()
+    return os.path.join(directory, *parts)
+
+
+def reduce_cache_path(path: Any) -> Any:
+    return cache_path, tuple(path.parts)
+
+
+def reduce_autotuner(tuner: Any) -> Any:
+    state = tuner.__getstate__()
+    changes = {
+        "autotune_time_taken_ns": 0,
+        "compile_id": None,
+        "filename": CachePath(state["filename"]) if state.get("filename") else None,
+        "precompile_time_taken_ns": 0,
+    }
+    state.update((key, value) for key, value in changes.items() if key in state)
+    return copyreg.__newobj__, (type(tuner),), state  # type: ignore[attr-defined]
+
+
+def reduce_autotune_cache(cache: Any) -> Any:
+    state = cache.__getstate__()
+    if state.get("local_cache"):
+        backend, path = state["local_cache"]
+        state["local_cache"] = (backend, CachePath(path))
+    return copyreg.__newobj__, (type(cache),), state  # type: ignore[attr-defined]
+
+
+def reduce_bundle(bundle: Any) -> Any:
+    # In the order in which they were found: parallel compilation makes it another every time.
+    kernels = sorted(bundle.kernel_artifacts, key=lambda kernel: (kernel.kernel_hash, kernel.device))
+    return _instance(bundle, kernel_artifacts=kernels)
+
+
+def reduce_kernels(kernels: Any) -> Any:
+    payloads = {artifact.filename: artifact.payload for artifact in kernels.artifacts}
+    kernel = TritonKernel.from_payloads(kernels.kernel_hash, payloads)
+    return kernel_artifacts, (Leaf(TritonCodec(), kernel), kernels.device)
+
+
+def kernel_artifacts(kernel: Any, device: Any) -> Any:
+    """Make what torch's TritonBundler writes to Triton's cache directory."""
+    bundler = sys.modules[_BUNDLER]
+    if not isinstance(kernel, TritonKernel) or type(device) is not int:
+        raise DecodeError("a kernel's artifacts are a kernel and a device index")
+    artifacts = [bundler.TritonKernelArtifact(name, data) for name, data in kernel.payloads().items()]
+    return bundler.TritonKernelArtifacts(kernel.kernel_hash, device, artifacts)
+
+
+def reduce_expression(value: Any) -> Any:
+    name = type(value).__name__
+    if name == "Symbol":
+        assumptions = tuple(sorted(value._assumptions_orig.items()))
+        return expression, (type(value), value.name, assumptions)
+    arguments = (int(value.p), int(value.q)) if value.is_Rational else value.args
+    return expression, (type(value), *arguments)
+
+
+def expression(cls: Any, *arguments: Any) -> Any:
+    """Rebuild a symbolic expression; text is taken as a symbol's name only, so that SymPy never parses it."""
+    sympy = sys.modules["sympy"]
+    if f"{cls.__module__}:{cls.__qualname__}" not in SYMPY:
+        raise DecodeError(f"{cls!r:.60} is not a known kind of expression")
+    if cls is sympy.Symbol:
+        name, assumptions = arguments
+        if type(name) is not str or not all(type(v) in (bool, type(None)) for _, v in assumptions):
+            raise DecodeError("a symbol is a name and its assumptions")
+        return sympy.Symbol(name, **dict(assumptions))
+    if issubclass(cls, sympy.Rational):
+        numerator, denominator = arguments
+        if type(numerator) is not int or type(denominator) is not int or not denominator:
+            raise DecodeError("a rational number is two integers")
+        return sympy.Rational(numerator, denominator)
+    if not all(isinstance(argument, sympy.Basic) for argument in arguments):
+        raise DecodeError(f"an argument of {cls.__name__} is not an expression")
+    return cls(*arguments, evaluate=False) if cls in (sympy.Add, sympy.Mul, sympy.Pow) else cls(*arguments)

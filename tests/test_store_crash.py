@@ -1,0 +1,162 @@
+"""Many processes write to one store and are killed at any moment: nothing is torn or lost."""
+
+import collections
+import os
+import random
+import select
+import signal
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from firebrick.errors import EditConflict
+from firebrick.format import Kind
+from firebrick.keys import content_key, recipe_key
+from firebrick.store import Blob, Store
+
+WRITERS = 10
+SECONDS = 5.0
+COUNTER = ("shared", "counter")
+
+
+def bundle(number: int) -> tuple[dict[str, str], Blob, list[Blob]]:
+    """Make components, manifest and parts of a bundle; the same number makes the same bytes."""
+    rng = random.Random(number)
+    sizes = [rng.choice([0, 10, 1000, 5000, 100_000]) for _ in range(rng.randrange(1, 6))]
+    kinds = [rng.choice([Kind.CODE, Kind.LIBRARY, Kind.TENSOR]) for _ in sizes]
+    parts = [
+        Blob(kind, rng.randbytes(size // 2) + bytes(size - size // 2))
+        for kind, size in zip(kinds, sizes, strict=True)
+    ]
+    manifest = Blob(Kind.BUNDLE, b"%d" % number + b"".join(part.key for part in parts))
+    return {"number": str(number % 50)}, manifest, parts
+
+
+def write_for_ever(path: Path, seed: int, pipe: int) -> None:
+    """Publish bundles and count in the registry; what has returned is reported through the pipe."""
+    rng = random.Random(seed)
+    with Store.open(path) as store:
+        while True:
+            number = rng.randrange(300)
+            components, manifest, parts = bundle(number)
+            keys = [part.key for part in parts]
+            store.publish(recipe_key(components), components, manifest, keys, parts)
+            os.write(pipe, b"b%07d" % number)
+            before = store.registry_get("context", *COUNTER)
+            after = str(int(before or b"0") + 1).encode()
+            try:
+                store.registry_update("context", {COUNTER: after}, expect={COUNTER: before})
+            except EditConflict:
+                continue
+            os.write(pipe, b"c%07d" % int(after))
+
+
+def start(path: Path, seed: int, pipe: int) -> int:
+    """Fork a writer and return its process number."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
+        pid = os.fork()
+    if not pid:
+        try:
+            write_for_ever(path, seed, pipe)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def reports(pipe: int) -> list[tuple[str, int]]:
+    """Read what writers have reported so far; each report is written in one piece of 8 bytes."""
+    found = []
+    while select.select([pipe], [], [], 0)[0] and (data := os.read(pipe, 8 * 512)):
+        assert len(data) % 8 == 0
+        pieces = [data[at : at + 8] for at in range(0, len(data), 8)]
+        found += [(chr(piece[0]), int(piece[1:])) for piece in pieces]
+    return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def test_killed_writers_leave_only_whole_bundles(path: Path) -> None:
+    rng = random.Random(7)
+    receive, send = os.pipe()
+    said: list[tuple[str, int]] = []
+    writers = [start(path, seed, send) for seed in range(WRITERS)]
+    kills = 0
+    end = time.monotonic() + SECONDS
+    try:
+        while time.monotonic() < end:
+            time.sleep(rng.uniform(0, 0.05))
+            victim = rng.randrange(WRITERS)
+            os.kill(writers[victim], signal.SIGKILL)
+            _, status = os.waitpid(writers[victim], 0)
+            assert os.WIFSIGNALED(status), "a writer failed by itself"
+            kills += 1
+            writers[victim] = start(path, rng.randrange(10**9), send)
+            said += reports(receive)
+    finally:
+        for pid in writers:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    said += reports(receive)
+    os.close(receive)
+    os.close(send)
+    published = {number for what, number in said if what == "b"}
+    counted = [number for what, number in said if what == "c"]
+    assert kills > 20
+    assert len(published) > 20
+    assert len(counted) > 20
+
+    with Store.open(path) as store:
+        assert store.check().problems == []
+        made = {manifest.key: (number, parts) for number, manifest, parts in all_bundles()}
+        found = collections.Counter[int]()
+        for recipe in store.recipes():
+            assert store.components(recipe)
+            for key in store.bundles(recipe):
+                number, parts = made[key]
+                found[number] += 1
+                assert recipe == recipe_key(bundle(number)[0])
+                assert store.bundle(key) == bundle(number)[1].data
+                assert store.parts(key) == sorted({part.key for part in parts})
+                for part in parts:
+                    assert store.get(part.key) == (part.kind, 1, part.data)
+        assert published <= set(found)
+        needed = {part.key for number in found for part in bundle(number)[2]}
+        assert {info.key for info in store.list()} == needed, "blobs without their bundle"
+        assert len(counted) == len(set(counted)), "two writers counted the same"
+        last = int(store.registry_get("context", *COUNTER) or b"0")
+        assert last >= max(counted)
+
+
+def all_bundles() -> list[tuple[int, Blob, list[Blob]]]:
+    """Make every bundle that writers can publish."""
+    return [(number, *bundle(number)[1:]) for number in range(300)]
+
+
+def test_a_reader_sees_whole_bundles_while_they_are_published(path: Path) -> None:
+    receive, send = os.pipe()
+    with Store.open(path) as store:
+        writers = [start(path, seed, send) for seed in range(2)]
+        try:
+            end = time.monotonic() + 1.0
+            seen = 0
+            while time.monotonic() < end or not seen:
+                with store.snapshot() as snapshot:
+                    for recipe in snapshot.recipes():
+                        for key in snapshot.bundles(recipe):
+                            seen += 1
+                            assert content_key(Kind.BUNDLE, snapshot.bundle(key)) == key
+                            assert all(snapshot.has(part) for part in snapshot.parts(key))
+                reports(receive)
+        finally:
+            for pid in writers:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            os.close(receive)
+            os.close(send)
+    assert seen
