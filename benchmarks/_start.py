@@ -242,36 +242,43 @@ def _child(spec: dict[str, Any]) -> dict[str, Any]:
     torch.set_deterministic_debug_mode("warn")  # atomics would differ from run to run
     cuda = spec["device"] == "cuda"
     begin = time.perf_counter()
-    target, inputs = _cases.build(spec["case"], _cases.Size(spec["size"]), spec["device"])
+    import _models
+
+    target, inputs = _models.build(spec["case"], _cases.Size(spec["size"]), spec["device"])
     if cuda:
         torch.cuda.synchronize()
     build_s = time.perf_counter() - begin
     train = _cases.CASES[spec["case"]].train
     before = [name for name in COMPILER if name in sys.modules]
     artifacts = Path(spec["artifacts"])
-    torch.manual_seed(_cases.SEED)
+    torch.manual_seed(_models.SEED)
 
     begin = time.perf_counter()
-    if spec["firebrick"]:
-        import firebrick
+    try:
+        if spec["firebrick"]:
+            import firebrick
 
-        firebrick.enable(spec["firebrick"])
-        compiled = firebrick.compile(target)
-    else:
-        if artifacts.exists():
-            torch.compiler.load_cache_artifacts(artifacts.read_bytes())
-        compiled = torch.compile(target)
-    with torch.set_grad_enabled(train):
-        output = compiled(**inputs)
-    if cuda:
-        torch.cuda.synchronize()
-    forward_s = time.perf_counter() - begin
-    if train:
-        loss = output["loss"] if isinstance(output, dict) else output.square().mean()
-        loss.backward()
+            firebrick.enable(spec["firebrick"])
+            compiled = firebrick.compile(target)
+        else:
+            if artifacts.exists():
+                torch.compiler.load_cache_artifacts(artifacts.read_bytes())
+            compiled = torch.compile(target)
+        with torch.set_grad_enabled(train):
+            output = compiled(**inputs)
         if cuda:
             torch.cuda.synchronize()
-    backward_s = time.perf_counter() - begin
+        forward_s = time.perf_counter() - begin
+        if train:
+            loss = output["loss"] if isinstance(output, dict) else output.square().mean()
+            loss.backward()
+            if cuda:
+                torch.cuda.synchronize()
+        backward_s = time.perf_counter() - begin
+    except Exception as error:
+        if spec["firebrick"]:
+            error.add_note(f"Firebrick: {firebrick.stats().as_dict()}")
+        raise
 
     after = [name for name in COMPILER if name in sys.modules]
     dynamo = sys.modules.get("torch._dynamo.utils")

@@ -82,6 +82,8 @@ def main() -> int:
                     starts[mode] = lab.start(case, mode)
                 except StartFailed as error:
                     print(f"{case}, {mode} failed:\n{error}", file=sys.stderr)
+                    if "record" in starts:
+                        print("recording:", starts["record"].firebrick, file=sys.stderr)
                     return 1
             results.append(starts)
     facts = machine()

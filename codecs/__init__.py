@@ -40,7 +40,7 @@ CODECS: Final[dict[Kind, Codec[Any]]] = {
 
 
 class Encoded(NamedTuple):
-    """Hold the blobs of one artifact; `children` are without repetition, each before what refers to it."""
+    """Hold the blobs of one artifact; each child is there once, before what refers to it."""
 
     root: Blob
     children: list[Blob]
@@ -61,10 +61,10 @@ class Collector:
 
 def codec_for(kind: int) -> Codec[Any]:
     """Give the codec of a kind; UnknownKind if there is none."""
-    codec = CODECS.get(kind)  # type: ignore[call-overload]
-    if codec is None:
-        raise UnknownKind(kind)
-    return codec
+    try:
+        return CODECS[Kind(kind)]
+    except (KeyError, ValueError):
+        raise UnknownKind(kind) from None
 
 
 def encode(kind: Kind, value: Any) -> Encoded:

@@ -1,7 +1,8 @@
-"""Name classes, functions and constants as "module:qualname", and find them again without importing or running anything.
+"""Name classes, functions and constants as "module:qualname", and find them again without importing
+or running anything.
 
-A name is accepted in one spelling only: the object's own `__module__` and `__qualname__`. So `os.system` can not be smuggled in
-through another module that happens to import it.
+A name is accepted in one spelling only: the object's own `__module__` and `__qualname__`. So
+`os.system` can not be smuggled in through another module that happens to import it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from firebrick.errors import EncodeError, ForbiddenGlobal
 
 _MISSING = object()
 _CALLABLE_TYPES = (type, types.FunctionType, types.BuiltinFunctionType)
-_CONSTANTS: dict[str, object] = {"builtins:Ellipsis": Ellipsis, "builtins:NotImplemented": NotImplemented}
+_CONSTANTS: dict[str, object] = {
+    "builtins:Ellipsis": Ellipsis,
+    "builtins:NotImplemented": NotImplemented,
+}
 # Types of torch whose values are attributes of the module torch, as str() spells them.
 TORCH_CONSTANTS = frozenset({"dtype", "layout", "memory_format"})
 
@@ -40,7 +44,8 @@ def name_of(value: Any) -> str:
     """Name a class, function, module-level constant or module, so that `resolve` finds it.
 
     Raises:
-        EncodeError: It can not be found under its own name (a lambda, a local or replaced function).
+        EncodeError: It can not be found under its own name (a lambda, a local or replaced
+            function).
     """
     if value is Ellipsis:
         return "builtins:Ellipsis"
@@ -64,10 +69,12 @@ def name_of(value: Any) -> str:
 def resolve(name: str) -> Any:
     """Find what `name_of` named, in modules that are imported already.
 
-    Attributes are read from the dictionaries of modules and classes, so no `__getattr__` and no descriptor runs.
+    Attributes are read from the dictionaries of modules and classes, so no `__getattr__` and no
+    descriptor runs.
 
     Raises:
-        ForbiddenGlobal: The module is not imported, there is no such attribute, the way leads through another module, or the
+        ForbiddenGlobal: The module is not imported, there is no such attribute, the way leads
+            through another module, or the
             object has another name of its own.
     """
     module_name, colon, qualname = name.partition(":")

@@ -7,14 +7,17 @@ import functools
 import sys
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, TypeVar
 
 from firebrick.codecs import tensor as tensors
 from firebrick.codecs._globals import resolve
 from firebrick.codecs._graph_format import (
     BUILTIN_BASES,
     MAX_NODES,
+    NO_CALL,
+    NO_INSTANCES,
+    NO_NEW,
     SAFE_CALLABLES,
     VOLATILE,
     Op,
@@ -28,6 +31,7 @@ from firebrick.codecs.abc import Codec, Source, child
 from firebrick.errors import DecodeError, FirebrickError, ForbiddenGlobal, LimitExceeded
 from firebrick.format import Kind
 
+C = TypeVar("C", bound=Sized)
 Node = list[Any]
 _MAKERS = frozenset({Op.CALL, Op.CALL_KEYWORDS, Op.NEW, Op.CONTENTS, Op.OBJECT, Op.TENSOR})
 _SCALARS = (type(None), bool, int, float, str, bytes)
@@ -40,12 +44,17 @@ class Decoder:
     Args:
         policy: What may be named, built and called.
         source: Gives child blobs.
-        volatile: Values that were handed aside at encoding, in the same order; None puts None in their places.
+        volatile: Values that were handed aside at encoding, in the same order; None puts None in
+            their places.
         leaves: Codecs of the kinds that a CHILD may have.
     """
 
     def __init__(
-        self, policy: Policy, source: Source, volatile: list[Any] | None, leaves: dict[Kind, Codec[Any]]
+        self,
+        policy: Policy,
+        source: Source,
+        volatile: list[Any] | None,
+        leaves: dict[Kind, Codec[Any]],
     ) -> None:
         self.policy = policy
         self.source = source
@@ -69,7 +78,9 @@ class Decoder:
         try:
             self.storages = tensors.StorageTable.decode(storages, self.source)
             for node in nodes:
-                values.append(_RUN[node[0]](self, node) if type(node) is list else self._scalar(node))
+                values.append(
+                    _RUN[node[0]](self, node) if type(node) is list else self._scalar(node)
+                )
             at = len(nodes)
             if self.volatile is not None and next(self.volatile, self) is not self:
                 raise DecodeError("more volatile values than places for them")
@@ -77,7 +88,9 @@ class Decoder:
         except FirebrickError:
             raise
         except Exception as error:  # constructors and hashes of rebuilt objects may raise anything
-            raise DecodeError(f"node {at or len(values)}: {type(error).__name__}: {error}") from error
+            raise DecodeError(
+                f"node {at or len(values)}: {type(error).__name__}: {error}"
+            ) from error
 
     def _at(self, position: Any) -> Any:
         if type(position) is not int or position < 0:
@@ -104,7 +117,6 @@ class Decoder:
         if type(node) not in _SCALARS:
             raise DecodeError(f"a {type(node).__name__} is not a node")
         return node
-
 
     def _global(self, node: Node) -> Any:
         (name,) = self._exactly(node, 1)
@@ -150,7 +162,7 @@ class Decoder:
         items = self._all(node, 1)
         return self._distinct(frozenset(items), len(items))
 
-    def _distinct(self, result: Any, count: int) -> Any:
+    def _distinct(self, result: C, count: int) -> C:
         if len(result) != count:
             raise DecodeError(f"a {type(result).__name__} has the same item twice")
         return result
@@ -162,7 +174,6 @@ class Decoder:
             raise DecodeError(f"a graph has no children of kind {kind!r:.20}")
         blob = child(self.source, self._bytes(key), codec.kind)
         return codec.decode(blob.data, self.source, version)
-
 
     def _dict(self, node: Node) -> dict[Any, Any]:
         return self._distinct(dict(self._pairs(node, 1)), len(node) // 2)
@@ -194,11 +205,10 @@ class Decoder:
             raise DecodeError(f"a {type(target).__name__} is not a set")
         target.update(self._all(node, 2))
 
-
     def _callable(self, position: Any) -> Any:
         name = self._names.get(position, "") if type(position) is int else ""
         if name not in self.policy.callables and name not in SAFE_CALLABLES:
-            raise ForbiddenGlobal(name or repr(self._at(position))[:60], "the policy does not admit calling it")
+            raise ForbiddenGlobal(name or repr(self._at(position))[:60], NO_CALL)
         return self._at(position)
 
     def _keywords(self, node: Node) -> tuple[Any, dict[str, Any]]:
@@ -231,9 +241,9 @@ class Decoder:
             raise DecodeError(f"{cls!r:.60} is not a class")
         if name not in self.policy.callables:
             if not self.policy.may_build(name):
-                raise ForbiddenGlobal(name, "the policy does not admit instances of this class")
+                raise ForbiddenGlobal(name, NO_INSTANCES)
             if not builtin_new(cls):
-                raise ForbiddenGlobal(name, "it has a __new__ of its own, which the policy does not admit")
+                raise ForbiddenGlobal(name, NO_NEW)
         builder = self._builders[position] = functools.partial(cls.__new__, cls)
         return builder
 
@@ -247,7 +257,7 @@ class Decoder:
         position, contents = self._exactly(node, 2)
         cls, value, name = self._at(position), self._at(contents), self._names.get(position, "")
         if not isinstance(cls, type) or not self.policy.may_build(name):
-            raise ForbiddenGlobal(name or repr(cls)[:60], "the policy does not admit instances of this class")
+            raise ForbiddenGlobal(name or repr(cls)[:60], NO_INSTANCES)
         if type(value) not in BUILTIN_BASES or not issubclass(cls, type(value)):
             raise DecodeError(f"a {type(value).__name__} is not what {name} consists of")
         return type(value).__new__(cls, value)
@@ -293,7 +303,10 @@ class Decoder:
     def _slots(self, node: Node) -> None:
         target = self._made(node[1])
         for name, value in self._values(node):
-            slot = next((base.__dict__[name] for base in type(target).__mro__ if name in base.__dict__), None)
+            slot = next(
+                (base.__dict__[name] for base in type(target).__mro__ if name in base.__dict__),
+                None,
+            )
             if not isinstance(slot, types.MemberDescriptorType):
                 raise DecodeError(f"{name} is not a slot of {type(target).__name__}")
             slot.__set__(target, value)
@@ -303,7 +316,7 @@ class Decoder:
         target, state = self._made(position), self._at(state)
         name = setstate_name(type(target))
         if name not in self.policy.callables:
-            raise ForbiddenGlobal(name, "the policy does not admit calling it")
+            raise ForbiddenGlobal(name, NO_CALL)
         target.__setstate__(state)
 
     def _tensor(self, node: Node) -> Any:

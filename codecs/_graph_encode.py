@@ -16,6 +16,9 @@ from firebrick.codecs import tensor as tensors
 from firebrick.codecs._globals import is_torch_constant, name_of, qualified
 from firebrick.codecs._graph_format import (
     BUILTIN_BASES,
+    NO_CALL,
+    NO_INSTANCES,
+    NO_NEW,
     SAFE_CALLABLES,
     VOLATILE,
     Op,
@@ -29,7 +32,10 @@ from firebrick.codecs.abc import Sink
 from firebrick.codecs.code import CodeCodec
 from firebrick.errors import CodecError, ForbiddenGlobal
 
-_OBJECT_HASHES = (None, object.__hash__)
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+_NEWOBJ = copyreg.__newobj__  # type: ignore[attr-defined]
+_NEWOBJ_EX = copyreg.__newobj_ex__  # type: ignore[attr-defined]
+_RECONSTRUCTOR = copyreg._reconstructor  # type: ignore[attr-defined]
 _DATACLASS_SETSTATE = getattr(dataclasses, "_dataclass_setstate", None)
 
 
@@ -56,7 +62,7 @@ class Encoder(NodeWriter):
         return self._visit_other(value) if visitor is None else visitor(self, value)
 
     def _visit_other(self, value: Any) -> int:
-        if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType):
+        if isinstance(value, _NAMED):
             return self._global(value)
         if isinstance(value, enum.Enum):
             if value.name is None or type(value).__members__.get(value.name) is not value:
@@ -126,7 +132,7 @@ class Encoder(NodeWriter):
                 name,
                 self.policy.volatile.get(name, frozenset()),
                 self.policy.replace.get(name),
-                cls.__hash__ not in _OBJECT_HASHES,
+                bool(getattr(cls, "__hash__", None)) and cls.__hash__ is not object.__hash__,
             )
         return info
 
@@ -144,15 +150,24 @@ class Encoder(NodeWriter):
             return self._child(reduced.codec, reduced.value)
         if isinstance(reduced, str):
             return self._global(value)
-        if not isinstance(reduced, tuple) or not 2 <= len(reduced) <= 6 or not isinstance(reduced[1], tuple):
+        if not (
+            isinstance(reduced, tuple) and 2 <= len(reduced) <= 6 and type(reduced[1]) is tuple
+        ):
             raise self._refuse(value, "its reduce value has another form than pickle's")
         function, arguments, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
         if setter is not None:
             raise self._refuse(value, "it brings its own state setter")
         return self._build(value, info, function, arguments, (state, items, pairs))
 
-    def _build(self, value: Any, info: _Class, function: Any, arguments: tuple[Any, ...], rest: tuple[Any, Any, Any]) -> int:
-        plain_new = function is copyreg.__newobj__ and len(arguments) == 1  # type: ignore[attr-defined]
+    def _build(
+        self,
+        value: Any,
+        info: _Class,
+        function: Any,
+        arguments: tuple[Any, ...],
+        rest: tuple[Any, Any, Any],
+    ) -> int:
+        plain_new = function is _NEWOBJ and len(arguments) == 1
         cls = self._global(type(value)) if plain_new else None
         seen = self._open(value, [int(Op.NEW), cls] if plain_new else None)
         if isinstance(seen, int):
@@ -160,7 +175,8 @@ class Encoder(NodeWriter):
         state, items, pairs = rest
         if plain_new:
             self._check_new(value, info)
-            if type(state) is dict and items is None and pairs is None and not hasattr(type(value), "__setstate__"):
+            plain_state = type(state) is dict and items is None and pairs is None
+            if plain_state and not setstate_name(type(value)):
                 self._state(seen, info, state, Op.OBJECT)
                 return seen.at  # type: ignore[return-value]
             if seen.at is None:
@@ -187,24 +203,25 @@ class Encoder(NodeWriter):
         if info.name in self.policy.callables:
             return
         if not self.policy.may_build(info.name):
-            raise Refused(ForbiddenGlobal(info.name, "the policy does not admit instances of this class"))
+            raise Refused(ForbiddenGlobal(info.name, NO_INSTANCES))
         if not builtin_new(type(value)):
-            raise Refused(ForbiddenGlobal(info.name, "it has a __new__ of its own, which the policy does not admit"))
+            raise Refused(ForbiddenGlobal(info.name, NO_NEW))
 
     def _call(self, value: Any, function: Any, arguments: tuple[Any, ...]) -> list[Any]:
         """Give the operation that makes an object from arguments."""
         op, keywords = Op.CALL, None
-        if function is copyreg._reconstructor:  # type: ignore[attr-defined]
-            op, function, arguments = Op.NEW, arguments[0], arguments[2:] if arguments[1] is not object else ()
-        elif function is copyreg.__newobj__:  # type: ignore[attr-defined]
+        if function is _RECONSTRUCTOR:
+            cls, base, contents = arguments
+            op, function, arguments = Op.NEW, cls, () if base is object else (contents,)
+        elif function is _NEWOBJ:
             op, function, arguments = Op.NEW, arguments[0], arguments[1:]
-        elif function is copyreg.__newobj_ex__:  # type: ignore[attr-defined]
+        elif function is _NEWOBJ_EX:
             op, (function, arguments, keywords) = Op.CALL_KEYWORDS, arguments
         name = qualified(function)
         if name not in self.policy.callables and name not in SAFE_CALLABLES:
             if op is Op.NEW and isinstance(value, BUILTIN_BASES):
                 return self._contents(value)
-            raise Refused(ForbiddenGlobal(name, "the policy does not admit calling it"))
+            raise Refused(ForbiddenGlobal(name, NO_CALL))
         if keywords is not None:
             parts = (tuple(arguments), tuple(keywords), tuple(keywords.values()))
             return [int(op), self._callable(function), *self._visit_all(parts)]
@@ -219,24 +236,26 @@ class Encoder(NodeWriter):
     def _contents(self, value: Any) -> list[Any]:
         name = qualified(type(value))
         if not self.policy.may_build(name):
-            raise Refused(ForbiddenGlobal(name, "the policy does not admit instances of this class"))
+            raise Refused(ForbiddenGlobal(name, NO_INSTANCES))
         base = next(base for base in BUILTIN_BASES if isinstance(value, base))
-        contents = tuple(tuple.__iter__(value)) if base is tuple else _plain(base, value)
-        return [int(Op.CONTENTS), self._global(type(value)), self.visit(contents)]
+        return [int(Op.CONTENTS), self._global(type(value)), self.visit(_CONTENTS[base](value))]
 
     def _any_state(self, value: Any, seen: Open, info: _Class, state: Any) -> None:
         method = getattr(type(value), "__setstate__", None)
         if method is not None and method is not _DATACLASS_SETSTATE:
             name = setstate_name(type(value))
             if name not in self.policy.callables:
-                raise Refused(ForbiddenGlobal(name, "the policy does not admit calling it"))
+                raise Refused(ForbiddenGlobal(name, NO_CALL))
             if type(state) is dict and info.volatile:
                 state = {key: None if key in info.volatile else item for key, item in state.items()}
             self._emit([int(Op.SET_STATE), seen.at, self.visit(state)])
             return
         slots: Any = None
         if method is not None:
-            state, slots = None, dict(zip((f.name for f in dataclasses.fields(value)), state, strict=True))
+            state, slots = (
+                None,
+                dict(zip((f.name for f in dataclasses.fields(value)), state, strict=True)),
+            )
         elif isinstance(state, tuple) and len(state) == 2:
             state, slots = state
         if state:
@@ -267,25 +286,22 @@ class Encoder(NodeWriter):
             self._emit([int(Op.STATE if op is Op.OBJECT else op), seen.at, *positions])
 
 
-def _plain(base: type, value: Any) -> Any:
-    """Give the contents of an instance of a subclass of a builtin, whatever the subclass overrides."""
-    if base is str:
-        return str.__str__(value)
-    if base is bytes:
-        return bytes.__getitem__(value, slice(None)) if type(value) is bytes else bytes(memoryview(value))
-    if base is frozenset:
-        return frozenset(frozenset.__iter__(value))
-    if base is complex:
-        return complex.__pos__(value)
-    return base.__pos__(value)  # type: ignore[attr-defined]
-
-
 def _reduce(value: Any) -> Any:
     reducer = copyreg.dispatch_table.get(type(value))
     return reducer(value) if reducer else value.__reduce_ex__(4)
 
 
 _CODE = CodeCodec()
+# The contents of an instance of a builtin's subclass, whatever the subclass overrides.
+_CONTENTS: dict[type, Callable[[Any], Any]] = {
+    int: int.__pos__,
+    float: float.__pos__,
+    complex: complex.__pos__,
+    str: str.__str__,
+    bytes: lambda value: bytes(memoryview(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
 _VISITORS: dict[type, Callable[[Encoder, Any], int]] = {
     type(None): Encoder._scalar,
     bool: Encoder._scalar,

@@ -1,12 +1,15 @@
-"""Define the encoding of object graphs: the policy that bounds it and the operations it consists of.
+"""Define the encoding of object graphs: the policy that bounds it and the operations it consists
+of.
 
-The body is `[nodes, storages, root]`. `nodes` is a program that runs from front to back; each entry defines one value, which later
-entries name by its position. An entry that is not an array stands for itself (None, bool, int of 64 bits, float, str, bytes). An
-array is an operation: its code and its operands.
+The body is `[nodes, storages, root]`. `nodes` is a program that runs from front to back; each entry
+defines one value, which later entries name by its position. An entry that is not an array stands
+for itself (None, bool, int of 64 bits, float, str, bytes). An array is an operation: its code and
+its operands.
 
-Equal immutable values (scalars, tuples, names, and objects that define their own hash and consist of arguments only) have one
-node, whether or not they were one object: identity of immutables depends on caches and interning and would make encodings differ.
-Mutable objects have one node each, so sharing and cycles survive.
+Equal immutable values (scalars, tuples, names, and objects that define their own hash and consist
+of arguments only) have one node, whether or not they were one object: identity of immutables
+depends on caches and interning and would make encodings differ. Mutable objects have one node each,
+so sharing and cycles survive.
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ VOLATILE: Final = -1  # in place of the position of a value that was handed asid
 
 
 class Op(enum.IntEnum):
-    """Name the operations; operands are positions unless said otherwise. Numbers are stable for ever."""
+    """Name the operations; operands are positions unless said otherwise.
+
+    Numbers are stable for ever.
+    """
 
     GLOBAL = 0  # "module:qualname"
     TUPLE = 1  # items…
@@ -47,7 +53,7 @@ class Op(enum.IntEnum):
     CALL = 15  # callable, arguments…
     CALL_KEYWORDS = 16  # callable; the rest as in PARTIAL
     NEW = 17  # class, arguments… of its __new__
-    CONTENTS = 18  # class, builtin value: an instance of a subclass of the builtin with these contents
+    CONTENTS = 18  # class, builtin value: an instance of a subclass with it as contents
     OBJECT = 19  # class, attribute, value, …: NEW without arguments, then STATE
     STATE = 20  # object, attribute, value, …: into its __dict__
     SLOTS = 21  # object, slot, value, …
@@ -56,7 +62,7 @@ class Op(enum.IntEnum):
     UPDATE = 24  # dict, key, value, …
     ADD = 25  # set, items…
     CHILD = 26  # kind (int), codec version (int), content key (bytes)
-    TENSOR = 27  # storage (position in storages), dtype (str), sizes, strides (ints), offset (elements), flags
+    TENSOR = 27  # storage (its number), dtype, sizes, strides, offset, flags: see tensor.py
     METHOD = 28  # object that this graph makes, name (str) of a function of its class
 
 
@@ -74,16 +80,23 @@ class Policy:
     """Bound what an object graph may hold.
 
     Args:
-        callables: "module:qualname" of what decode may call; a class admits `cls(…)` and `cls.__new__(cls, …)`, and
+        callables: "module:qualname" of what decode may call; a class admits `cls(…)` and
+            `cls.__new__(cls, …)`, and
             "module:qualname.__setstate__" admits that method.
-        instances: Prefixes of modules, or "module:qualname", of classes that may be rebuilt: `__new__` of the builtin base
-            without arguments, then the state put into `__dict__` and slots. No `__init__`, no `__setstate__`.
-        names: Prefixes of modules, or "module:qualname", of what may be named at all; ("",) is everything importable.
+        instances: Prefixes of modules, or "module:qualname", of classes that may be rebuilt:
+            `__new__` of the builtin base
+            without arguments, then the state put into `__dict__` and slots. No `__init__`, no
+            `__setstate__`.
+        names: Prefixes of modules, or "module:qualname", of what may be named at all; ("",) is
+            everything importable.
             What `callables` and `instances` admit may be named too.
         tensor_classes: Admit the names of all subclasses of torch.Tensor.
-        volatile: Class ("module:qualname") to attributes that are left out of the bytes and handed aside.
-        replace: Class to a function that gives the reduce tuple in place of the object's own `__reduce_ex__`.
-        leaf_bytes: bytes and str of at least this length, and storages of tensors, become child blobs.
+        volatile: Class ("module:qualname") to attributes that are left out of the bytes and handed
+            aside.
+        replace: Class to a function that gives the reduce tuple in place of the object's own
+            `__reduce_ex__`.
+        leaf_bytes: bytes and str of at least this length, and storages of tensors, become child
+            blobs.
     """
 
     callables: frozenset[str] = frozenset()
@@ -113,14 +126,24 @@ def _admits(prefixes: tuple[str, ...], name: str) -> bool:
     return any(p in ("", name, module) or module.startswith(p + ".") for p in prefixes)
 
 
+# Why something is refused.
+NO_CALL: Final = "the policy does not admit calling it"
+NO_INSTANCES: Final = "the policy does not admit instances of this class"
+NO_NEW: Final = "it has a __new__ of its own, which the policy does not admit"
+
 PLAIN = Policy(names=())  # containers, scalars and tensors; no names, no objects
 
 # Callables of the standard library that only build containers; every policy admits them.
 SAFE_CALLABLES: Final = frozenset(
-    {"collections:Counter", "collections:OrderedDict", "collections:defaultdict", "collections:deque"}
+    {
+        "collections:Counter",
+        "collections:OrderedDict",
+        "collections:defaultdict",
+        "collections:deque",
+    }
 )
 # Builtin types whose subclasses are encoded by their contents.
-BUILTIN_BASES: Final = (bool, int, float, complex, str, bytes, tuple, frozenset)
+BUILTIN_BASES: Final = (int, float, complex, str, bytes, tuple, frozenset)
 
 
 def setstate_name(cls: type) -> str:
@@ -132,7 +155,7 @@ def setstate_name(cls: type) -> str:
 
 
 def find_function(cls: type, name: str) -> types.FunctionType | None:
-    """Find the Python function that `name` is in a class, without running descriptors; None if it is something else."""
+    """Find a Python function in a class without running descriptors; None for anything else."""
     for base in cls.__mro__:
         if name in base.__dict__:
             value = base.__dict__[name]
@@ -141,7 +164,7 @@ def find_function(cls: type, name: str) -> types.FunctionType | None:
 
 
 def builtin_new(cls: type) -> bool:
-    """Tell whether `cls.__new__` is implemented in C, so that calling it runs no Python of the class."""
+    """Tell whether `cls.__new__` is implemented in C, so that it runs no Python of the class."""
     for base in cls.__mro__:
         if "__new__" in base.__dict__:
             return not isinstance(base.__dict__["__new__"], staticmethod)

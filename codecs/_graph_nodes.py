@@ -1,8 +1,12 @@
-"""Write the nodes of an object graph: positions, scalars and containers; see `_graph_format` for what they mean."""
+"""Write the nodes of an object graph: positions, scalars and containers.
+
+`_graph_format` says what they mean.
+"""
 
 from __future__ import annotations
 
 import struct
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +28,7 @@ _TEXT = TextCodec()
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Mark a value that a reducer of `Policy.replace` wants to have as a child blob of its own kind."""
+    """Mark a value that a reducer of `Policy.replace` wants as a child blob of its own kind."""
 
     codec: Codec[Any]
     value: Any
@@ -48,9 +52,11 @@ class Refused(Exception):
 
 
 class Open:
-    """Remember an object that is being visited: `value` keeps it alive, `at` is its position once it has one.
+    """Remember an object that is being visited: `value` keeps it alive, `at` is its position once
+    it has one.
 
-    `create` is the operation that makes it when something inside refers back to it; None where that is impossible.
+    `create` is the operation that makes it when something inside refers back to it; None where that
+    is impossible.
     """
 
     __slots__ = ("at", "create", "value")
@@ -89,10 +95,10 @@ class NodeWriter(ABC):
         except Refused as refused:
             raise refused.final() from None
         except RecursionError:
-            raise LimitExceeded("nesting of the object graph", len(self._memo), len(self._memo) - 1) from None
+            depth = sys.getrecursionlimit()
+            raise LimitExceeded("nesting of the object graph", depth + 1, depth) from None
         storages = self.storages.encode(self.sink, self.policy.leaf_bytes)
         return pack([self.nodes, storages, at], maps=False)
-
 
     def _emit(self, node: Any) -> int:
         if len(self.nodes) >= MAX_NODES:
@@ -158,7 +164,6 @@ class NodeWriter(ABC):
                 raise
         return positions
 
-
     def _scalar(self, value: Any) -> int:
         return self._constant((type(value), value), value)
 
@@ -203,7 +208,6 @@ class NodeWriter(ABC):
         seen.at = self._emit([int(Op.BYTEARRAY), bytes(value)])
         return seen.at
 
-
     def _immutable(self, value: Any, op: Op, parts: Iterable[Any]) -> int:
         seen = self._open(value, None)
         if isinstance(seen, int):
@@ -246,4 +250,3 @@ class NodeWriter(ABC):
         keyed = [(type(self)(self.policy, key_only).finish(item), item) for item in items]
         keyed.sort(key=lambda pair: pair[0])
         return [item for _, item in keyed]
-

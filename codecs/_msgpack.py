@@ -1,7 +1,8 @@
 """Pack and unpack msgpack in one canonical form; the only module that imports msgpack.
 
-Canonical means: shortest integers and lengths, floats as 64 bits, maps sorted by their packed keys, no extension types.
-Text may hold lone surrogates, as Python's does; they are kept by `surrogatepass`.
+Canonical means: shortest integers and lengths, floats as 64 bits, maps sorted by their packed keys,
+no extension types. Text may hold lone surrogates, as Python's does; they are kept by
+`surrogatepass`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ INT64 = range(-(1 << 63), 1 << 64)  # integers that msgpack holds
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Hold what `unpack` accepts: `size` in bytes, `depth` of nesting, `items` of one array or map."""
+    """Hold what `unpack` accepts: bytes, depth of nesting, items of one array or map."""
 
     size: int = MAX_BLOB_BYTES
     depth: int = 64
@@ -82,7 +83,8 @@ def unpack(data: Data, limits: Limits = DEFAULT_LIMITS) -> Any:
 
     Raises:
         DecodeError: Not msgpack, bytes left over, a map with a key twice, or an extension type.
-        LimitExceeded: Larger, longer or deeper than `limits`; sizes are compared before anything is allocated.
+        LimitExceeded: Larger, longer or deeper than `limits`; sizes are compared before anything is
+            allocated.
     """
     if len(data) > limits.size:
         raise LimitExceeded("encoding in bytes", len(data), limits.size)

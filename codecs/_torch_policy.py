@@ -1,7 +1,9 @@
-"""Say what of torch may occur in a backend artifact, what in it is volatile, and what is worth a blob of its own.
+"""Say what of torch may occur in a backend artifact, what in it is volatile, and what is worth a
+blob of its own.
 
-Valid for torch 2.11 to 2.13; names that a release does not have do no harm. Nothing here imports torch. Whoever wants more
-stored extends the tables; what they do not admit is refused at encoding, with its name and place.
+Valid for torch 2.11 to 2.13; names that a release does not have do no harm. Nothing here imports
+torch. Whoever wants more stored extends the tables; what they do not admit is refused at encoding,
+with its name and place.
 """
 
 from __future__ import annotations
@@ -97,8 +99,11 @@ VOLATILE: Final = {
             "min_cut_info_str",
         }
     ),
-    f"{_AOT}.schemas:ViewAndMutationMeta": frozenset({"compile_id_str", "tangent_source_stack_traces"}),
+    f"{_AOT}.schemas:ViewAndMutationMeta": frozenset(
+        {"compile_id_str", "tangent_source_stack_traces"}
+    ),
 }
+
 
 def policy() -> Policy:
     """Give the policy for backend artifacts, for what of torch is imported at this moment."""
@@ -116,7 +121,9 @@ def _policy(imported: tuple[bool, ...]) -> Policy:
         callables |= {
             f"{module.__name__}:{name}"
             for name, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+            if isinstance(value, type)
+            and issubclass(value, base)
+            and value.__module__ == module.__name__
         }
     if views:
         module = sys.modules["torch._C._functionalization"]

@@ -58,6 +58,7 @@ def _instance(value: Any, **changes: Any) -> Any:
 
 
 def reduce_fx_graph(graph: Any) -> Any:
+    """Take a compiled graph apart: its wrapper becomes a child, counts of compilations go."""
     if graph.current_callable is not None:
         raise ValueError("the graph was not prepared for serialisation")
     source = wrapper_text(graph.source_code)
@@ -66,7 +67,9 @@ def reduce_fx_graph(graph: Any) -> Any:
         source_code=Leaf(WrapperCodec(), source),
         cache_key=_code_hash(source),
         counter_deltas=Counter(dict(sorted(graph.counter_deltas.items()))),
-        fx_kwargs={**graph.fx_kwargs, "graph_id": None} if "graph_id" in graph.fx_kwargs else graph.fx_kwargs,
+        fx_kwargs={**graph.fx_kwargs, "graph_id": None}
+        if "graph_id" in graph.fx_kwargs
+        else graph.fx_kwargs,
     )
 
 
@@ -81,7 +84,7 @@ def reduce_library(library: Any) -> Any:
 
 
 def reduce_aot_config(config: Any) -> Any:
-    # The id counts compilations in a process; it only makes names in messages and in compiled autograd.
+    """Take an AOTConfig apart without its id, which counts compilations and only makes names."""
     return _instance(config, aot_id=0, precompile_backend_id=None)
 
 
@@ -95,17 +98,22 @@ class CachePath:
 
 def cache_path(*parts: Any) -> str:
     """Find the place of a file in this process's Inductor cache directory."""
-    if not all(type(part) is str and part not in ("", "..") and not set(part) & set("/\\\0") for part in parts):
+    if not all(
+        type(part) is str and part not in ("", "..") and not set(part) & set("/\\\0")
+        for part in parts
+    ):
         raise DecodeError(f"{parts!r:.80} is not a path in a cache directory")
     directory: str = sys.modules[_CACHE_DIR].cache_dir()
     return os.path.join(directory, *parts)
 
 
 def reduce_cache_path(path: Any) -> Any:
+    """Make a marked path one of the process that decodes."""
     return cache_path, tuple(path.parts)
 
 
 def reduce_autotuner(tuner: Any) -> Any:
+    """Take a CachingAutotuner apart without times, and with its file relative to the cache."""
     state = tuner.__getstate__()
     changes = {
         "autotune_time_taken_ns": 0,
@@ -118,6 +126,7 @@ def reduce_autotuner(tuner: Any) -> Any:
 
 
 def reduce_autotune_cache(cache: Any) -> Any:
+    """Take an AutotuneCache apart with its file relative to the cache."""
     state = cache.__getstate__()
     if state.get("local_cache"):
         backend, path = state["local_cache"]
@@ -126,12 +135,15 @@ def reduce_autotune_cache(cache: Any) -> Any:
 
 
 def reduce_bundle(bundle: Any) -> Any:
-    # In the order in which they were found: parallel compilation makes it another every time.
-    kernels = sorted(bundle.kernel_artifacts, key=lambda kernel: (kernel.kernel_hash, kernel.device))
+    """Take a TritonBundle apart with its kernels sorted: parallel compilation shuffles them."""
+    kernels = sorted(
+        bundle.kernel_artifacts, key=lambda kernel: (kernel.kernel_hash, kernel.device)
+    )
     return _instance(bundle, kernel_artifacts=kernels)
 
 
 def reduce_kernels(kernels: Any) -> Any:
+    """Make a kernel's files a child, without intermediate representations."""
     payloads = {artifact.filename: artifact.payload for artifact in kernels.artifacts}
     kernel = TritonKernel.from_payloads(kernels.kernel_hash, payloads)
     return kernel_artifacts, (Leaf(TritonCodec(), kernel), kernels.device)
@@ -142,11 +154,14 @@ def kernel_artifacts(kernel: Any, device: Any) -> Any:
     bundler = sys.modules[_BUNDLER]
     if not isinstance(kernel, TritonKernel) or type(device) is not int:
         raise DecodeError("a kernel's artifacts are a kernel and a device index")
-    artifacts = [bundler.TritonKernelArtifact(name, data) for name, data in kernel.payloads().items()]
+    artifacts = [
+        bundler.TritonKernelArtifact(name, data) for name, data in kernel.payloads().items()
+    ]
     return bundler.TritonKernelArtifacts(kernel.kernel_hash, device, artifacts)
 
 
 def reduce_expression(value: Any) -> Any:
+    """Take a symbolic expression apart into its class and arguments."""
     name = type(value).__name__
     if name == "Symbol":
         assumptions = tuple(sorted(value._assumptions_orig.items()))
@@ -156,7 +171,10 @@ def reduce_expression(value: Any) -> Any:
 
 
 def expression(cls: Any, *arguments: Any) -> Any:
-    """Rebuild a symbolic expression; text is taken as a symbol's name only, so that SymPy never parses it."""
+    """Rebuild a symbolic expression.
+
+    Text is taken as the name of a symbol only, so that SymPy never parses it.
+    """
     sympy = sys.modules["sympy"]
     if f"{cls.__module__}:{cls.__qualname__}" not in SYMPY:
         raise DecodeError(f"{cls!r:.60} is not a known kind of expression")
@@ -172,4 +190,5 @@ def expression(cls: Any, *arguments: Any) -> Any:
         return sympy.Rational(numerator, denominator)
     if not all(isinstance(argument, sympy.Basic) for argument in arguments):
         raise DecodeError(f"an argument of {cls.__name__} is not an expression")
-    return cls(*arguments, evaluate=False) if cls in (sympy.Add, sympy.Mul, sympy.Pow) else cls(*arguments)
+    options = {"evaluate": False} if cls in (sympy.Add, sympy.Mul, sympy.Pow) else {}
+    return cls(*arguments, **options)

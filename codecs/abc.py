@@ -1,10 +1,12 @@
 """Define what a codec is.
 
-A codec turns one kind of value into the body of a blob and back. Parts that are worth sharing become blobs of their own: the
-encoder hands them to a sink, which answers with their content key, and the decoder asks a source for them.
+A codec turns one kind of value into the body of a blob and back. Parts that are worth sharing
+become blobs of their own: the encoder hands them to a sink, which answers with their content key,
+and the decoder asks a source for them.
 
-Bodies are canonical: equal values give equal bytes, in any process. Decoding calls nothing that the bytes name, except what the
-codec's allow-list admits. Codecs hold no state; any thread may use them.
+Bodies are canonical: equal values give equal bytes, in any process. Decoding calls nothing that the
+bytes name, except what the codec's allow-list admits. Codecs hold no state; any thread may use
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ T = TypeVar("T")
 
 
 class Stored(Protocol):
-    """Show a blob as a source gives it; `data` may be a view that is valid only during the call of `decode`."""
+    """Show a blob as a source gives it; a view must stay valid until `decode` returns."""
 
     @property
     def kind(self) -> Kind:
@@ -51,7 +53,8 @@ class Codec(ABC, Generic[T]):
         """Give the canonical body of `value`; children go to `sink` before it returns.
 
         Raises:
-            CodecError: The value has no faithful encoding (EncodeError), names what is not allowed, or exceeds a limit.
+            CodecError: The value has no faithful encoding (EncodeError), names what is not allowed,
+                or exceeds a limit.
         """
 
     @abstractmethod
@@ -74,5 +77,7 @@ def child(source: Source, key: bytes, kind: Kind) -> Stored:
     """Fetch a child blob and check that it is of the kind that its parent expects."""
     blob = source(ContentKey(bytes(key)))
     if blob.kind != kind:
-        raise DecodeError(f"child {bytes(key).hex()[:12]} is a {Kind(blob.kind).name} blob, expected {kind.name}")
+        raise DecodeError(
+            f"child {bytes(key).hex()[:12]} is a {Kind(blob.kind).name} blob, expected {kind.name}"
+        )
     return blob

@@ -1,7 +1,7 @@
 """The shared libraries that travel with a compiled graph.
 
-torch's artifacts name their C++ kernels by source text only. While an artifact is recorded, and after it
-was read from a store, each of its graphs carries the libraries as an attribute of its own.
+torch's artifacts name their C++ kernels by source text only. While an artifact is recorded, and
+after it was read from a store, each of its graphs carries the libraries as an attribute of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ LIBRARIES: Final = "_firebrick_libraries"  # attribute of a compiled graph
 class LibrarySet(dict[str, Library]):
     """Shared libraries by the digest (hex) of the request that loads them; treat it as immutable.
 
-    Copies share it, and in a pickle it is an empty dictionary, so that torch's own caches never hold
+    Copies share it, and in a pickle it is an empty dictionary, so that torch's own caches never
+    hold
     a class of ours.
     """
 

@@ -1,7 +1,8 @@
-"""Encode backend artifacts of torch's PrecompileContext: what AOTAutograd and Inductor made for one graph.
+"""Encode backend artifacts of torch's PrecompileContext: what AOTAutograd and Inductor made for one
+graph.
 
-The body is an object graph under the policy of `_torch_policy`. Wrappers, Triton kernels, tensors and long texts are children. The
-artifact's key holds a uuid and is not part of it.
+The body is an object graph under the policy of `_torch_policy`. Wrappers, Triton kernels, tensors
+and long texts are children. The artifact's key holds a uuid and is not part of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def encode_backend(artifact: Any, sink: Sink) -> tuple[bytes, list[Any]]:
     """Encode a BackendCacheArtifact without its key.
 
     Returns:
-        The body, and the volatile values (times, texts for debugging) in the order in which they were met.
+        The body, and the volatile values (times, texts for debugging) in the order in which they
+        were met.
 
     Raises:
         CodecError: As `encode_graph`; the message names the part that can not be stored.
@@ -50,12 +52,15 @@ def decode_backend(
     artifact = decode_graph(data, _torch_policy.policy(), source, volatile)
     if not hasattr(artifact, "after_deserialization"):
         raise DecodeError(f"a {type(artifact).__name__} is not a backend artifact")
-    artifact.key = key
+    state = vars(artifact)
+    attributes = {"key": key, **state}  # the key comes first in every artifact
+    state.clear()
+    state.update(attributes)
     return artifact
 
 
 class BackendCodec(Codec[Any]):
-    """Encode backend artifacts; volatile values are dropped and the key is empty. See `encode_backend` for both."""
+    """Encode backend artifacts without volatile values and key; `encode_backend` keeps them."""
 
     kind = Kind.BACKEND
     version = VERSION

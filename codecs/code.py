@@ -1,10 +1,12 @@
 """Encode Python code objects without marshal, digest what they do, and rename what they name.
 
-The body is `[tag, magic, code]`: the interpreter's cache tag and bytecode magic, which must be those of the reader, and the
-fields of the code object. Constants that msgpack can not hold are `[letter, …]`; see `_TAGS`.
+The body is `[tag, magic, code]`: the interpreter's cache tag and bytecode magic, which must be
+those of the reader, and the fields of the code object. Constants that msgpack can not hold are
+`[letter, …]`; see `_TAGS`.
 
-The bytecode is taken from `co_code`, which CPython gives without specialisations, inline counters and instrumentation. It is
-checked only as far as building a code object needs it: like every Python bytecode it is trusted by who runs it.
+The bytecode is taken from `co_code`, which CPython gives without specialisations, inline counters
+and instrumentation. It is checked only as far as building a code object needs it: like every Python
+bytecode it is trusted by who runs it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import opcode
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from blake3 import blake3
@@ -30,16 +32,33 @@ from firebrick.format import Kind
 
 _LIMITS = Limits(depth=120)
 _HAVE_CODE_UNIT = 2  # bytes of an instruction
-_NUMBERS = ("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_nlocals", "co_stacksize", "co_flags")
+_NUMBERS = (
+    "co_argcount",
+    "co_posonlyargcount",
+    "co_kwonlyargcount",
+    "co_nlocals",
+    "co_stacksize",
+    "co_flags",
+)
 _NAMES = ("co_names", "co_varnames", "co_freevars", "co_cellvars")
-_BEHAVIOUR = ("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_code", *_NAMES, "co_exceptiontable")
+_BEHAVIOUR = (
+    "co_argcount",
+    "co_posonlyargcount",
+    "co_kwonlyargcount",
+    "co_flags",
+    "co_code",
+    *_NAMES,
+    "co_exceptiontable",
+)
 
 
 @functools.lru_cache(1)
 def _module_files(count: int) -> dict[str, str]:
     """Map source files to modules; `count` of modules is only there to notice imports."""
     files: dict[str, str] = {}
-    for name, module in sorted(sys.modules.items(), key=lambda item: (item[0] == "__main__", item[0])):
+    for name, module in sorted(
+        sys.modules.items(), key=lambda item: (item[0] == "__main__", item[0])
+    ):
         file = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(file, str):
             files.setdefault(file, name)
@@ -47,10 +66,11 @@ def _module_files(count: int) -> dict[str, str]:
 
 
 def module_files() -> Mapping[str, str]:
-    """Give the source files of all imported modules, each with its module's name; `__main__` only if nothing else has it."""
+    """Give the source files of all imported modules, each with its module's name.
+
+    Of several modules with one file the first in the alphabet counts, `__main__` last.
+    """
     return _module_files(len(sys.modules))
-
-
 
 
 def _put_constant(value: Any, put_code: Callable[[types.CodeType], Any]) -> Any:
@@ -119,12 +139,13 @@ _TAGS: dict[str, Callable[..., Any]] = {
 }
 
 
-
-
 def _put_code(code: types.CodeType, files: Mapping[str, str]) -> list[Any]:
     module = files.get(code.co_filename)
     file = ["m", module] if module else ["f", os.path.basename(code.co_filename)]
-    constants = [_put_constant(constant, lambda inner: _put_code(inner, files)) for constant in code.co_consts]
+    constants = [
+        _put_constant(constant, lambda inner: _put_code(inner, files))
+        for constant in code.co_consts
+    ]
     return [
         [getattr(code, name) for name in _NUMBERS],
         code.co_code,
@@ -149,7 +170,10 @@ def _get_file(kind: str, name: str) -> str:
 
 
 def _check_caches(code: bytes) -> None:
-    """Refuse bytecode whose last instruction lacks its inline caches: CPython writes them when it builds the object."""
+    """Refuse bytecode whose last instruction lacks its inline caches.
+
+    CPython writes to them when it builds the object, behind the end of the bytecode if need be.
+    """
     caches = cast(Any, opcode)._inline_cache_entries
     count, at = len(code) // _HAVE_CODE_UNIT, 0
     while at < count:
@@ -165,7 +189,8 @@ def _get_code(fields: Any) -> types.CodeType:
     numbers, code, constants, names, file, name, qualname, line, lines, exceptions = fields
     _check_caches(code)
     co_names, varnames, freevars, cellvars = (tuple(map(sys.intern, group)) for group in names)
-    return types.CodeType(
+    build: Any = types.CodeType  # its arguments differ between Python versions
+    code_object: types.CodeType = build(
         *numbers,
         code,
         tuple(map(_get_constant, constants)),
@@ -180,12 +205,14 @@ def _get_code(fields: Any) -> types.CodeType:
         freevars,
         cellvars,
     )
+    return code_object
 
 
 class CodeCodec(Codec[types.CodeType]):
     """Encode a code object of this Python minor.
 
-    The file is named by its module, if that is imported, else by its last component, so that the encoding does not depend
+    The file is named by its module, if that is imported, else by its last component, so that the
+    encoding does not depend
     on where the program is installed; decoding puts the module's own file in.
 
     Args:
@@ -205,7 +232,9 @@ class CodeCodec(Codec[types.CodeType]):
         try:
             fields = _put_code(value, files)
         except EncodeError as error:
-            raise EncodeError(error.type_name, f"a constant of {value.co_qualname}", error.reason) from None
+            raise EncodeError(
+                error.type_name, f"a constant of {value.co_qualname}", error.reason
+            ) from None
         except RecursionError:
             raise LimitExceeded("nesting of constants", _LIMITS.depth + 1, _LIMITS.depth) from None
         return pack([sys.implementation.cache_tag, importlib.util.MAGIC_NUMBER, fields], maps=False)
@@ -215,7 +244,8 @@ class CodeCodec(Codec[types.CodeType]):
 
         Raises:
             UnknownVersion: It was made by another Python.
-            CodecError: As for every codec; ForbiddenGlobal where a constant's class is not imported.
+            CodecError: As for every codec; ForbiddenGlobal where a constant's class is not
+                imported.
         """
         self.check_version(version)
         try:
@@ -232,13 +262,16 @@ class CodeCodec(Codec[types.CodeType]):
 def code_digest(code: types.CodeType) -> bytes:
     """Digest what decides the behaviour of a code object: 32 bytes of BLAKE3.
 
-    Bytecode, constants, names, flags, argument counts and the exception table, recursively; not the file, line numbers, the
-    line table or qualified names. Moving a function inside its file, or its file on disk, does not change the digest.
+    Bytecode, constants, names, flags, argument counts and the exception table, recursively; not the
+    file, line numbers, the
+    line table or qualified names. Moving a function inside its file, or its file on disk, does not
+    change the digest.
 
     Raises:
         EncodeError: A constant has no encoding.
     """
-    return blake3(pack(_behaviour(code), maps=False), derive_key_context="firebrick 1 code digest").digest()
+    packed = pack(_behaviour(code), maps=False)
+    return blake3(packed, derive_key_context="firebrick 1 code digest").digest()
 
 
 def _behaviour(code: types.CodeType) -> list[Any]:
@@ -248,17 +281,26 @@ def _behaviour(code: types.CodeType) -> list[Any]:
 
 
 def rename(code: types.CodeType, names: Mapping[str, str]) -> types.CodeType:
-    """Replace names and string constants that equal a key of `names`, in nested code too; the same object if none does."""
+    """Replace names and string constants that equal a key of `names`, in nested code too.
+
+    Returns:
+        A copy, or the same object if nothing is to be replaced.
+    """
 
     def constant(value: Any) -> Any:
         if type(value) is str:
             return names.get(value, value)
         if type(value) in (tuple, frozenset):
             items = [constant(item) for item in value]
-            return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
+            return value if _same(items, value) else type(value)(items)
         return rename(value, names) if isinstance(value, types.CodeType) else value
 
     co_names = tuple(names.get(name, name) for name in code.co_names)
     constants = tuple(map(constant, code.co_consts))
-    unchanged = co_names == code.co_names and all(a is b for a, b in zip(constants, code.co_consts, strict=True))
-    return code if unchanged else code.replace(co_names=co_names, co_consts=constants)
+    if co_names == code.co_names and _same(constants, code.co_consts):
+        return code
+    return code.replace(co_names=co_names, co_consts=constants)
+
+
+def _same(first: Iterable[Any], second: Iterable[Any]) -> bool:
+    return all(a is b for a, b in zip(first, second, strict=True))

@@ -1,10 +1,12 @@
-"""Encode Dynamo entries: `torch._dynamo.package._DynamoCacheEntry`, what Dynamo made of one function.
+"""Encode Dynamo entries: `torch._dynamo.package._DynamoCacheEntry`, what Dynamo made of one
+function.
 
-The body is an object graph. Code objects and guard states are children. The text of the modules that were inlined from is left out: of
-each only the BLAKE3 digest is kept, and decoding reads the text from the module again, if it is still the same.
+The body is an object graph. Code objects and guard states are children. The text of the modules
+that were inlined from is left out: of each only the BLAKE3 digest is kept, and decoding reads the
+text from the module again, if it is still the same.
 
-Dynamo's generated names hold uuids and counters. The caller gives a mapping to canonical names, and at decoding one back; see
-`generated_names`.
+Dynamo's generated names hold uuids and counters. The caller gives a mapping to canonical names, and
+at decoding one back; see `generated_names`.
 """
 
 from __future__ import annotations
@@ -56,10 +58,12 @@ def _reduce_source(source: Any) -> Any:
 
 
 def inlined_source(digest: Any, names: Any, *values: Any) -> Any:
-    """Make torch's InlinedSource; its content is that of the imported module, or empty if that has changed."""
+    """Make torch's InlinedSource with the text of the imported module, or "" if that changed."""
     fields = dict(zip(names, values, strict=True))
     content = _module_source(fields["module"]) if fields["module"] in sys.modules else ""
-    return sys.modules[_PACKAGE].InlinedSource(**fields, content=content if _digest(content) == digest else "")
+    return sys.modules[_PACKAGE].InlinedSource(
+        **fields, content=content if _digest(content) == digest else ""
+    )
 
 
 def _digest(text: str) -> bytes:
@@ -87,9 +91,11 @@ POLICY: Final = Policy(
 
 
 def generated_names(entry: Any) -> list[str]:
-    """List the names that Dynamo generated for an entry, each once, in the order in which they appear.
+    """List the names that Dynamo generated for an entry, each once, in the order in which they
+    appear.
 
-    These are the ids of its backends (`__compiled_fn_…`), the names of its resume functions (`__resume_at_…`), and those under
+    These are the ids of its backends (`__compiled_fn_…`), the names of its resume functions
+    (`__resume_at_…`), and those under
     which the module finds the dict of builtins (`__builtins_dict___…`).
     """
     names: dict[str, None] = {}
@@ -110,9 +116,11 @@ def _renamed_code(code: Any, names: Mapping[str, str]) -> Any:
 
 
 def renamed(entry: Any, names: Mapping[str, str]) -> Any:
-    """Give a copy of an entry in which every generated name is replaced; names that the mapping lacks stay.
+    """Give a copy of an entry in which every generated name is replaced; names that the mapping
+    lacks stay.
 
-    They are replaced in the lists of ids and functions, in code objects and in guard states. The copy shares what does not change.
+    They are replaced in the lists of ids and functions, in code objects and in guard states. The
+    copy shares what does not change.
     """
     entry = copy.copy(entry)
     entry.codes = [copy.copy(code) for code in entry.codes]
@@ -141,14 +149,24 @@ class DynamoCodec(Codec[Any]):
             sink: Takes code objects and guard states.
             rename: Generated name to canonical name.
         """
-        if f"{type(value).__module__}:{type(value).__qualname__}" != f"{_PACKAGE}:_DynamoCacheEntry":
+        if (
+            f"{type(value).__module__}:{type(value).__qualname__}"
+            != f"{_PACKAGE}:_DynamoCacheEntry"
+        ):
             raise EncodeError(type(value).__name__, reason="not a Dynamo entry")
         return encode_graph(renamed(value, rename) if rename else value, POLICY, sink)[0]
 
     def decode(
-        self, data: bytes | memoryview, source: Source, version: int, rename: Mapping[str, str] = NO_NAMES
+        self,
+        data: bytes | memoryview,
+        source: Source,
+        version: int,
+        rename: Mapping[str, str] = NO_NAMES,
     ) -> Any:
-        """Rebuild an entry; `rename` takes canonical names to those of this process. torch._dynamo must be imported already."""
+        """Rebuild an entry; `rename` takes canonical names to those of this process.
+
+        torch._dynamo must be imported already.
+        """
         self.check_version(version)
         entry = decode_graph(data, POLICY, source)
         if type(entry).__qualname__ != "_DynamoCacheEntry":

@@ -1,4 +1,5 @@
-"""Encode graphs of Python objects: what pickle does, with an allow-list, in canonical form and without running what is stored.
+"""Encode graphs of Python objects: what pickle does, with an allow-list, in canonical form and
+without running what is stored.
 
 `Policy` says what may be named, built and called; both directions check it.
 """
@@ -8,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from firebrick.codecs._graph_decode import Decoder
-from firebrick.codecs._graph_encode import Encoder, Leaf
+from firebrick.codecs._graph_encode import Encoder
 from firebrick.codecs._graph_format import PLAIN, VERSION, Op, Policy, TensorFlag
+from firebrick.codecs._graph_nodes import Leaf
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.codecs.code import CodeCodec
 from firebrick.codecs.guards import GuardsCodec
@@ -19,7 +21,16 @@ from firebrick.codecs.triton import TritonCodec
 from firebrick.codecs.wrapper import WrapperCodec
 from firebrick.format import Kind
 
-__all__ = ["PLAIN", "GraphCodec", "Leaf", "Op", "Policy", "TensorFlag", "decode_graph", "encode_graph"]
+__all__ = [
+    "PLAIN",
+    "GraphCodec",
+    "Leaf",
+    "Op",
+    "Policy",
+    "TensorFlag",
+    "decode_graph",
+    "encode_graph",
+]
 
 
 class GraphCodec(Codec[Any]):
@@ -55,7 +66,8 @@ def encode_graph(value: Any, policy: Policy, sink: Sink) -> tuple[bytes, list[An
     """Encode everything reachable from `value`.
 
     Returns:
-        The body of a blob of kind GRAPH (or of a kind that consists of a graph), and the volatile values, in the order in
+        The body of a blob of kind GRAPH (or of a kind that consists of a graph), and the volatile
+        values, in the order in
         which they were met; they are the objects themselves.
 
     Raises:
@@ -69,12 +81,15 @@ def encode_graph(value: Any, policy: Policy, sink: Sink) -> tuple[bytes, list[An
     return encoder.finish(value), encoder.volatile
 
 
-def decode_graph(data: bytes | memoryview, policy: Policy, source: Source, volatile: list[Any] | None = None) -> Any:
+def decode_graph(
+    data: bytes | memoryview, policy: Policy, source: Source, volatile: list[Any] | None = None
+) -> Any:
     """Rebuild what `encode_graph` encoded.
 
     Args:
         data: The body.
-        policy: What may be named, built and called; only modules that are imported already are looked at.
+        policy: What may be named, built and called; only modules that are imported already are
+            looked at.
         source: Gives the child blobs.
         volatile: What `encode_graph` handed aside, to be put back; None puts None there.
 

@@ -1,8 +1,9 @@
-"""Keep the guard states that torch pickles, look into them without running them, and unpickle them under an allow-list.
+"""Keep the guard states that torch pickles, look into them without running them, and unpickle them
+under an allow-list.
 
-The body is `[[name, …], pickle]`: the globals that the pickle names ("module:qualname", sorted), so that tools can show them, and the
-pickle as it is. A pickle that names anything else than its list says, or uses an opcode that could reach a global in another
-way, is refused.
+The body is `[[name, …], pickle]`: the globals that the pickle names ("module:qualname", sorted), so
+that tools can show them, and the pickle as it is. A pickle that names anything else than its list
+says, or uses an opcode that could reach a global in another way, is refused.
 """
 
 from __future__ import annotations
@@ -22,42 +23,47 @@ from firebrick.format import Kind
 
 _LIMITS = Limits(depth=2)
 
-# Opcodes of pickle protocol 4 and 5, and the bytes of their arguments. What is not here is refused: text opcodes, persistent
-# references, the extension registry, out-of-band buffers, and INST, OBJ and GLOBAL, which call or name in ways of their own.
-_ARGUMENT: Final = {
+# Opcodes of pickle protocol 4 and 5, and the bytes of their arguments. What is not here is refused:
+# text opcodes, persistent references, the extension registry, out-of-band buffers, and INST, OBJ
+# and GLOBAL, which call or name in ways of their own.
+_LENGTHS: Final = {
     **dict.fromkeys(b"(.012NRabd}el]st)u\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94", 0),
     **dict.fromkeys(b"\x80Khq", 1),
     ord("M"): 2,
     **dict.fromkeys(b"Jjr", 4),
     **dict.fromkeys(b"G\x95", 8),
+    # negative: the argument has its length in front, in so many bytes
+    **dict.fromkeys(b"C\x8a\x8c", -1),
+    **dict.fromkeys(b"BX\x8b", -4),
+    **dict.fromkeys(b"\x8d\x8e\x96", -8),
 }
-# Opcodes whose argument has its length in front; the bytes of the length.
-_COUNTED: Final = {
-    **dict.fromkeys(b"C\x8a\x8c", 1),
-    **dict.fromkeys(b"BX\x8b", 4),
-    **dict.fromkeys(b"\x8d\x8e\x96", 8),
-}
+_REFUSED: Final = -9
+_ARGUMENTS: Final = [_LENGTHS.get(code, _REFUSED) for code in range(256)]
 _PROTO, _FRAME, _STOP, _STACK_GLOBAL, _MEMOIZE = 0x80, 0x95, 0x2E, 0x93, 0x94
 _STRINGS, _GETS, _PUTS = frozenset(b"X\x8c\x8d"), frozenset(b"hj"), frozenset(b"qr")
 
 
 def _opcodes(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Give code, start, start of the argument's contents and end of each opcode; every byte belongs to one."""
-    at, size = 0, len(data)
+    """Give code, start, start of the argument's contents and end of each opcode.
+
+    Every byte belongs to one.
+    """
+    at, size, arguments = 0, len(data), _ARGUMENTS
     while at < size:
         start, code = at, data[at]
+        length = arguments[code]
         at += 1
-        length = _ARGUMENT.get(code)
-        if length is None:
-            width = _COUNTED.get(code)
-            if width is None:
+        if length < 0:
+            if length == _REFUSED:
                 raise DecodeError(f"opcode {code:#x} is not allowed in a guard state")
+            width = -length
             length = int.from_bytes(data[at : at + width], "little")
             at += width
-        if at + length > size:
-            raise DecodeError(f"opcode {code:#x} ends {at + length - size} bytes behind the pickle")
-        yield code, start, at, at + length
-        at += length
+        end = at + length
+        if end > size:
+            raise DecodeError(f"opcode {code:#x} ends {end - size} bytes behind the pickle")
+        yield code, start, at, end
+        at = end
         if code == _STOP:
             break
     if at != size or not size or data[-1] != _STOP:
@@ -68,7 +74,8 @@ def scan(data: bytes | memoryview) -> list[str]:
     """List the globals that a pickle names ("module:qualname"), sorted, without running it.
 
     Raises:
-        DecodeError: Not one whole pickle of protocol 4 or 5, an opcode that could reach a global in another way, or a global
+        DecodeError: Not one whole pickle of protocol 4 or 5, an opcode that could reach a global in
+            another way, or a global
             whose name is not two plain strings.
     """
     data = bytes(data)
@@ -90,7 +97,7 @@ def scan(data: bytes | memoryview) -> list[str]:
             memo[int.from_bytes(data[start:end], "little")] = name
         elif code == _STACK_GLOBAL:
             if module is None or name is None:
-                raise DecodeError("a global of a guard state is named by something else than two strings")
+                raise DecodeError("a global of a guard state is not named by two plain strings")
             found.add(f"{module}:{name}")
             module = name = None
         elif code not in (_FRAME, _PROTO):
@@ -99,40 +106,48 @@ def scan(data: bytes | memoryview) -> list[str]:
 
 
 def replace(data: bytes, names: Mapping[str, str]) -> bytes:
-    """Replace generated names in the strings of a pickle, also inside longer strings such as guard expressions.
+    """Replace generated names in the strings of a pickle, also inside longer strings such as guard
+    expressions.
 
     Args:
         data: A pickle that `scan` accepts.
         names: Names, which must be identifiers, to what is put in their places.
 
     Returns:
-        A pickle whose frames are as long as their contents; replacing back gives the bytes that were there.
+        A pickle whose frames are as long as their contents; replacing back gives the bytes that
+        were there.
 
     Raises:
         DecodeError: As `scan`.
     """
-    present = [name for name in names if name.encode() in data]
+    present = sorted((name for name in names if name.encode() in data), key=len, reverse=True)
     if not present:
         return data
-    longest_first = sorted(present, key=len, reverse=True)
-    pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+    pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, present)) + r")(?!\w)")
+    hits = (match.start() for match in re.finditer(pattern.pattern.encode(), data))
+    hit = next(hits, len(data))
     parts: list[bytes] = []
-    frame = frame_end = frame_length = 0  # where it is in `parts`, its end in `data`, its length in the result
+    done = 0  # what lies before this in `data` is in `parts`
+    # of the present frame: where it is in `parts`, its end in `data`, its length in the result
+    frame = frame_end = frame_length = 0
     for code, start, argument, end in _opcodes(data):
-        part = data[start:end]
         if code == _FRAME:
-            frame, frame_length = len(parts), int.from_bytes(data[argument:end], "little")
+            parts += [data[done:start], data[start:end]]
+            frame, done = len(parts) - 1, end
+            frame_length = int.from_bytes(data[argument:end], "little")
             frame_end = end + frame_length
-        elif code in _STRINGS:
-            text = str(data[argument:end], "utf-8", "surrogatepass")
-            changed = pattern.sub(lambda match: names[match[0]], text)
-            if changed != text:
-                part = _string(changed)
+        elif hit < end:
+            if code in _STRINGS:
+                text = str(data[argument:end], "utf-8", "surrogatepass")
+                part = _string(pattern.sub(lambda match: names[match[0]], text))
+                parts += [data[done:start], part]
+                done = end
                 if start < frame_end:
                     frame_length += len(part) - (end - start)
                     parts[frame] = bytes([_FRAME]) + frame_length.to_bytes(8, "little")
-        parts.append(part)
-    return b"".join(parts)
+            while hit < end:
+                hit = next(hits, len(data))
+    return b"".join([*parts, data[done:]])
 
 
 def _string(text: str) -> bytes:
@@ -149,11 +164,14 @@ class GuardUnpickler(pickle.Unpickler):
         allowed: "module:qualname" of what may be found.
         prefixes: Modules below which every class and function may be found.
 
-    Modules that are admitted but not imported yet are imported. A name must be the object's own, so that nothing of
+    Modules that are admitted but not imported yet are imported. A name must be the object's own, so
+    that nothing of
     another module can be reached through one that imports it.
     """
 
-    def __init__(self, data: bytes | memoryview, allowed: Iterable[str], prefixes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, data: bytes | memoryview, allowed: Iterable[str], prefixes: Iterable[str] = ()
+    ) -> None:
         super().__init__(io.BytesIO(data))
         self._allowed = frozenset(allowed)
         self._prefixes = tuple(prefixes)
@@ -161,7 +179,9 @@ class GuardUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Find an admitted global; ForbiddenGlobal for everything else."""
         full = f"{module}:{name}"
-        admitted = full in self._allowed or any(module == p or module.startswith(p + ".") for p in self._prefixes)
+        admitted = full in self._allowed or any(
+            module == p or module.startswith(p + ".") for p in self._prefixes
+        )
         if not admitted:
             raise ForbiddenGlobal(full, "not on the list of the unpickler")
         if module not in sys.modules:
@@ -169,7 +189,8 @@ class GuardUnpickler(pickle.Unpickler):
         constant = name.rpartition(".")[2]
         torch = sys.modules.get("torch")
         if name.startswith("torch.") and is_torch_constant(vars(torch).get(constant)):
-            # memory formats reduce to "torch.<name>", looked up in whatever module has an attribute torch
+            # memory formats reduce to "torch.<name>", looked up in whatever module has an attribute
+            # torch
             return vars(torch)[constant]
         return resolve(full)
 
@@ -200,10 +221,15 @@ class GuardsCodec(Codec[bytes]):
         return state
 
     def open(self, data: bytes | memoryview, version: int = 1) -> tuple[list[str], bytes]:
-        """Give the list of globals and the pickle, not compared; for tools that show what is there."""
+        """Give list and pickle without comparing them; for tools that show what is there."""
         self.check_version(version)
         body = unpack(data, _LIMITS)
-        if type(body) is not list or len(body) != 2 or type(body[0]) is not list or type(body[1]) is not bytes:
+        if (
+            type(body) is not list
+            or len(body) != 2
+            or type(body[0]) is not list
+            or type(body[1]) is not bytes
+        ):
             raise DecodeError("a guard state is [names, pickle]")
         if not all(type(name) is str for name in body[0]):
             raise DecodeError("a name of a guard state is not text")

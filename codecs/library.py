@@ -1,8 +1,9 @@
 """Encode shared libraries with what must be known before they are loaded.
 
-Byte by byte: u32 little-endian length of the head, the head (msgpack), the bytes of the library. The head is `[file name, symbols,
-vector ISA, required ISA flags, machine, needed libraries]`. Machine and needed libraries are read from the ELF file itself and
-compared again at decoding; ELF files that are truncated or of another kind than a 64-bit little-endian shared object are refused.
+Byte by byte: u32 little-endian length of the head, the head (msgpack), the bytes of the library.
+The head is `[file name, symbols, vector ISA, required ISA flags, machine, needed libraries]`.
+Machine and needed libraries are read from the ELF file itself and compared again at decoding; ELF
+files that are truncated or of another kind than a 64-bit little-endian shared object are refused.
 """
 
 from __future__ import annotations
@@ -65,9 +66,12 @@ def read_elf(data: Data) -> Elf:
     view = memoryview(data)
     if len(view) < _HEADER.size or view[: len(_IDENT)] != _IDENT:
         raise DecodeError("not a 64-bit little-endian ELF file")
-    _, kind, machine, version, _, at, sections, _, size, entry, count, section, number, _ = _HEADER.unpack_from(view)
+    header = _HEADER.unpack_from(view)
+    _, kind, machine, version, _, at, sections, _, size, entry, count, section, number, _ = header
     if kind != _ET_DYN or version != 1 or size != _HEADER.size or entry != _SEGMENT.size:
-        raise DecodeError(f"an ELF file of type {kind}, version {version}, header sizes {size} and {entry}")
+        raise DecodeError(
+            f"an ELF file of type {kind}, version {version}, header sizes {size} and {entry}"
+        )
     if machine not in MACHINES:
         raise DecodeError(f"ELF machine {machine} is not known")
     if count > MAX_HEADERS:
@@ -121,7 +125,7 @@ def _only(entries: list[tuple[int, int]], tag: int) -> int:
 def _strings(view: memoryview, segments: list[_Segment], address: int, length: int) -> bytes:
     for segment in segments:
         start = address - segment.address
-        if segment.kind == _PT_LOAD and 0 <= start and start + length <= segment.size:
+        if segment.kind == _PT_LOAD and start >= 0 and start + length <= segment.size:
             return bytes(view[segment.offset + start : segment.offset + start + length])
     raise DecodeError("the string table lies in no segment")
 
@@ -166,18 +170,29 @@ class LibraryCodec(Codec[Library]):
     kind = Kind.LIBRARY
 
     def encode(self, value: Library, sink: Sink) -> bytes:
-        """Give head and bytes; EncodeError if the file is not a shared object, or its flags are not sorted."""
+        """Give head and bytes; EncodeError if the file is not a shared object."""
         if not isinstance(value, Library):
             raise EncodeError(type(value).__name__, reason="not a Library")
         if len(value.data) > MAX_BLOB_BYTES - _LIMITS.size:
             raise LimitExceeded("library in bytes", len(value.data), MAX_BLOB_BYTES - _LIMITS.size)
         if list(value.flags) != sorted(set(value.flags)) or not _plain(value.name):
-            raise EncodeError("Library", value.name, "flags must be sorted and unique, the name without a directory")
+            raise EncodeError(
+                "Library",
+                value.name,
+                "flags must be sorted and unique, the name without a directory",
+            )
         try:
             elf = value.elf
         except DecodeError as error:
             raise EncodeError("Library", value.name, error.reason) from None
-        fields = [value.name, list(value.symbols), value.isa, list(value.flags), elf.machine, list(elf.needed)]
+        fields = [
+            value.name,
+            list(value.symbols),
+            value.isa,
+            list(value.flags),
+            elf.machine,
+            list(elf.needed),
+        ]
         head = pack(fields, maps=False)
         if len(head) > _LIMITS.size:
             raise LimitExceeded("head of a library in bytes", len(head), _LIMITS.size)
@@ -196,12 +211,18 @@ class LibraryCodec(Codec[Library]):
             raise
         except (struct.error, TypeError, ValueError) as error:
             raise DecodeError(f"not a library: {error}") from None
-        if not all(type(text) is str for text in texts) or flags != sorted(set(flags)) or not _plain(name):
+        if (
+            not all(type(text) is str for text in texts)
+            or flags != sorted(set(flags))
+            or not _plain(name)
+        ):
             raise DecodeError("the head of a library is not in canonical form")
         library = Library(name, tuple(symbols), isa, tuple(flags), bytes(body[length:]))
         elf = library.elf
         if (elf.machine, elf.needed) != (machine, tuple(needed)):
-            raise DecodeError(f"library {name} is for {elf.machine} and needs {elf.needed}, its head says otherwise")
+            raise DecodeError(
+                f"{name} is for {elf.machine} and needs {elf.needed}, its head says otherwise"
+            )
         return library
 
 

@@ -1,9 +1,10 @@
 """Encode dense tensors: geometry, dtype, device, and the bytes of the storage that they reach.
 
-Byte by byte: u32 little-endian length of the head, the head (msgpack), the bytes. The head is `[byte order, storage, view]` with
-storage `[device type, device index or None, length]` and view `[dtype, sizes, strides, offset, flags]`, offset in elements.
-Storages on `meta` have a length and no bytes. Bytes outside the reach of the tensors are not kept, so offsets are those into
-what is kept.
+Byte by byte: u32 little-endian length of the head, the head (msgpack), the bytes. The head is
+`[byte order, storage, view]` with storage `[device type, device index or None, length]` and view
+`[dtype, sizes, strides, offset, flags]`, offset in elements. Storages on `meta` have a length and
+no bytes. Bytes outside the reach of the tensors are not kept, so offsets are those into what is
+kept.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ def device(kind: Any, index: Any) -> Any:
 
 @contextmanager
 def _outside_modes() -> Iterator[Any]:
-    """Run torch without dispatch modes (a capture may run under fake tensors), autograd or inference mode."""
+    """Run torch without dispatch modes, autograd and inference mode: captures run under them."""
     torch = torch_module()
-    with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction(), torch.inference_mode(False), torch.no_grad():
+    guards = torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction()
+    with guards[0], guards[1], torch.inference_mode(False), torch.no_grad():
         yield torch
 
 
@@ -66,9 +68,10 @@ def _refusal(tensor: Any) -> str:
     if tensor.layout is not torch.strided:
         return f"layout {tensor.layout}"
     reasons = {
-        "quantised": tensor.is_quantized or str(tensor.dtype).startswith(("torch.q", "torch.uint4x2")),
+        "quantised": tensor.is_quantized
+        or str(tensor.dtype).startswith(("torch.q", "torch.uint4x2")),
         "nested": tensor.is_nested,
-        "named dimensions": tensor.has_names(),
+        "named dimensions": getattr(tensor, "has_names", bool)(),
         "not a leaf of the autograd graph": not tensor.is_leaf,
         "a functional or functorch tensor": torch._is_functional_tensor(tensor)
         or torch._C._functorch.is_functorch_wrapped_tensor(tensor),
@@ -79,9 +82,9 @@ def _refusal(tensor: Any) -> str:
 
 def _reach(sizes: list[int], strides: list[int], offset: int, itemsize: int) -> tuple[int, int]:
     """Give the first byte and the byte behind the last that a view reaches."""
-    start = offset * itemsize
     if 0 in sizes:
-        return start, start
+        return 0, 0
+    start = offset * itemsize
     last = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     return start, start + (last + 1) * itemsize
 
@@ -92,12 +95,18 @@ class _Group:
 
     storage: Any
     device: Any
-    views: list[tuple[list[Any], int, int, int]] = field(default_factory=list)  # operands, start, end, itemsize
+    views: list[tuple[list[Any], int, int, int]] = field(default_factory=list)
+    # of each: operands, first byte, end, bytes of an element
 
     def extent(self) -> tuple[int, int]:
-        start = min(view[1] for view in self.views)
-        start -= start % max(view[3] for view in self.views)
-        return start, max(view[2] for view in self.views)
+        """Give the first byte that is kept and the byte behind the last; 0, 0 for none."""
+        reached = [view for view in self.views if view[1] < view[2]]
+        if not reached:
+            return 0, 0
+        start = min(view[1] for view in reached)
+        # So that each view's offset stays a whole number of its elements; their sizes are powers of two.
+        start -= start % max(view[3] for view in reached)
+        return start, max(view[2] for view in reached)
 
 
 class StorageTable:
@@ -108,15 +117,19 @@ class StorageTable:
         self._storages: list[Any] = []
 
     def add(self, tensor: torch.Tensor, node: list[Any]) -> None:
-        """Append `storage, dtype, sizes, strides, offset, flags` to a node; `encode` corrects the offset.
+        """Append `storage, dtype, sizes, strides, offset, flags` to a node; `encode` corrects the
+        offset.
 
         Raises:
             EncodeError: It is not a dense leaf tensor of torch's own classes.
         """
         if reason := _refusal(tensor):
-            raise EncodeError(f"{type(tensor).__module__}:{type(tensor).__qualname__}", reason=reason)
+            raise EncodeError(
+                f"{type(tensor).__module__}:{type(tensor).__qualname__}", reason=reason
+            )
         torch = torch_module()
-        sizes, strides, offset = list(tensor.size()), list(tensor.stride()), tensor.storage_offset()
+        sizes, strides = list(tensor.size()), list(tensor.stride())
+        offset = int(tensor.storage_offset())
         storage = tensor.untyped_storage()
         group = self._groups.setdefault(storage._cdata, _Group(storage, tensor.device))
         flags = (
@@ -126,16 +139,25 @@ class StorageTable:
             | TensorFlag.NEG * tensor.is_neg()
         )
         number = list(self._groups).index(storage._cdata)
-        node += [number, str(tensor.dtype).removeprefix("torch."), sizes, strides, offset, int(flags)]
-        group.views.append((node, *_reach(sizes, strides, offset, tensor.itemsize), tensor.itemsize))
+        node += [
+            number,
+            str(tensor.dtype).removeprefix("torch."),
+            sizes,
+            strides,
+            offset,
+            int(flags),
+        ]
+        group.views.append(
+            (node, *_reach(sizes, strides, offset, tensor.itemsize), tensor.itemsize)
+        )
 
     def encode(self, sink: Sink, leaf_bytes: int) -> list[Any]:
         """Give each storage as `[device type, index, length, bytes or (version, key) or None]`."""
         result = []
         for group in self._groups.values():
             start, end = group.extent()
-            for node, _, _, itemsize in group.views:
-                node[-2] -= start // itemsize
+            for node, first, behind, itemsize in group.views:
+                node[-2] = (first - start) // itemsize if first < behind else 0
             head = [group.device.type, group.device.index, end - start]
             if group.device.type == "meta":
                 result.append([*head, None])
@@ -144,7 +166,11 @@ class StorageTable:
             if len(data) < leaf_bytes:
                 result.append([*head, data])
             else:
-                key = sink(Kind.TENSOR, _body(head, ["uint8", [len(data)], [1], 0, 0], data), TensorCodec.version)
+                key = sink(
+                    Kind.TENSOR,
+                    _body(head, ["uint8", [len(data)], [1], 0, 0], data),
+                    TensorCodec.version,
+                )
                 result.append([*head, [TensorCodec.version, key]])
         return result
 
@@ -157,15 +183,18 @@ class StorageTable:
                 version, key = data
                 blob = child(source, key, Kind.TENSOR)
                 view = TensorCodec().decode(blob.data, source, version)
-                if str(view.device) != str(device(kind, index)) or view.untyped_storage().nbytes() != length:
-                    raise DecodeError("a storage's blob has another device or length than the graph says")
-                table._storages.append(view.untyped_storage())
+                storage = view.untyped_storage()
+                if view.device != device(kind, index) or storage.nbytes() != length:
+                    raise DecodeError("the blob of a storage has another device or length")
+                table._storages.append(storage)
             else:
                 table._storages.append(_storage(kind, index, length, data))
         return table
 
-    def tensor(self, number: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags: Any) -> Any:
-        """Rebuild one tensor over a storage of this table; what it reaches is checked against the storage."""
+    def tensor(
+        self, number: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags: Any
+    ) -> Any:
+        """Rebuild one tensor over a storage of this table; its reach is checked."""
         if type(number) is not int or not 0 <= number < len(self._storages):
             raise DecodeError(f"there is no storage {number!r:.20}")
         return _view(self._storages[number], dtype, sizes, strides, offset, flags)
@@ -181,7 +210,11 @@ def _read(group: _Group, start: int, end: int) -> bytes:
     if group.device.type == "cpu":
         return ctypes.string_at(group.storage.data_ptr() + start, end - start)
     with _outside_modes() as torch:
-        raw = torch.empty(0, dtype=torch.uint8, device=group.device).set_(group.storage, start, (end - start,), (1,)).cpu()
+        raw = (
+            torch.empty(0, dtype=torch.uint8, device=group.device)
+            .set_(group.storage, start, (end - start,), (1,))
+            .cpu()
+        )
         return ctypes.string_at(raw.data_ptr(), end - start)
 
 
@@ -199,13 +232,16 @@ def _storage(kind: Any, index: Any, length: Any, data: Any) -> Any:
         if not length:
             return torch.empty(0, dtype=torch.uint8, device=where).untyped_storage()
         owned = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        # A clone has memory of torch's own, aligned as kernels expect; the buffer of a bytearray need not be.
+        # A clone has memory of torch's own, aligned as kernels expect; the buffer of a bytearray
+        # need not be.
         return (owned.clone() if kind == "cpu" else owned.to(where)).untyped_storage()
 
 
 def _view(storage: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags: Any) -> Any:
     for numbers in (sizes, strides, [offset, flags]):
-        if type(numbers) is not list or not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
+        if type(numbers) is not list or not all(
+            type(n) is int and 0 <= n < 1 << 62 for n in numbers
+        ):
             raise DecodeError(f"{numbers!r:.60} are not sizes, strides, offset or flags")
     if flags & ~_FLAGS:
         raise DecodeError(f"unknown flags {flags:#x}")
@@ -213,9 +249,14 @@ def _view(storage: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags
         element = getattr(torch, dtype) if type(dtype) is str else None
         if not isinstance(element, torch.dtype):
             raise DecodeError(f"{dtype!r:.40} is not a dtype")
-        if len(sizes) != len(strides) or _reach(sizes, strides, offset, element.itemsize)[1] > storage.nbytes():
+        if (
+            len(sizes) != len(strides)
+            or _reach(sizes, strides, offset, element.itemsize)[1] > storage.nbytes()
+        ):
             raise DecodeError("a tensor reaches behind its storage")
-        tensor = torch.empty(0, dtype=element, device=storage.device).set_(storage, offset, sizes, strides)
+        tensor = torch.empty(0, dtype=element, device=storage.device).set_(
+            storage, offset, sizes, strides
+        )
         if flags & TensorFlag.CONJ:
             torch._C._set_conj(tensor, True)
         if flags & TensorFlag.NEG:
@@ -232,9 +273,11 @@ def _body(storage: list[Any], view: list[Any], data: bytes) -> bytes:
 
 
 class TensorCodec(Codec[Any]):
-    """Encode one dense tensor or parameter; quantised, sparse, nested, fake and wrapped tensors are refused.
+    """Encode one dense tensor or parameter; quantised, sparse, nested, fake and wrapped tensors are
+    refused.
 
-    Extra attributes and `.grad` are not kept. Decoding puts the tensor on the device that is named, with memory of its own.
+    Extra attributes and `.grad` are not kept. Decoding puts the tensor on the device that is named,
+    with memory of its own.
     """
 
     kind = Kind.TENSOR
@@ -254,7 +297,9 @@ class TensorCodec(Codec[Any]):
         try:
             (length,) = _LENGTH.unpack_from(data)
             raw = memoryview(data)[_LENGTH.size + length :]
-            order, (kind, index, size), view = unpack(memoryview(data)[_LENGTH.size : _LENGTH.size + length])
+            order, (kind, index, size), view = unpack(
+                memoryview(data)[_LENGTH.size : _LENGTH.size + length]
+            )
             if order != sys.byteorder:
                 raise DecodeError(f"byte order {order!r:.20}, this machine's is {sys.byteorder}")
             if kind == "meta" and len(raw):

@@ -10,7 +10,7 @@ from firebrick.format import Kind
 
 
 class TextCodec(Codec[str]):
-    """Encode a str as UTF-8, every character and line end as it is; lone surrogates are kept by `surrogatepass`."""
+    """Encode a str as UTF-8, every character and line end as it is, lone surrogates too."""
 
     kind = Kind.TEXT
     errors: ClassVar[str] = "surrogatepass"

@@ -1,10 +1,12 @@
 """Encode one compiled Triton kernel: the directory that Triton keeps for it.
 
-The body is `[kernel hash, [[file name, bytes], …]]`, sorted by name. Paths in the JSON files are replaced: that of the directory by
-`[REPLACE]`, as torch's TritonBundler does, and that of the installed package triton by `[TRITON]`.
+The body is `[kernel hash, [[file name, bytes], …]]`, sorted by name. Paths in the JSON files are
+replaced: that of the directory by `[REPLACE]`, as torch's TritonBundler does, and that of the
+installed package triton by `[TRITON]`.
 
-Triton's intermediate representations are dropped unless asked for: nothing that loads a kernel reads them, and they
-are most of the bytes. Triton's own list of the directory still names them; Triton skips what is not there.
+Triton's intermediate representations are dropped unless asked for: nothing that loads a kernel
+reads them, and they are most of the bytes. Triton's own list of the directory still names them;
+Triton skips what is not there.
 """
 
 from __future__ import annotations
@@ -36,13 +38,18 @@ _INSTALLED = re.compile(rb'"(/[^"\n]*?|[A-Za-z]:[^"\n]*?)/triton/backends/')
 
 @dataclass(frozen=True, slots=True)
 class TritonKernel:
-    """Hold one kernel: the hash that names its directory, and its files with placeholders for paths, sorted by name."""
+    """Hold one kernel: the hash that names its directory, and its files, sorted by name.
+
+    In the files are placeholders for paths.
+    """
 
     kernel_hash: str
     files: tuple[tuple[str, bytes], ...]
 
     @classmethod
-    def from_payloads(cls, kernel_hash: str, payloads: Mapping[str, bytes], *, intermediate: bool = False) -> TritonKernel:
+    def from_payloads(
+        cls, kernel_hash: str, payloads: Mapping[str, bytes], *, intermediate: bool = False
+    ) -> TritonKernel:
         """Take files whose directory is replaced by `[REPLACE]` already.
 
         Args:
@@ -51,7 +58,8 @@ class TritonKernel:
             intermediate: Keep the intermediate representations too.
 
         Raises:
-            EncodeError: A JSON file holds `[TRITON]`, a name is not a plain file name, or there is no binary.
+            EncodeError: A JSON file holds `[TRITON]`, a name is not a plain file name, or there is
+                no binary.
         """
         files = []
         for name, data in sorted(payloads.items()):
@@ -68,8 +76,10 @@ class TritonKernel:
         return kernel
 
     @classmethod
-    def from_directory(cls, path: str | os.PathLike[str], *, intermediate: bool = False) -> TritonKernel:
-        """Read a directory of Triton's cache; OSError if that fails, EncodeError as in `from_payloads`."""
+    def from_directory(
+        cls, path: str | os.PathLike[str], *, intermediate: bool = False
+    ) -> TritonKernel:
+        """Read a directory of Triton's cache; OSError, or EncodeError as in `from_payloads`."""
         directory = os.path.abspath(path)
         payloads = {}
         for entry in os.scandir(directory):
@@ -83,13 +93,15 @@ class TritonKernel:
         return cls.from_payloads(os.path.basename(directory), payloads, intermediate=intermediate)
 
     def payloads(self, directory: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
-        """Give the files with the path of this machine's triton, and of `directory` if it is given, put in."""
+        """Give the files with the path of this machine's triton, and `directory`, put in."""
         package = _triton_directory()
         result = {}
         for name, data in self.files:
             if name.endswith(".json"):
                 data = data.replace(PACKAGE, package) if package else data
-                data = data if directory is None else data.replace(DIRECTORY, os.fsencode(directory))
+                data = (
+                    data if directory is None else data.replace(DIRECTORY, os.fsencode(directory))
+                )
             result[name] = data
         return result
 
@@ -108,7 +120,14 @@ class TritonKernel:
     @property
     def metadata(self) -> dict[str, Any]:
         """Parse Triton's description of the kernel; DecodeError if there is none."""
-        text = next((data for name, data in self.files if name.endswith(".json") and not name.startswith("__grp__")), b"")
+        text = next(
+            (
+                data
+                for name, data in self.files
+                if name.endswith(".json") and not name.startswith("__grp__")
+            ),
+            b"",
+        )
         try:
             parsed = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -120,7 +139,9 @@ class TritonKernel:
     def _fact(self, name: str, kind: type) -> Any:
         value = self.metadata.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise DecodeError(f"kernel {self.kernel_hash}: {name} is {value!r:.40}, expected {kind.__name__}")
+            raise DecodeError(
+                f"kernel {self.kernel_hash}: {name} is {value!r:.40}, expected {kind.__name__}"
+            )
         return value
 
     @property
@@ -145,7 +166,9 @@ class TritonKernel:
         try:
             return str(target["backend"]), target["arch"], int(target["warp_size"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DecodeError(f"kernel {self.kernel_hash}: target {target!r:.80}: {error}") from None
+            raise DecodeError(
+                f"kernel {self.kernel_hash}: target {target!r:.80}: {error}"
+            ) from None
 
     @property
     def binary(self) -> bytes:
@@ -180,7 +203,9 @@ class TritonCodec(Codec[TritonKernel]):
         self.check_version(version)
         try:
             kernel_hash, files = unpack(data, _LIMITS)
-            kernel = TritonKernel(str(kernel_hash), tuple((name, bytes(memoryview(file))) for name, file in files))
+            kernel = TritonKernel(
+                str(kernel_hash), tuple((name, bytes(memoryview(file))) for name, file in files)
+            )
             reason = kernel._fault()
         except CodecError:
             raise

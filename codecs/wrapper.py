@@ -7,7 +7,7 @@ from firebrick.format import Kind
 
 
 class WrapperCodec(TextCodec):
-    """Encode a wrapper's source as strict UTF-8, because Python must be able to read it from a file."""
+    """Encode a wrapper as strict UTF-8, because Python must be able to read it from a file."""
 
     kind = Kind.WRAPPER
     errors = "strict"

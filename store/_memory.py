@@ -9,7 +9,7 @@ from typing import Any, Final
 from firebrick._mirror import Mirror
 from firebrick._plan import Plan, read_value
 from firebrick._revision import BACKEND, DYNAMO, KINDS, PAST, Name, Record
-from firebrick.errors import EditConflict, StoreClosed, UsageError
+from firebrick.errors import DamagedError, EditConflict, StoreClosed, UsageError
 from firebrick.keys import ContentKey
 from firebrick.store import Store
 from firebrick.torch_api import registry
@@ -63,9 +63,14 @@ class Memory:
         What is in memory keeps its place; names that are new come last.
         """
         with self._lock:
+            try:
+                values = named(self.store.registry(self.name))
+            except DamagedError as error:
+                self._pass_over(error)
+                return  # what is in memory stays, and other names can be written
             fresh: dict[Name, bytes] = {}
             orders: dict[Name, int] = {}
-            for name, data in named(self.store.registry(self.name)).items():
+            for name, data in values.items():
                 if name.section in KINDS:
                     try:
                         orders[name] = Record.unpack(data).order

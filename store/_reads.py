@@ -10,7 +10,6 @@ from typing import Any, ClassVar, TypeAlias
 from firebrick import format as fmt
 from firebrick._transaction import Transaction
 from firebrick.blob import BlobInfo, StoredBlob, decode_blob, decode_record, parse_header
-from firebrick.codecs._msgpack import unpack
 from firebrick.errors import BlobMissing, BundleMissing, CodecError, DamagedError, UsageError
 from firebrick.format import HEADER, KEY_BYTES, Kind
 from firebrick.keys import ContentKey, Data, short_hash, unpack_components, unpack_strings
@@ -77,7 +76,11 @@ class Reads(ABC):
         """Fetch what was noted beside a bundle, empty if nothing was; DamagedError."""
         with self._reading() as txn:
             body = txn.record("clock", fmt.CLOCK_NOTE + check_key(key))
-        facts = {} if body is None else unpack(body)
+        if body is None:
+            return {}
+        from firebrick.codecs._msgpack import unpack  # the package loads every codec
+
+        facts = unpack(body)
         if not isinstance(facts, dict):
             raise DamagedError(key, "its facts are no map")
         return facts

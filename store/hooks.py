@@ -163,7 +163,7 @@ class Hooks:
             if getattr(self._serving, "recipe", None) is not None:  # the inner of two converters
                 return self._watched(original, self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             backend = self._api.inductor_backend(self_)
-            if backend is None or getattr(self_, "_export", False):
+            if backend is None or getattr(self_, "_export", False) or not self._api.may_compile(frame):
                 return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             try:
                 recipe = self._recipe(self_, frame, backend)

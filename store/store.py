@@ -29,7 +29,6 @@ from firebrick._reads import (
 from firebrick._snapshot import Snapshot
 from firebrick._transaction import Transaction
 from firebrick.blob import Blob, BlobInfo, StoredBlob, check_blob, decode_blob, encode_blob
-from firebrick.codecs._msgpack import pack
 from firebrick.engine import Engine
 from firebrick.errors import (
     CodecError,
@@ -241,6 +240,8 @@ class Store(Reads):
 
     def note(self, key: bytes, facts: Mapping[str, Any]) -> None:
         """Keep facts beside a bundle (when, seconds, host), in place of those noted before."""
+        from firebrick.codecs._msgpack import pack  # the package loads every codec
+
         body = pack(dict(facts))
         check_key(key)
         self._write(lambda txn: txn.put_record("clock", fmt.CLOCK_NOTE + key, body))

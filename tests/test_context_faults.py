@@ -14,6 +14,7 @@ from firebrick.context import Context
 from firebrick.errors import (
     BlobMissing,
     CodecError,
+    DamagedError,
     DecodeError,
     EncodeError,
     FirebrickError,
@@ -161,6 +162,27 @@ class TestFaults:
         assert [type(fault) for fault in faults] == [error, error]
         opened.clear()
         assert store.registry("default") == {}
+
+    def test_of_a_damaged_registry_leave_memory_and_other_names(
+        self, store: Store, context: Context, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def damaged(self: Store, context: str) -> None:
+            raise DamagedError(b"key", "checksum")
+
+        faults: list[BaseException] = []
+        context.record_artifact(small_artifact(KEY, 1))
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "registry", damaged)
+            with pytest.raises(DamagedError):
+                context.refresh()
+            context.on_fault = faults.append
+            context.refresh()
+            assert context.backend_artifacts == {KEY: small_artifact(KEY, 1)}
+            opened = Context.open(store, on_fault=faults.append)
+            assert opened.backend_artifacts == {}
+            opened.record_artifact(small_artifact(OTHER, 2))
+        assert [type(fault) for fault in faults] == [DamagedError] * 2
+        assert [*Context.open(store).backend_artifacts] == [KEY, OTHER]
 
     def test_fields_of_a_newer_writer_are_passed_over(self, store: Store, context: Context) -> None:
         context.record_artifact(small_artifact(KEY, 1))

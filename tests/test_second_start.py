@@ -50,19 +50,14 @@ def first(tmp_path_factory):
             )
             for names, store, seed in runs
         ]
-        return root, [run.result() for run in started]
-
-
-@pytest.fixture(scope="module")
-def cold(first):
-    even, odd, again = first[1]
-    return {name: (even, odd)[i % 2].case(name) for i, name in enumerate(CASES)}, again
+        even, odd, again = (run.result() for run in started)
+    return root, {name: (even, odd)[i % 2] for i, name in enumerate(CASES)}, again
 
 
 @pytest.fixture(scope="module")
 def second(first, tmp_path_factory):
     """One process on store `a`, in an order of its own, with empty caches and without compilers."""
-    root, _ = first
+    root = first[0]
     before = keys(root / "a")
     home = tmp_path_factory.mktemp("second")
     finished = run_cases(PROGRAM, sorted(CASES), home=home, store=root / "a", compilers=False)
@@ -97,8 +92,8 @@ def test_the_table_names_every_case_of_the_program():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_first_start_compiles_and_stores(name, cold, eager):
-    case = cold[0][name]
+def test_the_first_start_compiles_and_stores(name, first, eager):
+    case = first[1][name].case(name)
     assert case["work"]["traces"]
     assert case["work"]["compile_fx"]
     assert case["work"]["cpp_builds"]
@@ -108,9 +103,9 @@ def test_the_first_start_compiles_and_stores(name, cold, eager):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_second_start_does_no_work_and_gives_the_same_bits(name, cold, second):
+def test_the_second_start_does_no_work_and_gives_the_same_bits(name, first, second):
     case = second[0].case(name)
-    assert case["value"] == cold[0][name]["value"]
+    assert case["value"] == first[1][name].case(name)["value"]
     assert case["work"] == {}
     assert case["stats"]["hits"] >= 1
     assert not {"misses", "bypasses", "faults", "stored"} & set(case["stats"])
@@ -126,10 +121,15 @@ def test_the_second_start_adds_no_blob(first, second):
     assert keys(first[0] / "a") == before
 
 
-def test_another_process_makes_the_same_blobs(first, cold):
-    root, again = first[0], cold[1]
-    assert all(again.case(name)["value"] == cold[0][name]["value"] for name in CASES)
+def test_another_process_makes_the_same_blobs(first):
+    root, _, again = first
+    assert again.returncode == 0
     assert keys(root / "a") == keys(root / "b")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_another_process_makes_the_same_values(name, first):
+    assert first[2].case(name)["value"] == first[1][name].case(name)["value"]
 
 
 def test_options_are_not_mixed_up(second):

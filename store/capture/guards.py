@@ -16,7 +16,8 @@ from types import CodeType
 from typing import Any
 
 from firebrick import torch_api
-from firebrick.errors import NotStorable
+from firebrick.errors import CodecError, NotStorable
+from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import describe, identity_match
 
 Report = Callable[[Any, set[str], BaseException | None], None]
@@ -104,6 +105,10 @@ def guards_state(code: CodeType, graph: Any, live: _LiveGuards, digests: set[str
     with warnings.catch_warnings():  # torch reads .grad of tensors that are no leaves
         warnings.simplefilter("ignore")
         state: bytes = api.saving_manager(code, graph, guards, pickled).guards_state
+    try:
+        read_guard_state(state)
+    except CodecError as error:
+        raise NotStorable(f"a guarded value can not be read back: {error}") from error
     return state
 
 

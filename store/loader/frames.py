@@ -70,7 +70,9 @@ class Frames:
             backend: Inductor backend whose options hold while backends are rebuilt.
         """
         reasons: list[str] = []
-        keys = self._store.bundles(recipe.key)
+        # oldest first, as torch compiled them: a later specialisation may be a more general one
+        facts = {key: self._store.facts(key) for key in self._store.bundles(recipe.key)}
+        keys = sorted(facts, key=lambda key: (facts[key].get("when", 0.0), key))
         for key in keys:
             try:
                 result = self._install(key, code, scope, values, frame_state, backend)
@@ -81,7 +83,7 @@ class Frames:
                 reasons.append(_reason(error))
                 _log.info("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
-            self._stats.hit(float(self._store.facts(key).get("seconds", 0.0)))
+            self._stats.hit(float(facts[key].get("seconds", 0.0)))
             self._store.touch(key)
             return result
         reason = self._absence(recipe) if not keys else (reasons[0] if reasons else "no bundle")
@@ -98,6 +100,8 @@ class Frames:
         found = nearest(recipe.components, known)
         if found is None or not found[1]:
             return "not in the store"
+        if "(resumed)" in recipe.components["function.name"]:
+            return "not in the store"  # one function has many resume functions
         return f"another {found[1][0].component}"
 
     def _manifest(self, key: ContentKey) -> dict[str, Any]:

@@ -13,9 +13,11 @@ naming from calling.
 from __future__ import annotations
 
 import copyreg
+import dataclasses
 import io
 import pickle
 import sys
+from collections import OrderedDict
 from typing import Any
 
 from firebrick.errors import DecodeError, ForbiddenGlobal
@@ -30,16 +32,33 @@ _CALLABLE = frozenset(
         "builtins:list", "builtins:dict", "builtins:set", "builtins:frozenset", "builtins:tuple",
         "builtins:bytearray", "builtins:complex", "builtins:slice", "builtins:range", "builtins:object",
         "collections:OrderedDict", "collections:defaultdict", "collections:deque", "collections:Counter",
-        "functools:partial", "torch:Size", "torch:device", "torch:Tensor", "torch.nn.modules.module:Module",
+        "functools:partial", "logging:getLogger", "torch:Size", "torch:device", "torch:Tensor", "torch.nn.modules.module:Module",
         "torch.nn.parameter:Parameter", "torch._utils:_rebuild_tensor_v2", "torch._utils:_rebuild_parameter",
         "torch._utils:_rebuild_meta_tensor_no_storage",
         "torch.fx.experimental.symbolic_shapes:_ShapeGuardsHelper",
         "torch.fx.experimental.symbolic_shapes:_CppShapeGuardsHelper",
         "torch._C._dynamo.guards:GlobalStateGuard", "torch._C:DispatchKeySet",
+        "firebrick.loader.guard_state:rebuild_mapping",
     }
 )  # fmt: skip
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
 _SETSTATE_MODULES = ("torch.", "collections", "builtins", "functools")
+
+
+def rebuild_mapping(cls: Any, items: list[tuple[Any, Any]], attributes: dict[str, Any]) -> Any:
+    """Make a mapping of a user's class with these contents, running none of the class's code.
+
+    Raises:
+        ForbiddenGlobal: when the class makes its instances itself.
+    """
+    base = next((b for b in (OrderedDict, dict) if isinstance(cls, type) and issubclass(cls, b)), None)
+    if base is None or cls.__new__ is not base.__new__:
+        raise ForbiddenGlobal(_name_of(cls))
+    value = base.__new__(cls)
+    for key, item in items:
+        base.__setitem__(value, key, item)
+    vars(value).update(attributes)
+    return value
 
 
 def _name_of(value: Any) -> str:
@@ -92,6 +111,11 @@ class _Unpickler(pickle._Unpickler):
         elif name == "_unpickle_tensor" and type(args[-1]).__name__ == "_Missing":
             # torch leaves out a gradient that no guard looks at, and then can not read its own pickle
             self.stack[-1] = (*args[:-1], None)
+        elif isinstance(function, type) and dataclasses.is_dataclass(function):
+            # some of torch's sources pickle fields that their own constructor does not take
+            fields = dataclasses.fields(function)
+            if len(args) == len(fields):
+                self.stack[-1] = tuple(a for a, f in zip(args, fields, strict=True) if f.init)
         super().load_reduce()
 
     def load_newobj(self) -> None:

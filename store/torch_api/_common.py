@@ -14,10 +14,12 @@ import functools
 import hashlib
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from types import CodeType
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -33,8 +35,10 @@ from torch._inductor import codecache, cpu_vec_isa
 from torch._inductor.output_code import CompiledFxGraph
 from torch.utils._ordered_set import OrderedSet
 
+from firebrick._patches import Patches
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
+from firebrick.loader.guard_state import rebuild_mapping
 from firebrick.torch_api._plain import PlainGraph, making_entries, saving_entries
 
 ConvertFrame = convert_frame.ConvertFrame
@@ -85,6 +89,7 @@ _CONFIGS = {
     "dynamo": dynamo_config,
     "functorch": functorch_config,
 }
+_PLAIN_DICTS = frozenset({"builtins", "collections", "torch.nn.modules.container"})
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -172,6 +177,13 @@ def options(convert: Any, backend: Any) -> dict[str, str]:
     }
 
 
+def may_compile(frame: Any) -> bool:
+    """Tell whether torch would go on to trace a frame, by its own quick checks."""
+    return frame.f_code not in convert_frame.output_codes and bool(
+        convert_frame.has_tensor_in_frame(frame)
+    )
+
+
 def compile_package(convert: Any) -> Any | None:
     """Return the ``CompilePackage`` that a frame converter records into, if any."""
     return getattr(convert, "_inner_convert", convert)._package
@@ -195,12 +207,17 @@ def build_manager(code: CodeType, state: Any, scope: Mapping[str, Any]) -> Any:
     """
     if name := builtins_name(state):
         state.output_graph.global_scope[name] = output_graph.get_builtins_dict(scope)
-    return CheckFunctionManager(
-        code,
-        output_graph.OutputGraphCommon(state.output_graph),
-        shape_code_parts=state.shape_code_parts,
-        runtime_global_scope=scope,
-    ).guard_manager
+    log = logging.getLogger("torch._guards")
+    quiet, log.disabled = log.disabled, True  # a guard that can not be built here is a miss, no error
+    try:
+        return CheckFunctionManager(
+            code,
+            output_graph.OutputGraphCommon(state.output_graph),
+            shape_code_parts=state.shape_code_parts,
+            runtime_global_scope=scope,
+        ).guard_manager
+    finally:
+        log.disabled = quiet
 
 
 def guarded_return(frame_state: Any, original: CodeType, compiled: CodeType, manager: Any) -> Any:
@@ -285,12 +302,53 @@ def saving_manager(code: CodeType, graph: Any, guards: list[Any], pickled: Calla
         graph.export_metadata,
         graph.tracked_fakes_id_to_source,
     )
-    original = dynamo_guards.pickle_guards_state
-    dynamo_guards.pickle_guards_state = functools.partial(pickled, original)
+    pickler = dynamo_guards.GuardsStatePickler
+    patches = Patches()
+    patches.set(
+        dynamo_guards,
+        "pickle_guards_state",
+        functools.partial(pickled, dynamo_guards.pickle_guards_state),
+    )
+    patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override))
     try:
         return CheckFunctionManager(code, common, save_guards=True, strict_error=True)
     finally:
-        dynamo_guards.pickle_guards_state = original
+        patches.undo()
+
+
+def _reducing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``GuardsStatePickler.reducer_override`` so that more values that guards look at are kept.
+
+    Functions that are not what their name stands for (a decorator's), which torch marks as missing, keep
+    their code and what guards look at in their closure. Mappings of a class of the user's are
+    kept by their contents, so that no constructor need be called when they are read.
+    """
+
+    def reducer_override(self: Any, obj: Any) -> Any:
+        if isinstance(obj, FunctionType) and id(obj) in self.guard_tree_values:
+            found: Any = sys.modules.get(obj.__module__)
+            for name in obj.__qualname__.split("."):
+                found = getattr(found, name, None)
+            if found is not obj:
+                closure = obj.__closure__ and tuple(map(functools.partial(_cell, self), obj.__closure__))
+                return self._unpickle_nested_function, (
+                    obj.__code__, obj.__module__, obj.__qualname__, obj.__defaults__, closure,
+                )  # fmt: skip
+        result = original(self, obj)
+        cls = type(obj)
+        if result is NotImplemented and isinstance(obj, dict) and cls.__module__ not in _PLAIN_DICTS:
+            return rebuild_mapping, (cls, list(dict.items(obj)), vars(obj))
+        return result
+
+    return reducer_override
+
+
+def _cell(pickler: Any, cell: CellType) -> CellType:
+    try:
+        value = cell.cell_contents
+    except ValueError:
+        return cell
+    return cell if id(value) in pickler.guard_tree_values else CellType(None)
 
 
 def canonical_state(state: Any) -> Any:
