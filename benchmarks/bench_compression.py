@@ -50,7 +50,8 @@ def compile_models(path: Path) -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
-            return x + self.out(nn.functional.scaled_dot_product_attention(q, k, v))
+            mixed: torch.Tensor = nn.functional.scaled_dot_product_attention(q, k, v)
+            return torch.add(x, self.out(mixed))
 
     mlp = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 128), nn.Tanh())
     convolution = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2))

@@ -65,10 +65,10 @@ LMDB_MAJOR: Final = 0  # engine of new files: LMDB 0.9, which every LMDB tool re
 
 # zstd level per kind, None = stored as it is. Measured: docs/compression.md.
 COMPRESSION: Final[dict[Kind, int | None]] = {
-    Kind.CODE: 3,
+    Kind.CODE: None,
     Kind.TENSOR: None,
-    Kind.TRITON: 3,
-    Kind.LIBRARY: 3,
+    Kind.TRITON: None,
+    Kind.LIBRARY: None,
     Kind.WRAPPER: 3,
     Kind.GUARDS: 3,
     Kind.DYNAMO: 3,
@@ -76,7 +76,7 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.GRAPH: 3,
     Kind.BUNDLE: None,
     Kind.REVISION: None,
-    Kind.TEXT: 3,
+    Kind.TEXT: None,
 }
 MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are
 MIN_SAVING: Final = 0.10  # and so are those that shrink by less than this share

@@ -12,6 +12,7 @@ A hook never raises of its own accord: faults go to `Session.fault`, and torch's
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,7 @@ class Hooks:
         winners = Winners(store, self._recording, session.fault)
         patches.set(api.AutotuneFiles, "_get", winners.reading(api.AutotuneFiles._get))
         patches.set(api.AutotuneFiles, "_put", winners.writing(api.AutotuneFiles._put))
+        patches.set(api.InductorBackend, "get_compiler_config", api.compiler_config)
         for owner in (api.ConvertFrame, api.ConvertFrameAssert):
             patches.set(owner, "__call__", self._converting(owner.__call__))
         if not self._recording:
@@ -189,9 +191,15 @@ class Hooks:
     def _serve(self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any) -> Any | None:
         if not self._session.settings.load:
             return None
-        return self._frames.serve(
-            recipe, frame.f_code, frame.f_globals, frame.f_locals, frame_state, backend
-        )
+        collecting = gc.isenabled()
+        gc.disable()  # one collection over torch's heap takes longer than serving a frame
+        try:
+            return self._frames.serve(
+                recipe, frame.f_code, frame.f_globals, frame.f_locals, frame_state, backend
+            )
+        finally:
+            if collecting:
+                gc.enable()
 
     def _watched(
         self, original: Callable[..., Any], self_: Any, frame: Any, cache_entry: Any, *args: Any, **kw: Any

@@ -23,7 +23,7 @@ from firebrick.testing.strategies import everything, same
 KINDS = sorted(codecs.CODECS)
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 quick = settings(
-    max_examples=40,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -23,62 +23,63 @@ def keys(folder):
         return {info.key for info in store.list()}
 
 
+@pytest.fixture(scope="module")
+def specialised(tmp_path_factory):
+    root = tmp_path_factory.mktemp("specialisation")
+    store, grown = root / "store", []
+    starts = []
+    for names, compilers in (
+        (["single"], True),
+        (["single", "double"], True),
+        (["double", "single"], False),
+    ):
+        starts.append(
+            run_cases(
+                SMALL,
+                names,
+                home=root / f"home-{len(starts)}",
+                store=store,
+                compilers=compilers,
+            )
+        )
+        grown.append(keys(store))
+    eager = run_cases(SMALL, ["single", "double"], home=root / "eager", env=EAGER)
+    return starts, grown, eager
+
+
 class TestASecondSpecialisation:
     """float32 is stored; the second start needs float64 too; the third has both."""
 
-    @pytest.fixture(scope="class")
-    def starts(self, tmp_path_factory):
-        root = tmp_path_factory.mktemp("specialisation")
-        store, grown = root / "store", []
-        starts = []
-        for names, compilers in (
-            (["single"], True),
-            (["single", "double"], True),
-            (["double", "single"], False),
-        ):
-            starts.append(
-                run_cases(
-                    SMALL,
-                    names,
-                    home=root / f"home-{len(starts)}",
-                    store=store,
-                    compilers=compilers,
-                )
-            )
-            grown.append(keys(store))
-        eager = run_cases(SMALL, ["single", "double"], home=root / "eager", env=EAGER)
-        return starts, grown, eager
-
-    def test_the_stored_one_is_a_hit_that_adds_nothing(self, starts):
-        first, second, _ = starts[0]
+    def test_the_stored_one_is_a_hit_that_adds_nothing(self, specialised):
+        first, second, _ = specialised[0]
         case = second.case("single")
         assert case["work"] == {}
         assert case["stats"]["hits"] >= 4
         assert "stored" not in case["stats"]
         assert case["value"] == first.case("single")["value"]
 
-    def test_the_other_one_is_compiled_after_a_guard_miss(self, starts):
-        case = starts[0][1].case("double")
+    def test_the_other_one_is_compiled_after_a_guard_miss(self, specialised):
+        case = specialised[0][1].case("double")
         assert case["work"]["traces"] >= 4
         assert case["stats"]["stored"] >= 4
         assert case["stats"]["misses"]
         assert not {"hits", "faults", "bypasses"} & set(case["stats"])
 
     @pytest.mark.parametrize("name", ["single", "double"])
-    def test_the_third_start_has_both(self, starts, name):
-        _, second, third = starts[0]
+    def test_the_third_start_has_both(self, specialised, name):
+        _, second, third = specialised[0]
         assert third.case(name)["work"] == {}
         assert third.case(name)["value"] == second.case(name)["value"]
 
     @pytest.mark.parametrize("name", ["single", "double"])
-    def test_the_values_are_right(self, starts, name):
-        values, eager = starts[0][2].case(name)["value"], starts[2].case(name)["value"]
+    def test_the_values_are_right(self, specialised, name):
+        values, eager = specialised[0][2].case(name)["value"], specialised[2].case(name)["value"]
         for value, expected in zip(values, eager, strict=True):
             assert value["type"].split()[0] == expected["type"].split()[0]
             assert value["elements"] == pytest.approx(expected["elements"], rel=1e-5)
 
-    def test_blobs_are_only_added_and_the_third_start_adds_none(self, starts):
-        one, two, three = starts[1]
+    def test_blobs_are_only_added_and_the_third_start_adds_none(self, specialised):
+        one, two, three = specialised[1]
         assert one < two == three
 
 
@@ -214,20 +215,21 @@ def damage(folder):
         assert cursor("recipes").put(have.recipe["swapped"], have.bundle["whole"])
 
 
-class TestADamagedStore:
-    @pytest.fixture(scope="class")
-    def starts(self, tmp_path_factory):
-        root = tmp_path_factory.mktemp("damage")
-        program, store, home = write_program(root), root / "store", root / "home"
-        first = run_cases(program, NAMES, home=home, store=store)
-        damage(store)
-        second = run_cases(program, NAMES, home=home, store=store)
-        third = run_cases(program, NAMES, home=root / "new", store=store, compilers=False)
-        return first, second, third
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    root = tmp_path_factory.mktemp("damage")
+    program, store, home = write_program(root), root / "store", root / "home"
+    first = run_cases(program, NAMES, home=home, store=store)
+    damage(store)
+    second = run_cases(program, NAMES, home=home, store=store)
+    third = run_cases(program, NAMES, home=root / "new", store=store, compilers=False)
+    return first, second, third
 
+
+class TestADamagedStore:
     @pytest.mark.parametrize("name", NAMES[:-1])
-    def test_is_a_miss_with_its_reason_and_the_value_is_right(self, starts, name):
-        first, second, _ = starts
+    def test_is_a_miss_with_its_reason_and_the_value_is_right(self, damaged, name):
+        first, second, _ = damaged
         case = second.case(name)
         assert case["value"] == first.case(name)["value"]
         assert "hits" not in case["stats"]
@@ -238,12 +240,12 @@ class TestADamagedStore:
             expected = "version"
         assert FOREIGN.get(name, "" if name == "swapped" else expected) in reason
 
-    def test_what_is_whole_is_a_hit(self, starts):
-        assert starts[1].case("whole")["work"] == {}
+    def test_what_is_whole_is_a_hit(self, damaged):
+        assert damaged[1].case("whole")["work"] == {}
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_is_healed_for_the_next_start(self, starts, name):
-        first, _, third = starts
+    def test_is_healed_for_the_next_start(self, damaged, name):
+        first, _, third = damaged
         assert third.case(name)["work"] == {}
         assert third.case(name)["value"] == first.case(name)["value"]
 
@@ -294,14 +296,15 @@ FAULTS = {
 }
 
 
-class TestAStoreThatCanNotBeUsed:
-    @pytest.fixture(scope="class")
-    def ready(self, tmp_path_factory):
-        """A store and warm caches of torch, so that what is compiled again costs little."""
-        root = tmp_path_factory.mktemp("faults")
-        first = run_cases(SMALL, ["one"], home=root / "home", store=root / "store")
-        return root, first.case("one")["value"]
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A store and warm caches of torch, so that what is compiled again costs little."""
+    root = tmp_path_factory.mktemp("faults")
+    first = run_cases(SMALL, ["one"], home=root / "home", store=root / "store")
+    return root, first.case("one")["value"]
 
+
+class TestAStoreThatCanNotBeUsed:
     def run(self, ready, tmp_path, spoil, env, name="one"):
         root, value = ready
         store = tmp_path / "store"

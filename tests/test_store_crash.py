@@ -25,7 +25,7 @@ def bundle(number: int) -> tuple[dict[str, str], Blob, list[Blob]]:
     """Make components, manifest and parts of a bundle; the same number makes the same bytes."""
     rng = random.Random(number)
     sizes = [rng.choice([0, 10, 1000, 5000, 100_000]) for _ in range(rng.randrange(1, 6))]
-    kinds = [rng.choice([Kind.CODE, Kind.LIBRARY, Kind.TENSOR]) for _ in sizes]
+    kinds = [rng.choice([Kind.CODE, Kind.WRAPPER, Kind.TENSOR]) for _ in sizes]
     parts = [
         Blob(kind, rng.randbytes(size // 2) + bytes(size - size // 2))
         for kind, size in zip(kinds, sizes, strict=True)

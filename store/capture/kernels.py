@@ -14,8 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from firebrick import torch_api
+from firebrick.capture.elf import reduce_elf
 from firebrick.codecs.library import Library
-from firebrick.errors import NotStorable
+from firebrick.errors import DecodeError, NotStorable
 from firebrick.loader.libraries import Libraries, request_digest
 from firebrick.platform import isa_flags
 
@@ -84,12 +85,12 @@ class Kernels:
         module = isinstance(loaded, ModuleType)
         path = Path(loaded.__file__ if module else loaded._name)
         try:
-            elf = path.read_bytes()
-        except OSError as error:
+            elf = reduce_elf(path.read_bytes())
+        except (OSError, DecodeError) as error:
             raise NotStorable(f"library of wrapper {wrapper_key}: {error}") from error
         # Inductor compiles for the machine it runs on (-march=native): every flag may be in use
         library = Library(
-            name=path.name,
+            name=f"{digest[:32]}.so",
             symbols=("PyInit_kernel",) if module else ("kernel",),
             isa=torch_api.load().vec_isa_name(),
             flags=tuple(sorted(isa_flags())),

@@ -14,6 +14,7 @@ from firebrick.keys import ContentKey
 from firebrick.loader.libraries import Libraries
 from firebrick.counters import Stats
 from firebrick.store import Store
+from firebrick.torch_api import registry
 
 
 class Backends:
@@ -58,6 +59,7 @@ class Backends:
         blob = self._source(key)
         if blob.kind is not Kind.BACKEND:
             raise DecodeError(f"expected a backend artifact, got {blob.kind.name}")
+        registry.artifact_module()  # decoding looks at imported modules only
         artifact = decode_backend(blob.data, self._source, key=name)
         for graph in torch_api.load().graphs_of(artifact):
             self._libraries.add(vars(graph).pop(LIBRARIES, {}))

@@ -54,6 +54,8 @@ class Frames:
         self._backends = backends
         self._stats = stats
         self._manifests: dict[ContentKey, dict[str, Any]] = {}
+        # guards that were built and did not pass; once they pass, they belong to torch
+        self._managers: dict[tuple[ContentKey, int], tuple[CodeType, Any]] = {}
 
     def serve(
         self, recipe: Recipe, code: CodeType, scope: dict[str, Any], values: Any,
@@ -129,14 +131,14 @@ class Frames:
                     raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
         for alias, module in manifest["imports"].items():
             api.install(scope, alias, _module(module))
-        state = read_guard_state(self._part(Kind.GUARDS, manifest["guards"]))
-        if name := api.builtins_name(state):
-            api.install(scope, name, api.builtins_of(scope))
-        manager = api.build_manager(code, state, scope)
-        if changes := take_changes():
-            raise Miss(f"changed: {changes[0]}")
+        place = key, id(scope)
+        known, manager = self._managers.get(place) or (None, None)
+        if known is not code:
+            manager = self._build_manager(manifest["guards"], code, scope)
+            self._managers[place] = code, manager
         if not manager.check(values):
             raise Miss("guards")
+        del self._managers[place]
         compiled = self._part(Kind.CODE, manifest["code"])
         for name, part in manifest["resumes"].items():
             api.install(scope, name, _resume(self._part(Kind.CODE, part), scope, name))
@@ -144,6 +146,16 @@ class Frames:
             if name not in scope:
                 api.install(scope, name, api.disable(self._backends.load(part, name, backend)))
         return api.guarded_return(frame_state, code, compiled, manager)
+
+    def _build_manager(self, guards: bytes, code: CodeType, scope: dict[str, Any]) -> Any:
+        api = torch_api.load()
+        state = read_guard_state(self._part(Kind.GUARDS, guards))
+        if name := api.builtins_name(state):
+            api.install(scope, name, api.builtins_of(scope))
+        manager = api.build_manager(code, state, scope)
+        if changes := take_changes():
+            raise Miss(f"changed: {changes[0]}")
+        return manager
 
     def _part(self, kind: Kind, key: bytes) -> Any:
         blob = self._store.get(ContentKey(key))

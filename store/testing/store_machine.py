@@ -36,7 +36,7 @@ from firebrick.store import Blob, Store
 
 DATA = st.builds(lambda byte, size: bytes([byte]) * size, st.integers(0, 2), st.integers(0, 9000))
 BLOBS = st.builds(
-    Blob, st.sampled_from([Kind.CODE, Kind.TENSOR, Kind.TEXT]), DATA, st.integers(1, 2)
+    Blob, st.sampled_from([Kind.CODE, Kind.TENSOR, Kind.WRAPPER]), DATA, st.integers(1, 2)
 )
 COMPONENTS = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))
 MANIFESTS = st.integers(0, 3).map(lambda i: Blob(Kind.BUNDLE, b"manifest %d" % i))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from firebrick import blob as blobs
+from firebrick import format as fmt
 from firebrick._reads import registry_key
 from firebrick.errors import (
     BlobMissing,
@@ -166,7 +167,7 @@ class StoreSuite(ABC):
     def test_a_blob_that_is_too_large_is_refused(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(blobs.fmt, "MAX_BLOB_BYTES", 10)
+        monkeypatch.setattr(fmt, "MAX_BLOB_BYTES", 10)
         with pytest.raises(LimitExceeded) as caught:
             store.put(Kind.CODE, bytes(11))
         assert (caught.value.actual, caught.value.limit) == (11, 10)
@@ -287,7 +288,7 @@ class StoreSuite(ABC):
     def test_a_bundle_has_a_limit_of_parts(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(blobs.fmt, "MAX_PARTS", 3)
+        monkeypatch.setattr(fmt, "MAX_PARTS", 3)
         with pytest.raises(LimitExceeded):
             publish(store)
         assert publish(store, BLOBS[:3])
@@ -593,7 +594,12 @@ class StoreSuite(ABC):
         reads: list[Callable[[Store], object]],
     ) -> None:
         values: list[bytes] = []
-        store = damaged(database, key, lambda value: values.append(value) or value)
+
+        def keep(value: bytes) -> bytes:
+            values.append(value)
+            return value
+
+        store = damaged(database, key, keep)
         for at in range(len(values[0])):
             store.close()
             self.change(path, database, key, flipped(at))

@@ -294,14 +294,15 @@ def _same(a: Any, b: Any, seen: dict[int, int]) -> bool:
     mutable = isinstance(a, list | dict | deque) or getattr(a, "__dict__", None) is not None
     if not mutable or isinstance(a, type | enum.Enum):
         return bool(a == b)
-    if id(a) in seen:
-        return seen[id(a)] == id(b)
-    seen[id(a)] = id(b)
+    if type(a).__hash__ in (None, object.__hash__):  # of equal values, sharing says nothing
+        if id(a) in seen:
+            return seen[id(a)] == id(b)
+        seen[id(a)] = id(b)
     if isinstance(a, dict):
         return _same(tuple(a.items()), tuple(b.items()), seen)
     if isinstance(a, list | deque):
         return _same(tuple(a), tuple(b), seen)
-    return _same(vars(a), vars(b), seen)
+    return _same(tuple(vars(a).items()), tuple(vars(b).items()), seen)
 
 
 def _same_tensor(a: Any, b: Any) -> bool:

@@ -125,6 +125,8 @@ def probe() -> None:
 
 def text_of(value: Any) -> str:
     """Return a value of an option or of the configuration as text that holds no address."""
+    if value is None or type(value) in (bool, int, float, str):
+        return repr(value)
     if callable(getattr(value, "uuid", None)):
         return f"uuid:{value.uuid()!r}"
     if callable(value) and hasattr(value, "__qualname__"):
@@ -138,6 +140,14 @@ def text_of(value: Any) -> str:
     return _ADDRESS.sub("", repr(value))
 
 
+@functools.cache
+def _config_names(part: str) -> tuple[str, ...]:
+    """Return the sorted names of one configuration that change what is computed."""
+    config = _CONFIGS[part]
+    ignored = ("_", *getattr(config, "_cache_config_ignore_prefix", ()), *_IGNORED_CONFIG[part])
+    return tuple(sorted(name for name in config._config if not name.startswith(ignored)))
+
+
 def configuration() -> dict[str, str]:
     """Return the compiler's configuration as it stands in this thread now, one text per part.
 
@@ -145,18 +155,22 @@ def configuration() -> dict[str, str]:
     """
     parts = {}
     for part, config in _CONFIGS.items():
-        ignored = ["_", *getattr(config, "_cache_config_ignore_prefix", ()), *_IGNORED_CONFIG[part]]
-        values = {n: text_of(v) for n, v in config._get_dict(ignored_prefixes=ignored).items()}
-        changed = [f"{n}={values[n]}" for n in sorted(values) if values[n] != _default(config, n)]
-        digest = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:32]
+        values = [(name, config.__getattr__(name)) for name in _config_names(part)]
+        texts = [(name, text_of(value)) for name, value in values]
+        changed = [f"{n}={text}" for n, text in texts if text != text_of(config._config[n].default)]
+        digest = hashlib.sha256(repr(texts).encode()).hexdigest()[:32]
         parts[f"config.{part}"] = "; ".join([digest, *changed])
     return parts
 
 
-def _default(config: Any, name: str) -> str:
-    # not config._is_default: that asks whether the entry was ever set
-    entry = config._config[name]
-    return text_of(entry.default)
+def compiler_config(backend: Any) -> dict[str, Any]:
+    """Return Inductor's configuration with a backend's options, without importing its code generators.
+
+    Stands for ``_TorchCompileInductorWrapper.get_compiler_config`` of ``torch/__init__.py``.
+    """
+    with inductor_config.patch(backend.config):
+        copied: dict[str, Any] = inductor_config.get_config_copy()
+    return copied
 
 
 def inductor_backend(convert: Any) -> Any | None:
@@ -334,8 +348,10 @@ def _reducing(original: Callable[..., Any]) -> Callable[..., Any]:
                 return self._unpickle_nested_function, (
                     obj.__code__, obj.__module__, obj.__qualname__, obj.__defaults__, closure,
                 )  # fmt: skip
-        result = original(self, obj)
         cls = type(obj)
+        if cls is Guard:  # its other fields are empty: see `canonical_state`
+            return Guard, (obj.originating_source, obj.create_fn)
+        result = original(self, obj)
         if result is NotImplemented and isinstance(obj, dict) and cls.__module__ not in _PLAIN_DICTS:
             return rebuild_mapping, (cls, list(dict.items(obj)), vars(obj))
         return result
