@@ -59,7 +59,7 @@ def details(starts: dict[str, Start]) -> tuple[str, ...]:
         f"{loaded.build_s:.1f} s",
         str(loaded.frames_traced),
         str(loaded.inductor_compiles),
-        ", ".join(set(loaded.compiler_after) - set(loaded.compiler_before)) or "none",
+        ", ".join(m for m in loaded.compiler_after if m not in loaded.compiler_before) or "none",
     )
 
 

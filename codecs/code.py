@@ -16,6 +16,7 @@ import functools
 import importlib.util
 import opcode
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,7 @@ from firebrick.format import Kind
 
 _LIMITS = Limits(depth=120)
 _HAVE_CODE_UNIT = 2  # bytes of an instruction
+_LOST_MODULE = re.compile(r"<firebrick module (.+)>")  # the file of a module that is not imported
 _NUMBERS = (
     "co_argcount",
     "co_posonlyargcount",
@@ -140,7 +142,8 @@ _TAGS: dict[str, Callable[..., Any]] = {
 
 
 def _put_code(code: types.CodeType, files: Mapping[str, str]) -> list[Any]:
-    module = files.get(code.co_filename)
+    lost = _LOST_MODULE.fullmatch(code.co_filename)
+    module = lost[1] if lost else files.get(code.co_filename)
     file = ["m", module] if module else ["f", os.path.basename(code.co_filename)]
     constants = [
         _put_constant(constant, lambda inner: _put_code(inner, files))
@@ -163,7 +166,7 @@ def _put_code(code: types.CodeType, files: Mapping[str, str]) -> list[Any]:
 def _get_file(kind: str, name: str) -> str:
     if kind == "m":
         file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
-        return file if isinstance(file, str) else f"<firebrick>/{name}"
+        return file if isinstance(file, str) else f"<firebrick module {name}>"
     if kind != "f":
         raise DecodeError(f"unknown kind of file {kind!r:.20}")
     return f"<firebrick>/{name}"

@@ -33,6 +33,7 @@ from firebrick.format import Kind
 
 _PACKAGE: Final = "torch._dynamo.package"
 _HERE: Final = "firebrick.codecs.dynamo"
+_LOST_TEXT: Final = "_firebrick_digest"
 NO_NAMES: Final[Mapping[str, str]] = {}
 _BUILTINS = re.compile(r"__builtins_dict___\d+")  # numbered anew for every graph
 
@@ -53,7 +54,8 @@ def _reduce_guarded(entry: Any) -> Any:
 
 def _reduce_source(source: Any) -> Any:
     values = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
-    digest = _digest(values.pop("content"))
+    content = values.pop("content")
+    digest = getattr(source, _LOST_TEXT, b"") or _digest(content)
     return inlined_source, (digest, tuple(values), *values.values())
 
 
@@ -61,9 +63,11 @@ def inlined_source(digest: Any, names: Any, *values: Any) -> Any:
     """Make torch's InlinedSource with the text of the imported module, or "" if that changed."""
     fields = dict(zip(names, values, strict=True))
     content = _module_source(fields["module"]) if fields["module"] in sys.modules else ""
-    return sys.modules[_PACKAGE].InlinedSource(
-        **fields, content=content if _digest(content) == digest else ""
-    )
+    source = sys.modules[_PACKAGE].InlinedSource(**fields, content=content)
+    if _digest(content) != digest:
+        source = dataclasses.replace(source, content="")
+        object.__setattr__(source, _LOST_TEXT, digest)  # so that it is stored as it was
+    return source
 
 
 def _digest(text: str) -> bytes:

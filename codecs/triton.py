@@ -82,14 +82,16 @@ class TritonKernel:
         """Read a directory of Triton's cache; OSError, or EncodeError as in `from_payloads`."""
         directory = os.path.abspath(path)
         payloads = {}
-        for entry in os.scandir(directory):
-            with open(entry.path, "rb") as file:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        for name in names:
+            with open(os.path.join(directory, name), "rb") as file:
                 data = file.read()
-            if entry.name.endswith(".json"):
+            if name.endswith(".json"):
                 if DIRECTORY in data:
-                    raise EncodeError("Triton kernel", entry.name, "it holds a placeholder already")
+                    raise EncodeError("Triton kernel", name, "it holds a placeholder already")
                 data = data.replace(os.fsencode(directory), DIRECTORY)
-            payloads[entry.name] = data
+            payloads[name] = data
         return cls.from_payloads(os.path.basename(directory), payloads, intermediate=intermediate)
 
     def payloads(self, directory: str | os.PathLike[str] | None = None) -> dict[str, bytes]:

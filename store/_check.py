@@ -63,7 +63,7 @@ def check_store(engine: Engine) -> Report:
     problems = [Problem("structure", b"", error) for error in engine.verify()]
     if problems:  # walking such a file could kill the process
         return Report(problems, 0, 0, 0)
-    with engine.read() as txn:
+    with engine.begin() as txn:
         return _Checker(txn, problems).run()
 
 

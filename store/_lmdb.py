@@ -7,12 +7,10 @@ Source: LMDB 0.9 `lmdb.h` and `mdb.c`, py-lmdb 3.0 `cpython.c` and its documenta
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import resource
-from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import lmdb
 import lmdb.verify
@@ -31,6 +29,7 @@ from firebrick.errors import (
     StoreVersionError,
 )
 
+T = TypeVar("T")
 Environment = lmdb.Environment
 Handles: TypeAlias = "dict[str, lmdb._Database]"
 Raw: TypeAlias = "lmdb.Transaction[memoryview]"
@@ -172,15 +171,27 @@ def verify(path: str) -> list[str]:
         return [str(error)]
 
 
-@contextlib.contextmanager
-def translated(path: str) -> Iterator[None]:
-    """Turn errors of LMDB and the system into store errors, but for those that growing cures."""
-    try:
-        yield
-    except (lmdb.MapFullError, lmdb.MapResizedError):
-        raise
-    except (lmdb.Error, OSError) as error:
-        raise _translate(path, error) from error
+class translated(Generic[T]):
+    """Turn errors of LMDB and the system into store errors, but for those that growing cures.
+
+    A context manager, for a store at `path`; `value` is what `with` gives.
+    """
+
+    __slots__ = ("_path", "_value")
+
+    def __init__(self, path: str, value: T) -> None:
+        """Remember path and value."""
+        self._path = path
+        self._value = value
+
+    def __enter__(self) -> T:
+        """Return the value."""
+        return self._value
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raise the store error that is meant."""
+        if isinstance(error, lmdb.Error | OSError) and not isinstance(error, MapFull | MapResized):
+            raise _translate(self._path, error) from error
 
 
 def _translate(path: str, error: lmdb.Error | OSError) -> StoreError:

@@ -6,6 +6,7 @@ import contextlib
 from types import TracebackType
 from typing import ClassVar, Self
 
+from firebrick._lmdb import translated
 from firebrick._reads import Reads
 from firebrick._transaction import Transaction
 from firebrick.blob import StoredBlob
@@ -38,8 +39,8 @@ class Snapshot(Reads):
             raise
         self._views: list[memoryview] = []
 
-    def _reading(self) -> contextlib.nullcontext[Transaction]:
-        return contextlib.nullcontext(self._txn)
+    def _reading(self) -> translated[Transaction]:
+        return translated(self._txn.path, self._txn)
 
     def get(self, key: bytes) -> StoredBlob:
         """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that can not be."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from firebrick._lmdb import translated
 from firebrick.blob import decode_record, encode_record
-from firebrick.errors import StoreClosed, StoreLocked
+from firebrick.errors import StoreClosed, StoreError, StoreLocked
 from firebrick.format import DATABASES
 from firebrick.keys import Data
 
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Transaction:
-    """Read and write named databases; made by `Engine.read`, `Engine.begin` and `Engine.write`.
+    """Read and write named databases; made by `Engine.begin` and `Engine.write`.
 
-    Views it hands out are valid until it ends. One thread at a time may use it.
+    A context manager. Views it hands out are valid until it ends. One thread at a time may use it.
     """
 
     __slots__ = ("_engine", "_raw", "_token", "dirty")
@@ -30,12 +32,27 @@ class Transaction:
         self._token = token
         self.dirty = False
 
+    def __enter__(self) -> Self:
+        """Return the transaction."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """End it without a commit; errors of LMDB are turned into store errors."""
+        if error is None:
+            return self.end()
+        with contextlib.suppress(StoreError):
+            self.end()
+        translated(self.path, None).__exit__(None, error, None)
+
+    @property
+    def path(self) -> str:
+        """The directory of the store."""
+        return self._engine.path
+
     @property
     def _open(self) -> Raw:
         if self._raw is None:
-            raise StoreClosed(
-                self._engine.path, "the transaction has ended, or belongs to the parent process"
-            )
+            raise StoreClosed(self.path, "the transaction has ended, or is the parent process's")
         return self._raw
 
     def get(self, database: str, key: bytes) -> memoryview | None:

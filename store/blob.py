@@ -141,9 +141,10 @@ def decode_blob(key: bytes, value: Data, *, copy: bool = True) -> StoredBlob:
     digest = content_key(header.kind, data, header.version)  # type: ignore[arg-type]
     if digest != key:
         raise DamagedError(key, f"digest is {digest.hex()}")
-    if header.kind not in Kind.__members__.values():
-        raise UnknownKind(header.kind)
-    return StoredBlob(Kind(header.kind), header.version, data)
+    try:
+        return StoredBlob(Kind(header.kind), header.version, data)
+    except ValueError:
+        raise UnknownKind(header.kind) from None
 
 
 def _inflate(key: bytes, header: Header, body: memoryview) -> bytes:

@@ -37,11 +37,10 @@ with StoreLocked, so nothing stale is believed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from firebrick import _lmdb
@@ -152,7 +151,7 @@ class Engine:
             if not alone:
                 raise StoreLocked(self.path, "a snapshot of this process prevents writing")
             try:
-                with _lmdb.translated(self.path):
+                with _lmdb.translated(self.path, None):
                     self._close_environment()
                     self._make_writable(create=False)
             except BaseException:
@@ -161,7 +160,7 @@ class Engine:
 
     def _start(self, create: bool) -> None:
         try:
-            with _lmdb.translated(self.path):
+            with _lmdb.translated(self.path, None):
                 if self.readonly or not self._start_writing(create):
                     self._env = _lmdb.open_environment(
                         self.path, self._map_size, write=False, lock=not self.readonly
@@ -233,7 +232,7 @@ class Engine:
     # -- transactions
 
     def begin(self) -> Transaction:
-        """Start a reading transaction; the caller ends it.
+        """Start a reading transaction; the caller ends it, or uses it as a context manager.
 
         Raises:
             StoreLocked: There is no reader slot left, or the map is being replaced.
@@ -241,23 +240,10 @@ class Engine:
         deadline = time.monotonic() + fmt.LOCK_TIMEOUT_S
         while True:
             try:
-                with _lmdb.translated(self.path):
+                with _lmdb.translated(self.path, None):
                     return self._begin(False, deadline)
             except MapResized:
                 self._resize(0)
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Transaction]:
-        """Read inside one transaction."""
-        txn = self.begin()
-        try:
-            with _lmdb.translated(self.path):
-                yield txn
-        except BaseException:
-            with contextlib.suppress(StoreError):
-                txn.end()
-            raise
-        txn.end()
 
     def write(
         self,
@@ -289,7 +275,7 @@ class Engine:
                 self._upgrade_environment()
             while True:
                 try:
-                    with _lmdb.translated(self.path):
+                    with _lmdb.translated(self.path, None):
                         result, dirty = self._attempt(body, deadline)
                     break
                 except MapFull:
@@ -302,7 +288,7 @@ class Engine:
 
     def flush(self) -> None:
         """Make every commit so far survive a crash of the system."""
-        with _lmdb.translated(self.path):
+        with _lmdb.translated(self.path, None):
             self._environment.sync(True)
 
     def _attempt(self, body: Callable[[Transaction], T], deadline: float) -> tuple[T, bool]:
@@ -341,7 +327,7 @@ class Engine:
             env = self._environment
             before = env.info()["map_size"]
             try:
-                with _lmdb.translated(self.path):
+                with _lmdb.translated(self.path, None):
                     env.set_mapsize(size)
             except StoreError as error:  # the environment has lost its map
                 self._map_size = before
@@ -362,7 +348,7 @@ class Engine:
     def sizes(self) -> tuple[int, int]:
         """Return bytes on disk, of both files as allocated, and bytes of the map."""
         files = (os.path.join(self.path, name) for name in (fmt.DATA_FILE, fmt.LOCK_FILE))
-        with _lmdb.translated(self.path):
+        with _lmdb.translated(self.path, None):
             disk = sum(os.stat(file).st_blocks * 512 for file in files if os.path.exists(file))
             return disk, self._environment.info()["map_size"]
 

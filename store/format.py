@@ -67,7 +67,7 @@ LMDB_MAJOR: Final = 0  # engine of new files: LMDB 0.9, which every LMDB tool re
 COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.CODE: None,
     Kind.TENSOR: None,
-    Kind.TRITON: None,
+    Kind.TRITON: 3,
     Kind.LIBRARY: None,
     Kind.WRAPPER: 3,
     Kind.GUARDS: 3,

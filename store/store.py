@@ -121,8 +121,8 @@ class Store(Reads):
             raise StoreClosed(self.path)
         return self._engine
 
-    def _reading(self) -> contextlib.AbstractContextManager[Transaction]:
-        return self._open.read()
+    def _reading(self) -> Transaction:
+        return self._open.begin()
 
     def _write(self, body: Callable[[Transaction], T]) -> T:
         engine = self._open

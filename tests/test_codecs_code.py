@@ -155,7 +155,9 @@ def test_the_same_program_in_another_directory_has_the_same_bytes() -> None:
         function(file="/b/made.py"), codecs.Collector()
     )
     assert here == there
-    assert CodeCodec().decode(here, {}.__getitem__, 1).co_filename == "<firebrick>/made"
+    lost = CodeCodec().decode(here, {}.__getitem__, 1)
+    assert lost.co_filename == "<firebrick module made>"
+    assert CodeCodec().encode(lost, codecs.Collector()) == here
 
 
 def test_a_module_is_found_by_its_file_also_after_more_imports(

@@ -334,6 +334,23 @@ assert s.check().clean and s.stat().blobs == 3
     assert finish(child(code, path)).split() == ["StoreFull"] * 3
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_durable_write_is_flushed(
+    path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[object] = []
+    monkeypatch.setattr(engine.Engine, "flush", lambda self: flushed.append(self))
+    with Store.open(path, durable=durable) as store:
+        store.put(Kind.TEXT, b"x")
+        assert len(flushed) == durable
+        store.put(Kind.TEXT, b"x")  # nothing to write
+        store.registry_update("c", {("s", "n"): None})
+        assert len(flushed) == durable
+    monkeypatch.undo()
+    with Store.open(path) as store:
+        store.put(Kind.TEXT, b"y")
+
+
 # -- locks
 
 
@@ -712,8 +729,9 @@ def test_symbolic_links_are_refused(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(path)
     for name in link, f"{link}/":
-        with pytest.raises(StorePermissionError):
+        with pytest.raises(StorePermissionError) as caught:
             Store.open(name)
+        assert caught.value.detail.endswith("is a symbolic link")
     (path / fmt.DATA_FILE).rename(tmp_path / "data")
     (path / fmt.DATA_FILE).symlink_to(tmp_path / "data")
     with pytest.raises(StorePermissionError):

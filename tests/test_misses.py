@@ -132,7 +132,7 @@ DAMAGES = {
     "other_version": lambda value: change_byte(value, 5),
     "other_length": lambda value: change_byte(value, HEADER.size - 1),
 }
-KINDS = (Kind.GUARDS, Kind.CODE, Kind.BACKEND, Kind.LIBRARY, Kind.WRAPPER, Kind.GRAPH)
+KINDS = (Kind.GUARDS, Kind.CODE, Kind.BACKEND, Kind.LIBRARY, Kind.WRAPPER)
 DAMAGED = [(kind, what) for kind in KINDS for what in ("gone", "flipped")]
 DAMAGED += [(Kind.BUNDLE, what) for what in DAMAGES]
 DAMAGED += [(Kind.BACKEND, what) for what in ("cut", "emptied", "other_kind", "other_length")]
@@ -150,10 +150,16 @@ NAMES = [f"{what}_{kind.name}" for kind, what in DAMAGED] + [*FOREIGN, *UNKNOWN,
 
 
 def write_program(folder):
-    """Write a program whose cases are alike but for a constant, so that few blobs are shared."""
+    """Write a program whose cases are alike but for names and constants, so few blobs are shared.
+
+    `swapped` and `whole` have equal guards: nothing but the recipe tells their bundles apart.
+    """
     lines = ["import torch"]
     for number, name in enumerate(NAMES):
-        lines.append(f"def f_{name}(x):\n    return (x.sin() + {number}.5).cos() * {number + 1}.5")
+        x = "x" if name in ("swapped", "whole") else f"x_{name}"
+        lines.append(
+            f"def f_{name}({x}):\n    return ({x}.sin() + {number}.5).cos() * {number + 1}.5"
+        )
         lines.append(f"def {name}():\n    return torch.compile(f_{name})(torch.ones(4) / 3)")
     (folder / "alike.py").write_text("\n\n\n".join(lines))
     return folder / "alike.py"

@@ -119,8 +119,10 @@ def _travelling(
     source = guard.originating_source
     if refused := sorted(types & api.REFUSED_GUARDS):
         raise NotStorable(f"{refused[0]} guard on {guard.name}")
-    if not types & api.IDENTITY_GUARDS or api.is_type_source(source):
+    if not types & api.IDENTITY_GUARDS and guard.create_fn_name() not in api.IDENTITY_GUARDS:
         return api.fresh_guard(source, guard.create_fn)
+    if (base := api.type_of(source)) is not None:  # as torch does: the identity of a type
+        return api.fresh_guard(base, api.GuardBuilder.TYPE_MATCH)
     value = value_of(guard)
     if api.is_closure_guard(guard, value):
         source, value = api.code_source(source), value.__code__

@@ -387,9 +387,9 @@ def live_value(builder: Any, guard: Any) -> Any:
     return guard.originating_source.get_value(scope, dynamo_guards._get_closure_vars(), {})
 
 
-def is_type_source(source: Any) -> bool:
-    """Tell whether a guard's source is the type of another source."""
-    return isinstance(source, TypeSource)
+def type_of(source: Any) -> Any | None:
+    """Return the source whose type a source stands for, if it stands for a type."""
+    return source.base if isinstance(source, TypeSource) else None
 
 
 def local_name(source: Any) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -44,6 +45,12 @@ def artifact_module() -> Any:
     import torch._functorch._aot_autograd.autograd_cache
     import torch._inductor.codecache
     import torch._inductor.decomposition
+
+    if importlib.util.find_spec("triton") is not None:
+        import torch._inductor.cudagraph_utils
+        import torch._inductor.runtime.static_triton_launcher
+        import torch._inductor.runtime.triton_heuristics
+        import torch._inductor.triton_bundler
 
     return torch._functorch._aot_autograd.aot_autograd_result
 
