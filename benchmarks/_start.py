@@ -297,8 +297,7 @@ def _child(spec: dict[str, Any]) -> dict[str, Any]:
         "forward_s": forward_s,
         "backward_s": backward_s,
         "frames_traced": counters.get("frames", {}).get("total", 0),
-        "inductor_compiles": inductor.get("fxgraph_cache_miss", 0)
-        + inductor.get("fxgraph_cache_bypass", 0),
+        "inductor_compiles": inductor.get("fxgraph_cache_miss", 0) + inductor.get("fxgraph_cache_bypass", 0),
         "compiler_before": before,
         "compiler_after": after,
         "digests": {name: _digest(tensor) for name, tensor in tensors.items()},

@@ -165,9 +165,7 @@ def measure(path: str, kind_number: int, level: int) -> dict[str, Any]:
             extra = [1e6 * (b - a) for a, b in zip(raw, packed, strict=True)]
             result[f"{name}_us"] = round(1e6 * statistics.median(raw), 1)
             result[f"{name}_extra_us"] = round(statistics.median(extra), 1)
-            result[f"{name}_extra_quartiles_us"] = [
-                round(q, 1) for q in statistics.quantiles(extra)
-            ]
+            result[f"{name}_extra_quartiles_us"] = [round(q, 1) for q in statistics.quantiles(extra)]
     return result
 
 
@@ -209,9 +207,7 @@ def main() -> None:
                 f"{share:6.1%} {result['not_used']}",
                 flush=True,
             )
-    versions = {
-        name: importlib.metadata.version(name) for name in ("torch", "zstandard", "lmdb", "blake3")
-    }
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "zstandard", "lmdb", "blake3")}
     if arguments.json:
         machine = {"machine": platform.machine(), "cpus": os.cpu_count()}
         report = {"python": platform.python_version(), **versions, **machine, "results": results}

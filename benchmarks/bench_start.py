@@ -63,8 +63,7 @@ def main() -> int:
     overhead = {
         case: {
             field: statistics.median(
-                getattr(recorded, field) - getattr(cold, field)
-                for cold, recorded in zip(*pair, strict=False)
+                getattr(recorded, field) - getattr(cold, field) for cold, recorded in zip(*pair, strict=False)
             )
             for field in ("backward_s", "process_s")
         }

@@ -78,9 +78,7 @@ class Decoder:
         try:
             self.storages = tensors.StorageTable.decode(storages, self.source)
             for node in nodes:
-                values.append(
-                    _RUN[node[0]](self, node) if type(node) is list else self._scalar(node)
-                )
+                values.append(_RUN[node[0]](self, node) if type(node) is list else self._scalar(node))
             at = len(nodes)
             if self.volatile is not None and next(self.volatile, self) is not self:
                 raise DecodeError("more volatile values than places for them")
@@ -88,9 +86,7 @@ class Decoder:
         except FirebrickError:
             raise
         except Exception as error:  # constructors and hashes of rebuilt objects may raise anything
-            raise DecodeError(
-                f"node {at or len(values)}: {type(error).__name__}: {error}"
-            ) from error
+            raise DecodeError(f"node {at or len(values)}: {type(error).__name__}: {error}") from error
 
     def _at(self, position: Any) -> Any:
         if type(position) is not int or position < 0:

@@ -132,7 +132,7 @@ class Encoder(NodeWriter):
                 name,
                 self.policy.volatile.get(name, frozenset()),
                 self.policy.replace.get(name),
-                bool(getattr(cls, "__hash__", None)) and cls.__hash__ is not object.__hash__,
+                getattr(cls, "__hash__", None) not in (None, object.__hash__),
             )
         return info
 
@@ -150,9 +150,7 @@ class Encoder(NodeWriter):
             return self._child(reduced.codec, reduced.value)
         if isinstance(reduced, str):
             return self._global(value)
-        if not (
-            isinstance(reduced, tuple) and 2 <= len(reduced) <= 6 and type(reduced[1]) is tuple
-        ):
+        if not (isinstance(reduced, tuple) and 2 <= len(reduced) <= 6 and type(reduced[1]) is tuple):
             raise self._refuse(value, "its reduce value has another form than pickle's")
         function, arguments, state, items, pairs, setter = (*reduced, None, None, None, None)[:6]
         if setter is not None:

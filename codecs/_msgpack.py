@@ -41,7 +41,7 @@ def _sorted_maps(value: Any) -> Any:
 
 
 def _packb(value: Any) -> bytes:
-    packed = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
+    packed: bytes | None = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
     if packed is None:
         raise EncodeError(type(value).__name__, reason="msgpack returned nothing")
     return packed

@@ -99,9 +99,7 @@ VOLATILE: Final = {
             "min_cut_info_str",
         }
     ),
-    f"{_AOT}.schemas:ViewAndMutationMeta": frozenset(
-        {"compile_id_str", "tangent_source_stack_traces"}
-    ),
+    f"{_AOT}.schemas:ViewAndMutationMeta": frozenset({"compile_id_str", "tangent_source_stack_traces"}),
 }
 
 
@@ -121,9 +119,7 @@ def _policy(imported: tuple[bool, ...]) -> Policy:
         callables |= {
             f"{module.__name__}:{name}"
             for name, value in vars(module).items()
-            if isinstance(value, type)
-            and issubclass(value, base)
-            and value.__module__ == module.__name__
+            if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
         }
     if views:
         module = sys.modules["torch._C._functionalization"]

@@ -36,9 +36,7 @@ _SYMPY: Final = {
         "Where"
     ),
 }
-SYMPY: Final = frozenset(
-    f"{module}:{name}" for module, names in _SYMPY.items() for name in names.split()
-)
+SYMPY: Final = frozenset(f"{module}:{name}" for module, names in _SYMPY.items() for name in names.split())
 _AOT_ID = re.compile(r"^(# AOT ID: \[')\d+_", re.MULTILINE)
 _KERNEL_PATH = re.compile(r"^(\s*# kernel path: ).*[/\\]", re.MULTILINE)
 
@@ -67,9 +65,7 @@ def reduce_fx_graph(graph: Any) -> Any:
         source_code=Leaf(WrapperCodec(), source),
         cache_key=_code_hash(source),
         counter_deltas=Counter(dict(sorted(graph.counter_deltas.items()))),
-        fx_kwargs={**graph.fx_kwargs, "graph_id": None}
-        if "graph_id" in graph.fx_kwargs
-        else graph.fx_kwargs,
+        fx_kwargs={**graph.fx_kwargs, "graph_id": None} if "graph_id" in graph.fx_kwargs else graph.fx_kwargs,
     )
 
 
@@ -99,8 +95,7 @@ class CachePath:
 def cache_path(*parts: Any) -> str:
     """Find the place of a file in this process's Inductor cache directory."""
     if not all(
-        type(part) is str and part not in ("", "..") and not set(part) & set("/\\\0")
-        for part in parts
+        type(part) is str and part not in ("", "..") and not set(part) & set("/\\\0") for part in parts
     ):
         raise DecodeError(f"{parts!r:.80} is not a path in a cache directory")
     directory: str = sys.modules[_CACHE_DIR].cache_dir()
@@ -136,9 +131,7 @@ def reduce_autotune_cache(cache: Any) -> Any:
 
 def reduce_bundle(bundle: Any) -> Any:
     """Take a TritonBundle apart with its kernels sorted: parallel compilation shuffles them."""
-    kernels = sorted(
-        bundle.kernel_artifacts, key=lambda kernel: (kernel.kernel_hash, kernel.device)
-    )
+    kernels = sorted(bundle.kernel_artifacts, key=lambda kernel: (kernel.kernel_hash, kernel.device))
     return _instance(bundle, kernel_artifacts=kernels)
 
 
@@ -154,9 +147,7 @@ def kernel_artifacts(kernel: Any, device: Any) -> Any:
     bundler = sys.modules[_BUNDLER]
     if not isinstance(kernel, TritonKernel) or type(device) is not int:
         raise DecodeError("a kernel's artifacts are a kernel and a device index")
-    artifacts = [
-        bundler.TritonKernelArtifact(name, data) for name, data in kernel.payloads().items()
-    ]
+    artifacts = [bundler.TritonKernelArtifact(name, data) for name, data in kernel.payloads().items()]
     return bundler.TritonKernelArtifacts(kernel.kernel_hash, device, artifacts)
 
 

@@ -58,9 +58,7 @@ _BEHAVIOUR = (
 def _module_files(count: int) -> dict[str, str]:
     """Map source files to modules; `count` of modules is only there to notice imports."""
     files: dict[str, str] = {}
-    for name, module in sorted(
-        sys.modules.items(), key=lambda item: (item[0] == "__main__", item[0])
-    ):
+    for name, module in sorted(sys.modules.items(), key=lambda item: (item[0] == "__main__", item[0])):
         file = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(file, str):
             files.setdefault(file, name)
@@ -146,8 +144,7 @@ def _put_code(code: types.CodeType, files: Mapping[str, str]) -> list[Any]:
     module = lost[1] if lost else files.get(code.co_filename)
     file = ["m", module] if module else ["f", os.path.basename(code.co_filename)]
     constants = [
-        _put_constant(constant, lambda inner: _put_code(inner, files))
-        for constant in code.co_consts
+        _put_constant(constant, lambda inner: _put_code(inner, files)) for constant in code.co_consts
     ]
     return [
         [getattr(code, name) for name in _NUMBERS],
@@ -235,9 +232,7 @@ class CodeCodec(Codec[types.CodeType]):
         try:
             fields = _put_code(value, files)
         except EncodeError as error:
-            raise EncodeError(
-                error.type_name, f"a constant of {value.co_qualname}", error.reason
-            ) from None
+            raise EncodeError(error.type_name, f"a constant of {value.co_qualname}", error.reason) from None
         except RecursionError:
             raise LimitExceeded("nesting of constants", _LIMITS.depth + 1, _LIMITS.depth) from None
         return pack([sys.implementation.cache_tag, importlib.util.MAGIC_NUMBER, fields], maps=False)

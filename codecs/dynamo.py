@@ -153,10 +153,7 @@ class DynamoCodec(Codec[Any]):
             sink: Takes code objects and guard states.
             rename: Generated name to canonical name.
         """
-        if (
-            f"{type(value).__module__}:{type(value).__qualname__}"
-            != f"{_PACKAGE}:_DynamoCacheEntry"
-        ):
+        if f"{type(value).__module__}:{type(value).__qualname__}" != f"{_PACKAGE}:_DynamoCacheEntry":
             raise EncodeError(type(value).__name__, reason="not a Dynamo entry")
         return encode_graph(renamed(value, rename) if rename else value, POLICY, sink)[0]
 

@@ -69,9 +69,7 @@ def read_elf(data: Data) -> Elf:
     header = _HEADER.unpack_from(view)
     _, kind, machine, version, _, at, sections, _, size, entry, count, section, number, _ = header
     if kind != _ET_DYN or version != 1 or size != _HEADER.size or entry != _SEGMENT.size:
-        raise DecodeError(
-            f"an ELF file of type {kind}, version {version}, header sizes {size} and {entry}"
-        )
+        raise DecodeError(f"an ELF file of type {kind}, version {version}, header sizes {size} and {entry}")
     if machine not in MACHINES:
         raise DecodeError(f"ELF machine {machine} is not known")
     if count > MAX_HEADERS:
@@ -211,18 +209,12 @@ class LibraryCodec(Codec[Library]):
             raise
         except (struct.error, TypeError, ValueError) as error:
             raise DecodeError(f"not a library: {error}") from None
-        if (
-            not all(type(text) is str for text in texts)
-            or flags != sorted(set(flags))
-            or not _plain(name)
-        ):
+        if not all(type(text) is str for text in texts) or flags != sorted(set(flags)) or not _plain(name):
             raise DecodeError("the head of a library is not in canonical form")
         library = Library(name, tuple(symbols), isa, tuple(flags), bytes(body[length:]))
         elf = library.elf
         if (elf.machine, elf.needed) != (machine, tuple(needed)):
-            raise DecodeError(
-                f"{name} is for {elf.machine} and needs {elf.needed}, its head says otherwise"
-            )
+            raise DecodeError(f"{name} is for {elf.machine} and needs {elf.needed}, its head says otherwise")
         return library
 
 

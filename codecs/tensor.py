@@ -68,8 +68,7 @@ def _refusal(tensor: Any) -> str:
     if tensor.layout is not torch.strided:
         return f"layout {tensor.layout}"
     reasons = {
-        "quantised": tensor.is_quantized
-        or str(tensor.dtype).startswith(("torch.q", "torch.uint4x2")),
+        "quantised": tensor.is_quantized or str(tensor.dtype).startswith(("torch.q", "torch.uint4x2")),
         "nested": tensor.is_nested,
         "named dimensions": getattr(tensor, "has_names", bool)(),
         "not a leaf of the autograd graph": not tensor.is_leaf,
@@ -124,9 +123,7 @@ class StorageTable:
             EncodeError: It is not a dense leaf tensor of torch's own classes.
         """
         if reason := _refusal(tensor):
-            raise EncodeError(
-                f"{type(tensor).__module__}:{type(tensor).__qualname__}", reason=reason
-            )
+            raise EncodeError(f"{type(tensor).__module__}:{type(tensor).__qualname__}", reason=reason)
         torch = torch_module()
         sizes, strides = list(tensor.size()), list(tensor.stride())
         offset = int(tensor.storage_offset())
@@ -147,9 +144,7 @@ class StorageTable:
             offset,
             int(flags),
         ]
-        group.views.append(
-            (node, *_reach(sizes, strides, offset, tensor.itemsize), tensor.itemsize)
-        )
+        group.views.append((node, *_reach(sizes, strides, offset, tensor.itemsize), tensor.itemsize))
 
     def encode(self, sink: Sink, leaf_bytes: int) -> list[Any]:
         """Give each storage as `[device type, index, length, bytes or (version, key) or None]`."""
@@ -191,9 +186,7 @@ class StorageTable:
                 table._storages.append(_storage(kind, index, length, data))
         return table
 
-    def tensor(
-        self, number: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags: Any
-    ) -> Any:
+    def tensor(self, number: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags: Any) -> Any:
         """Rebuild one tensor over a storage of this table; its reach is checked."""
         if type(number) is not int or not 0 <= number < len(self._storages):
             raise DecodeError(f"there is no storage {number!r:.20}")
@@ -239,9 +232,7 @@ def _storage(kind: Any, index: Any, length: Any, data: Any) -> Any:
 
 def _view(storage: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags: Any) -> Any:
     for numbers in (sizes, strides, [offset, flags]):
-        if type(numbers) is not list or not all(
-            type(n) is int and 0 <= n < 1 << 62 for n in numbers
-        ):
+        if type(numbers) is not list or not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
             raise DecodeError(f"{numbers!r:.60} are not sizes, strides, offset or flags")
     if flags & ~_FLAGS:
         raise DecodeError(f"unknown flags {flags:#x}")
@@ -254,9 +245,7 @@ def _view(storage: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags
             or _reach(sizes, strides, offset, element.itemsize)[1] > storage.nbytes()
         ):
             raise DecodeError("a tensor reaches behind its storage")
-        tensor = torch.empty(0, dtype=element, device=storage.device).set_(
-            storage, offset, sizes, strides
-        )
+        tensor = torch.empty(0, dtype=element, device=storage.device).set_(storage, offset, sizes, strides)
         if flags & TensorFlag.CONJ:
             torch._C._set_conj(tensor, True)
         if flags & TensorFlag.NEG:
@@ -297,9 +286,7 @@ class TensorCodec(Codec[Any]):
         try:
             (length,) = _LENGTH.unpack_from(data)
             raw = memoryview(data)[_LENGTH.size + length :]
-            order, (kind, index, size), view = unpack(
-                memoryview(data)[_LENGTH.size : _LENGTH.size + length]
-            )
+            order, (kind, index, size), view = unpack(memoryview(data)[_LENGTH.size : _LENGTH.size + length])
             if order != sys.byteorder:
                 raise DecodeError(f"byte order {order!r:.20}, this machine's is {sys.byteorder}")
             if kind == "meta" and len(raw):

@@ -76,9 +76,7 @@ class TritonKernel:
         return kernel
 
     @classmethod
-    def from_directory(
-        cls, path: str | os.PathLike[str], *, intermediate: bool = False
-    ) -> TritonKernel:
+    def from_directory(cls, path: str | os.PathLike[str], *, intermediate: bool = False) -> TritonKernel:
         """Read a directory of Triton's cache; OSError, or EncodeError as in `from_payloads`."""
         directory = os.path.abspath(path)
         payloads = {}
@@ -101,9 +99,7 @@ class TritonKernel:
         for name, data in self.files:
             if name.endswith(".json"):
                 data = data.replace(PACKAGE, package) if package else data
-                data = (
-                    data if directory is None else data.replace(DIRECTORY, os.fsencode(directory))
-                )
+                data = data if directory is None else data.replace(DIRECTORY, os.fsencode(directory))
             result[name] = data
         return result
 
@@ -123,11 +119,7 @@ class TritonKernel:
     def metadata(self) -> dict[str, Any]:
         """Parse Triton's description of the kernel; DecodeError if there is none."""
         text = next(
-            (
-                data
-                for name, data in self.files
-                if name.endswith(".json") and not name.startswith("__grp__")
-            ),
+            (data for name, data in self.files if name.endswith(".json") and not name.startswith("__grp__")),
             b"",
         )
         try:
@@ -141,9 +133,7 @@ class TritonKernel:
     def _fact(self, name: str, kind: type) -> Any:
         value = self.metadata.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise DecodeError(
-                f"kernel {self.kernel_hash}: {name} is {value!r:.40}, expected {kind.__name__}"
-            )
+            raise DecodeError(f"kernel {self.kernel_hash}: {name} is {value!r:.40}, expected {kind.__name__}")
         return value
 
     @property
@@ -168,9 +158,7 @@ class TritonKernel:
         try:
             return str(target["backend"]), target["arch"], int(target["warp_size"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DecodeError(
-                f"kernel {self.kernel_hash}: target {target!r:.80}: {error}"
-            ) from None
+            raise DecodeError(f"kernel {self.kernel_hash}: target {target!r:.80}: {error}") from None
 
     @property
     def binary(self) -> bytes:

@@ -92,9 +92,7 @@ class _Checker:
             if not self._txn.has("components", recipe):
                 self._add("missing components", recipe, "a recipe has none")
         self._records()
-        return Report(
-            self._problems, self._txn.entries("blobs"), self._txn.entries("bundles"), self._bytes
-        )
+        return Report(self._problems, self._txn.entries("blobs"), self._txn.entries("bundles"), self._bytes)
 
     def _records(self) -> None:
         for key, value in self._txn.items("components"):

@@ -24,9 +24,7 @@ class Gate:
         """Come in; returns the token for `leave`, None when time ran out."""
         me = threading.get_ident()
         with self._changed:
-            if me not in self._inside and not self._changed.wait_for(
-                lambda: not self._alone, timeout
-            ):
+            if me not in self._inside and not self._changed.wait_for(lambda: not self._alone, timeout):
                 return None
             self._inside[me] = self._inside.get(me, 0) + 1
         return me

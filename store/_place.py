@@ -48,9 +48,7 @@ def prepare(path: StrPath, *, readonly: bool, create: bool) -> str:
     refuse_network(path)
     if not readonly:
         if info.st_uid != os.geteuid():
-            raise StorePermissionError(
-                path, f"it belongs to user {info.st_uid}, not {os.geteuid()}"
-            )
+            raise StorePermissionError(path, f"it belongs to user {info.st_uid}, not {os.geteuid()}")
         if stat.S_IMODE(info.st_mode) & 0o077:
             _close_to_others(path, info)
     for name in DATA_FILE, LOCK_FILE:
@@ -72,9 +70,7 @@ def _lstat(path: str, file: str, is_type: Callable[[int], bool], noun: str) -> o
     if not is_type(info.st_mode):
         raise StorePermissionError(path, f"{file} is not a {noun}")
     if info.st_uid not in (os.geteuid(), 0):
-        raise StorePermissionError(
-            path, f"{file} belongs to user {info.st_uid}, not {os.geteuid()}"
-        )
+        raise StorePermissionError(path, f"{file} belongs to user {info.st_uid}, not {os.geteuid()}")
     if stat.S_IMODE(info.st_mode) & 0o022:
         raise StorePermissionError(
             path, f"{file} has mode {stat.S_IMODE(info.st_mode):o}: others may write to it"

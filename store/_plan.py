@@ -155,9 +155,7 @@ class Plan:
     def _planned(self, name: Name) -> bytes | None:
         return self.changes[name] if name in self.changes else self._read(name)
 
-    def _revise(
-        self, name: Name, old: Record | None, content: ContentKey, beside: Beside
-    ) -> Record:
+    def _revise(self, name: Name, old: Record | None, content: ContentKey, beside: Beside) -> Record:
         data = pack_revision(name.section, content, None if old is None else old.revision)
         blob = Blob(Kind.REVISION, data)
         self.blobs.append(blob)

@@ -17,16 +17,17 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from firebrick.errors import FirebrickError, Unsupported, UsageError
-from firebrick.settings import Settings
 from firebrick.counters import Stats
+from firebrick.errors import FirebrickError, StoreClosed, Unsupported, UsageError
+from firebrick.settings import Settings
 
 if TYPE_CHECKING:
-    from firebrick.hooks import Hooks
     from firebrick.context import Context
+    from firebrick.hooks import Hooks
     from firebrick.store import Store
 
 _log = logging.getLogger("firebrick")
@@ -44,8 +45,9 @@ class Session:
     with the same session; its store is opened again when it is next used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
+        self.folder = folder
         self.stats = Stats()
         self.store: Store | None = None
         self.context: Context | None = None
@@ -60,10 +62,9 @@ class Session:
         from firebrick.context import Context, set_current
         from firebrick.store import Store
 
-        assert self.settings.cache_dir is not None
         settings = self.settings
         self.store = Store.open(
-            settings.cache_dir,
+            self.folder,
             readonly=settings.readonly,
             map_size=settings.map_size,
             durable=settings.durable,
@@ -76,6 +77,16 @@ class Session:
         else:
             self._finder = _Finder(self._attach)
             sys.meta_path.insert(0, self._finder)
+
+    def opened(self) -> tuple[Store, Context]:
+        """Return store and context.
+
+        Raises:
+            StoreClosed: before `start` and after `close`.
+        """
+        if self.store is None or self.context is None or self._closed:
+            raise StoreClosed(self.folder, "the session is not open")
+        return self.store, self.context
 
     def fault(self, error: BaseException) -> None:
         """Count a fault and warn once for its kind; in strict mode raise it."""
@@ -190,7 +201,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
         if _session is not None and _session.settings == chosen:
             return
         disable()
-        new = Session(chosen)
+        new = Session(chosen, chosen.cache_dir)
         try:
             new.start()
         except (FirebrickError, OSError, ImportError) as error:

@@ -99,18 +99,14 @@ def encode_blob(blob: Blob) -> bytes:
 def parse_header(key: bytes, value: Data) -> Header:
     """Read the header of a value, checking field by field; DamagedError names the first bad one."""
     if len(value) < HEADER.size:
-        raise DamagedError(
-            key, f"value has {len(value)} bytes, less than a header of {HEADER.size}"
-        )
+        raise DamagedError(key, f"value has {len(value)} bytes, less than a header of {HEADER.size}")
     magic, kind, version, flags, stored, raw = HEADER.unpack_from(value)
     if magic != MAGIC:
         raise DamagedError(key, f"magic is {magic!r}, expected {MAGIC!r}")
     if flags & ~fmt.KNOWN_FLAGS:
         raise DamagedError(key, f"flags are {flags:#x}, known are {fmt.KNOWN_FLAGS:#x}")
     if stored > len(value) - HEADER.size:
-        raise DamagedError(
-            key, f"stored length is {stored}, but {len(value) - HEADER.size} bytes are there"
-        )
+        raise DamagedError(key, f"stored length is {stored}, but {len(value) - HEADER.size} bytes are there")
     if raw > fmt.MAX_BLOB_BYTES:
         raise DamagedError(key, f"raw length is {raw}, more than {fmt.MAX_BLOB_BYTES}")
     return Header(kind, version, flags, stored, raw)
@@ -132,9 +128,7 @@ def decode_blob(key: bytes, value: Data, *, copy: bool = True) -> StoredBlob:
     if header.stored != len(value) - HEADER.size:
         raise DamagedError(key, f"stored length is {header.stored}, not {len(value) - HEADER.size}")
     body = memoryview(value)[HEADER.size :].toreadonly()
-    data = (
-        _inflate(key, header, body) if header.flags & FLAG_ZSTD else bytes(body) if copy else body
-    )
+    data = _inflate(key, header, body) if header.flags & FLAG_ZSTD else bytes(body) if copy else body
     if len(data) != header.raw:
         raise DamagedError(key, f"raw length is {header.raw}, but there are {len(data)} bytes")
     # A kind that is not known here can still be told from a damaged one.
@@ -152,9 +146,7 @@ def _inflate(key: bytes, header: Header, body: memoryview) -> bytes:
         size = zstandard.frame_content_size(body)
         if size != header.raw:  # before anything is allocated
             raise DamagedError(key, f"raw length is {header.raw}, but the frame says {size}")
-        return _contexts.decompressor.decompress(
-            body, max_output_size=header.raw, allow_extra_data=False
-        )
+        return _contexts.decompressor.decompress(body, max_output_size=header.raw, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise DamagedError(key, f"zstd: {error}") from None
 
@@ -163,9 +155,7 @@ def encode_record(database: str, key: bytes, body: Data) -> bytes:
     """Write a record (a value that is no blob): header of kind `format.RECORD`, checksum, body."""
     if len(body) > fmt.MAX_RECORD_BYTES:
         raise LimitExceeded(f"size of a record in {database}", len(body), fmt.MAX_RECORD_BYTES)
-    head = HEADER.pack(
-        MAGIC, fmt.RECORD, fmt.RECORD_VERSION, 0, fmt.CHECK_BYTES + len(body), len(body)
-    )
+    head = HEADER.pack(MAGIC, fmt.RECORD, fmt.RECORD_VERSION, 0, fmt.CHECK_BYTES + len(body), len(body))
     return b"".join((head, record_check(database, key, body), body))
 
 
@@ -180,9 +170,7 @@ def decode_record(database: str, key: bytes, value: Data) -> bytes:
         header.stored - fmt.CHECK_BYTES,
     )
     if tuple(header) != expected:
-        raise DamagedError(
-            key, f"header of a record in {database} is {tuple(header)}, expected {expected}"
-        )
+        raise DamagedError(key, f"header of a record in {database} is {tuple(header)}, expected {expected}")
     start = HEADER.size + fmt.CHECK_BYTES
     body = bytes(value[start:])
     if record_check(database, key, body) != bytes(value[HEADER.size : start]):

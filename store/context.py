@@ -147,9 +147,7 @@ class Context(Memory):
         return info
 
     @staticmethod
-    def dump_debug_info(
-        dynamo_entries: dict[str, Any], backend_artifacts: dict[str, Any]
-    ) -> dict[str, Any]:
+    def dump_debug_info(dynamo_entries: dict[str, Any], backend_artifacts: dict[str, Any]) -> dict[str, Any]:
         """Return torch's description of entries and artifacts, fit for JSON."""
         return registry.debug_dump(dynamo_entries, backend_artifacts)
 

@@ -31,9 +31,7 @@ class Stats:
     bytes_read: int = 0
     bytes_written: int = 0
     seconds_saved: float = 0.0
-    _lock: threading.Lock = dataclasses.field(
-        default_factory=threading.Lock, repr=False, compare=False
-    )
+    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False, compare=False)
 
     def hit(self, seconds: float) -> None:
         """Count a served frame and the seconds of compilation that it saved."""

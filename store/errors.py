@@ -75,9 +75,7 @@ class StoreNotFound(StoreError):
 class StoreLocked(StoreError):
     """The store is in use in a way that does not let this call go on in time."""
 
-    hint = (
-        "Try again later; look for a stopped process that holds the store, or a snapshot left open."
-    )
+    hint = "Try again later; look for a stopped process that holds the store, or a snapshot left open."
     exit_code = 12
     template = "store {} is locked: {}"
 
@@ -101,9 +99,7 @@ class StoreFull(StoreError):
 class StoreVersionError(StoreError):
     """The store has a format that this version does not know."""
 
-    hint = (
-        "Use a Firebrick that knows the format, or another directory; the store is left as it is."
-    )
+    hint = "Use a Firebrick that knows the format, or another directory; the store is left as it is."
     exit_code = 15
     template = "store {} has an unknown format: {}"
 

@@ -82,9 +82,7 @@ MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are
 MIN_SAVING: Final = 0.10  # and so are those that shrink by less than this share
 
 # Limits.
-MAX_BLOB_BYTES: Final = (
-    1 << 30
-)  # LMDB writes a value with one pwrite, which Linux cuts at 2 GiB - 4 KiB
+MAX_BLOB_BYTES: Final = 1 << 30  # LMDB writes a value with one pwrite, which Linux cuts at 2 GiB - 4 KiB
 MAX_PARTS: Final = 1 << 20  # of one bundle
 MAX_COMPONENT_BYTES: Final = 16 << 20  # of one recipe, names and values together
 MAX_RECORD_BYTES: Final = 16 << 20

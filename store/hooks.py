@@ -23,7 +23,7 @@ from firebrick.capture.bundle import Part, generated_names
 from firebrick.capture.guards import recording_init
 from firebrick.capture.kernels import Kernels
 from firebrick.capture.recorder import Compilation, Recorder
-from firebrick.errors import Unsupported
+from firebrick.errors import InternalError, Unsupported
 from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
@@ -48,7 +48,7 @@ class Hooks:
         self._session = session
         self._patches = Patches()
         self._undo_mirror: Callable[[], None] | None = None
-        self._recorder: Recorder | None = None
+        self._watching: Recorder | None = None
         self._attached = False
         self._lock = threading.RLock()
         self._serving = threading.local()
@@ -63,12 +63,18 @@ class Hooks:
     def remove(self) -> None:
         """Give torch back as it was."""
         with self._lock:
-            if self._recorder is not None:
-                self._recorder.close()
+            if self._watching is not None:
+                self._watching.close()
             if self._undo_mirror is not None:
                 self._undo_mirror()
             self._patches.undo()
             self._attached = False
+
+    @property
+    def _recorder(self) -> Recorder:
+        if self._watching is None:
+            raise InternalError("a hook ran before it was in place")
+        return self._watching
 
     def _optimizing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -101,15 +107,14 @@ class Hooks:
 
     def _attach(self) -> None:
         session, patches = self._session, self._patches
-        store, context = session.store, session.context
-        assert store is not None and context is not None
+        store, context = session.opened()
         self._api = api = torch_api.load()
         settings = session.settings
         self._recording = settings.record and not settings.readonly
         libraries = Libraries()
         self._kernels = kernels = Kernels(libraries)
         self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
-        self._recorder = Recorder(store, self, session.stats, session.fault)
+        self._watching = Recorder(store, self, session.stats, session.fault)
 
         for owner, name, wrap in (
             (api.PyCodeCache, "load_by_key_path", kernels.loading_wrapper),
@@ -136,12 +141,18 @@ class Hooks:
         patches.set(package, "add_guarded_code", self._adding_code(package.add_guarded_code))
         patches.set(package, "add_inlined_source", self._adding_sources(package.add_inlined_source))
         patches.set(api.OutputGraph, "bypass_package", self._bypassing)
+        patches.set(api.OutputGraph, "install_builtins_dict_in_fglobals", api.share_builtins_name)
         patches.set(
-            api.OutputGraph, "install_builtins_dict_in_fglobals", api.share_builtins_name
+            api.autograd_cache,
+            "autograd_cache_key",
+            self._keying(api.autograd_cache.autograd_cache_key),
         )
-        patches.set(api.autograd_cache, "autograd_cache_key", self._keying(api.autograd_cache.autograd_cache_key))
         cache = api.autograd_cache.AOTAutogradCache
-        patches.set(cache, "make_entry", staticmethod(api.making_entries(cache.make_entry, self._recorder.refuse)))
+        patches.set(
+            cache,
+            "make_entry",
+            staticmethod(api.making_entries(cache.make_entry, self._recorder.refuse)),
+        )
         patches.set(cache, "save", staticmethod(api.saving_entries(cache.save)))
         patches.set(api.package, "DynamoCache", api.dynamo_cache(self._session.fault))
         self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
@@ -160,7 +171,13 @@ class Hooks:
 
         @functools.wraps(original)
         def convert(
-            self_: Any, frame: Any, cache_entry: Any, hooks: Any, frame_state: Any, *args: Any, **kw: Any
+            self_: Any,
+            frame: Any,
+            cache_entry: Any,
+            hooks: Any,
+            frame_state: Any,
+            *args: Any,
+            **kw: Any,
         ) -> Any:
             if getattr(self._serving, "recipe", None) is not None:  # the inner of two converters
                 return self._watched(original, self_, frame, cache_entry, hooks, frame_state, *args, **kw)
@@ -177,7 +194,11 @@ class Hooks:
                 return served
             self._serving.recipe = recipe
             try:
-                run = original if hasattr(self_, "_inner_convert") else functools.partial(self._watched, original)
+                run = (
+                    original
+                    if hasattr(self_, "_inner_convert")
+                    else functools.partial(self._watched, original)
+                )
                 return run(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             finally:
                 self._serving.recipe = None
@@ -202,9 +223,18 @@ class Hooks:
                 gc.enable()
 
     def _watched(
-        self, original: Callable[..., Any], self_: Any, frame: Any, cache_entry: Any, *args: Any, **kw: Any
+        self,
+        original: Callable[..., Any],
+        self_: Any,
+        frame: Any,
+        cache_entry: Any,
+        *args: Any,
+        **kw: Any,
     ) -> Any:
-        recipe, self._serving.recipe = self._serving.recipe, None  # frames inside are frames of their own
+        recipe, self._serving.recipe = (
+            self._serving.recipe,
+            None,
+        )  # frames inside are frames of their own
         package = self._api.compile_package(self_)
         if not self._recording or package is None:
             return original(self_, frame, cache_entry, *args, **kw)

@@ -70,8 +70,7 @@ def gpu_facts() -> dict[str, str]:
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return {
         "gpu": properties.name,
-        "gpu.arch": getattr(properties, "gcnArchName", "")
-        or f"sm_{properties.major}{properties.minor}",
+        "gpu.arch": getattr(properties, "gcnArchName", "") or f"sm_{properties.major}{properties.minor}",
         "gpu.toolkit": str(torch.version.cuda or torch.version.hip),
         "triton": _triton_version(),
     }

@@ -292,9 +292,7 @@ class Store(Reads):
 
         def body(txn: Transaction) -> None:
             wrong = [
-                name
-                for name, value in (expect or {}).items()
-                if registry_value(txn, context, *name) != value
+                name for name, value in (expect or {}).items() if registry_value(txn, context, *name) != value
             ]
             if wrong:
                 raise EditConflict(context, sorted("/".join(name) for name in wrong))

@@ -157,8 +157,6 @@ class TestLeaving:
     @pytest.mark.parametrize(("case", "factor"), [("unsupported", 8), ("lacking", 9)])
     def test_a_torch_that_is_not_known_is_left_alone_with_one_warning(self, tmp_path, case, factor):
         env = {"STORE": str(tmp_path / "store")}
-        found = run_cases(PROGRAMS / "leaving.py", [case], home=tmp_path, env=env).case(case)[
-            "value"
-        ]
+        found = run_cases(PROGRAMS / "leaving.py", [case], home=tmp_path, env=env).case(case)["value"]
         assert found["value"]["elements"] == pytest.approx([0.8414710 * factor] * 4)
         assert (found["warnings"], found["stored"], found["after"]) == ("1", "0", [])

@@ -85,10 +85,7 @@ def test_two_processes_encode_the_same_dynamo_entry(saved: dict[str, Any]) -> No
     for (body, blobs, names), (other, others, more) in both(saved, "entries"):
         assert list(names.values()) == list(more.values())
         assert names != more
-        keys = [
-            [key for key, blob in found.items() if blob.kind == Kind.GUARDS]
-            for found in (blobs, others)
-        ]
+        keys = [[key for key, blob in found.items() if blob.kind == Kind.GUARDS] for found in (blobs, others)]
         for mine, theirs in zip(*keys, strict=True):
             body = body.replace(bytes(mine), bytes(theirs))
         assert body == other
@@ -295,9 +292,7 @@ def test_the_policy_calls_constructors_and_nothing_else() -> None:
     assert "torch._dynamo.source:LocalSource" in sources
     assert "torch._dynamo.source:AttrSource" in sources
     base = torch._guards.Source
-    assert all(
-        issubclass(getattr(torch._dynamo.source, n.partition(":")[2]), base) for n in sources
-    )
+    assert all(issubclass(getattr(torch._dynamo.source, n.partition(":")[2]), base) for n in sources)
     rest = sorted(name for name in names - sources if "_functionalization:" not in name)
     assert rest == [
         "firebrick.codecs._torch_reduce:cache_path",

@@ -58,9 +58,7 @@ def test_a_function_works_after_the_round_trip() -> None:
     assert code == function()
 
 
-@pytest.mark.parametrize(
-    "version", ["co_linetable", "co_exceptiontable", "co_qualname", "co_lines"]
-)
+@pytest.mark.parametrize("version", ["co_linetable", "co_exceptiontable", "co_qualname", "co_lines"])
 def test_positions_and_names_are_kept(version: str) -> None:
     def facts(code: types.CodeType) -> Any:
         value = getattr(code, version)
@@ -151,9 +149,7 @@ def test_another_file_keeps_its_last_component_only() -> None:
 
 def test_the_same_program_in_another_directory_has_the_same_bytes() -> None:
     here = CodeCodec({"/a/made.py": "made"}).encode(function(file="/a/made.py"), codecs.Collector())
-    there = CodeCodec({"/b/made.py": "made"}).encode(
-        function(file="/b/made.py"), codecs.Collector()
-    )
+    there = CodeCodec({"/b/made.py": "made"}).encode(function(file="/b/made.py"), codecs.Collector())
     assert here == there
     lost = CodeCodec().decode(here, {}.__getitem__, 1)
     assert lost.co_filename == "<firebrick module made>"
@@ -211,21 +207,13 @@ CACHED = next(
             id="caches missing",
         ),
         pytest.param(lambda f: f.__setitem__(1, b""), "inside an instruction", id="no bytecode"),
-        pytest.param(
-            lambda f: f.__setitem__(1, "text"), "not a code object", id="text for bytecode"
-        ),
-        pytest.param(
-            lambda f: f[0].__setitem__(3, 99), "not a code object", id="wrong count of locals"
-        ),
+        pytest.param(lambda f: f.__setitem__(1, "text"), "not a code object", id="text for bytecode"),
+        pytest.param(lambda f: f[0].__setitem__(3, 99), "not a code object", id="wrong count of locals"),
         pytest.param(lambda f: f[0].__setitem__(0, -1), "not a code object", id="negative count"),
         pytest.param(lambda f: f[3][0].append(5), "not a code object", id="a number for a name"),
-        pytest.param(
-            lambda f: f.__setitem__(4, ["x", "made.py"]), "kind of file", id="unknown kind of file"
-        ),
+        pytest.param(lambda f: f.__setitem__(4, ["x", "made.py"]), "kind of file", id="unknown kind of file"),
         pytest.param(lambda f: f[2].append(["?"]), "not a code object", id="unknown tag"),
-        pytest.param(
-            lambda f: f[2].append(["c", 1, 2]), "two floats", id="integers for a complex number"
-        ),
+        pytest.param(lambda f: f[2].append(["c", 1, 2]), "two floats", id="integers for a complex number"),
         pytest.param(
             lambda f: f[2].append(["E", "builtins:dict", "a"]),
             "not an enumeration",
@@ -257,9 +245,7 @@ def test_the_digest_does_not_see_where_a_function_stands() -> None:
         "\n\n# comment\nclass C: pass\n" + SOURCE.replace("\n    total = 0", "\n\n    total = 0")
     )
     moved = next(
-        c
-        for c in compiled("#\n\n" + SOURCE, "elsewhere.py").co_consts
-        if isinstance(c, types.CodeType)
+        c for c in compiled("#\n\n" + SOURCE, "elsewhere.py").co_consts if isinstance(c, types.CodeType)
     )
     assert code_digest(moved) == digest
     inside = compiled("class C:\n" + "\n".join("    " + line for line in SOURCE.splitlines()))

@@ -39,9 +39,7 @@ def made_entry() -> Any:
         plain, __name__, [], [guarded], {"__import_math": "math"}, [BACKEND], None, False
     )  # type: ignore[arg-type]
     second = package._DynamoCodeCacheEntry(plain, __name__, [RESUME], [], {}, [], None, True)  # type: ignore[list-item]
-    source = package.InlinedSource(
-        dataclasses.__name__, 1, 3, "sum", dynamo._module_source("dataclasses")
-    )
+    source = package.InlinedSource(dataclasses.__name__, 1, 3, "sum", dynamo._module_source("dataclasses"))
     gone = package.InlinedSource("module_that_is_gone", 4, 5, "sum", "text")
     entry = package._DynamoCacheEntry([first, second], package.SourceInfo({source, gone}), "cpu")
     entry.fn_name = "f"

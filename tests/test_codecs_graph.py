@@ -456,9 +456,7 @@ def test_a_reducer_can_make_a_part_a_child_of_its_own_kind() -> None:
     node.text = "import torch\n"  # type: ignore[attr-defined]
     sink = codecs.Collector()
     body, _ = encode_graph([node], policy, sink)
-    assert [(blob.kind, blob.data) for blob in sink.blobs.values()] == [
-        (Kind.WRAPPER, b"import torch\n")
-    ]
+    assert [(blob.kind, blob.data) for blob in sink.blobs.values()] == [(Kind.WRAPPER, b"import torch\n")]
     assert decode_graph(body, policy, sink.blobs.__getitem__) == ["import torch\n"]
 
 

@@ -63,9 +63,7 @@ def test_a_scan_finds_what_unpickling_would_ask_for(data: bytes) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(pickles(), st.data())
-def test_a_damaged_pickle_never_reaches_more_than_the_scan_says(
-    data: bytes, draw: st.DataObject
-) -> None:
+def test_a_damaged_pickle_never_reaches_more_than_the_scan_says(data: bytes, draw: st.DataObject) -> None:
     damaged = bytearray(data)
     at = draw.draw(st.integers(0, len(damaged) - 1))
     damaged[at] = draw.draw(st.integers(0, 255))
@@ -76,10 +74,11 @@ def test_a_damaged_pickle_never_reaches_more_than_the_scan_says(
     allowed = {name for name in named if name.partition(":")[0] in ("builtins", "collections")}
     try:
         GuardUnpickler(bytes(damaged), allowed).load()
-    except ForbiddenGlobal as error:
-        assert error.name in named
-    except Exception:
-        pass  # a damaged pickle may fail in any way; it ran nothing that was not allowed
+    except Exception as error:  # a damaged pickle may fail in any way; it ran nothing that was not allowed
+        refused = getattr(error, "name", None)
+    else:
+        refused = None
+    assert refused is None or refused in named
 
 
 @pytest.mark.parametrize(
@@ -161,9 +160,7 @@ def test_unpickling_admits_names_and_prefixes() -> None:
     prefixes = ["collections", "firebrick.testing", "posixpath", "builtins"]
     assert GuardUnpickler(STATE, (), prefixes).load()[0] == GLOBALS
     with pytest.raises(ForbiddenGlobal):
-        GuardUnpickler(
-            STATE, (), ["collection", "firebrick.testin", "posixpath", "builtins"]
-        ).load()
+        GuardUnpickler(STATE, (), ["collection", "firebrick.testin", "posixpath", "builtins"]).load()
 
 
 def test_a_prefix_does_not_admit_what_its_modules_import() -> None:

@@ -39,9 +39,7 @@ def test_a_library_of_a_real_linker_is_read(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("no C compiler here")
     source = tmp_path / "k.cpp"
-    source.write_text(
-        '#include <string>\nextern "C" int kernel(std::string& s) { return s.size(); }'
-    )
+    source.write_text('#include <string>\nextern "C" int kernel(std::string& s) { return s.size(); }')
     path = tmp_path / "k.so"
     options = ["-shared", "-fPIC", "-Wl,-soname,libk.so", "-Wl,--no-as-needed"]
     subprocess.run([compiler, *options, source, "-o", path], check=True)

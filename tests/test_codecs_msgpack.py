@@ -12,9 +12,7 @@ from firebrick.codecs import _msgpack
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.errors import DecodeError, EncodeError, LimitExceeded
 
-scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 64) - 1), st.text(), st.binary()
-)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 64) - 1), st.text(), st.binary())
 values = st.recursive(
     scalars,
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(scalars, inner)),

@@ -16,9 +16,7 @@ from firebrick.errors import DecodeError, EncodeError, LimitExceeded
 from firebrick.format import Kind
 from firebrick.testing.strategies import same
 
-DTYPES = sorted(
-    {value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str
-)
+DTYPES = sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
 
 
 def trip(value: Any) -> Any:
@@ -190,21 +188,15 @@ def body(change: Any) -> bytes:
         pytest.param(lambda h: h[1].__setitem__(2, 15), "other bytes", id="length"),
         pytest.param(lambda h: h[1].__setitem__(2, -1), "not a length", id="negative length"),
         pytest.param(lambda h: b"12345678", "other bytes", id="fewer bytes"),
-        pytest.param(
-            lambda h: h[1].__setitem__(0, "meta"), "behind the head", id="meta with bytes"
-        ),
+        pytest.param(lambda h: h[1].__setitem__(0, "meta"), "behind the head", id="meta with bytes"),
         pytest.param(lambda h: h[2].__setitem__(0, "float33"), "not a tensor", id="dtype"),
         pytest.param(lambda h: h[2].__setitem__(0, "Tensor"), "not a dtype", id="no dtype"),
         pytest.param(lambda h: h[2].__setitem__(1, [5]), "reaches behind", id="size"),
-        pytest.param(
-            lambda h: h[2].__setitem__(1, [1 << 61, 1 << 61]), "reaches behind", id="overflow"
-        ),
+        pytest.param(lambda h: h[2].__setitem__(1, [1 << 61, 1 << 61]), "reaches behind", id="overflow"),
         pytest.param(lambda h: h[2].__setitem__(1, [-4]), "are not sizes", id="negative size"),
         pytest.param(lambda h: h[2].__setitem__(2, [1 << 60]), "reaches behind", id="stride"),
         pytest.param(lambda h: h[2].__setitem__(2, [True]), "are not sizes", id="bool"),
-        pytest.param(
-            lambda h: h[2].__setitem__(2, []), "reaches behind|not a tensor", id="no strides"
-        ),
+        pytest.param(lambda h: h[2].__setitem__(2, []), "reaches behind|not a tensor", id="no strides"),
         pytest.param(lambda h: h[2].__setitem__(3, 1), "reaches behind", id="offset"),
         pytest.param(lambda h: h[2].__setitem__(4, 16), "unknown flags", id="flags"),
         pytest.param(lambda h: h[2].append(1), "not a tensor", id="one operand more"),

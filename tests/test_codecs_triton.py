@@ -206,8 +206,6 @@ def test_triton_takes_a_restored_kernel_and_compiles_nothing(tmp_path: Path) -> 
     for name, data in kernels[0].payloads(target).items():
         (target / name).write_bytes(data)
     stamps = {path: path.stat().st_mtime_ns for path in target.iterdir()}
-    compile_in(
-        tmp_path / "third", TRITON_PTXAS_PATH="/bin/false", TRITON_PTXAS_BLACKWELL_PATH="/bin/false"
-    )
+    compile_in(tmp_path / "third", TRITON_PTXAS_PATH="/bin/false", TRITON_PTXAS_BLACKWELL_PATH="/bin/false")
     assert {path: path.stat().st_mtime_ns for path in target.iterdir()} == stamps
     assert [path.name for path in (tmp_path / "third").iterdir()] == [kernels[0].kernel_hash]

@@ -183,9 +183,7 @@ class TestMappings:
 class TestDocument:
     TEXT = (Path(__file__).parents[1] / "docs" / "context.md").read_text()
 
-    def test_has_an_example_that_runs(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_has_an_example_that_runs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (example,) = re.findall(r"^```python\n(.*?)^```$", self.TEXT, re.DOTALL | re.MULTILINE)
         monkeypatch.chdir(tmp_path)
         exec(example, {})
@@ -201,9 +199,7 @@ class TestDocument:
 
 
 class TestParts:
-    def test_are_known_of_what_was_written_here_and_is_there(
-        self, store: Store, context: Context
-    ) -> None:
+    def test_are_known_of_what_was_written_here_and_is_there(self, store: Store, context: Context) -> None:
         context.record_artifact(small_artifact(KEY, {"text": "x" * 10_000}))
         content, parts = context.stored(KEY) or (b"", ())
         assert content == context.history(KEY)[0].content

@@ -213,9 +213,7 @@ class TestEdits:
         assert caught.context == "default"
         assert caught.names == (f"backend/{KEY}", f"dynamo/{ENTRY}")
 
-    def test_conflict_if_what_was_only_looked_at_has_changed(
-        self, store: Store, context: Context
-    ) -> None:
+    def test_conflict_if_what_was_only_looked_at_has_changed(self, store: Store, context: Context) -> None:
         rival = Context.open(store)
         self.conflict(
             context,
@@ -236,9 +234,7 @@ class TestEdits:
         self.conflict(context, self.change, run_other)
         assert context.backend_artifacts[KEY].content == ["other thread"]
 
-    def test_start_from_what_is_stored_not_from_stale_memory(
-        self, store: Store, context: Context
-    ) -> None:
+    def test_start_from_what_is_stored_not_from_stale_memory(self, store: Store, context: Context) -> None:
         Context.open(store).edit_artifact(KEY, lambda content: ["newer"])
         with context.edit() as edit:
             edit.edit_artifact(KEY, lambda content: [*content, "edited"])

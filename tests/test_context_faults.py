@@ -103,9 +103,7 @@ class TestFaults:
         stored = Context.open(store).backend_artifacts
         assert [a.content for a in stored.values()] == [[1, 2, 3], 2]
 
-    def test_of_a_store_that_is_read_only(
-        self, tmp_path: Path, store: Store, context: Context
-    ) -> None:
+    def test_of_a_store_that_is_read_only(self, tmp_path: Path, store: Store, context: Context) -> None:
         context.record_artifact(small_artifact(KEY, 1))
         with Store.open(store.path, readonly=True) as readonly:
             reader = Context.open(readonly)

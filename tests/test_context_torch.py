@@ -71,9 +71,7 @@ def apply(registry_class: Any, verb: str, key: str, entry: str, number: int) -> 
 
 
 operations = st.tuples(
-    st.sampled_from(
-        ["record", "record entry", "edit", "get", "join", "describe", "pop", "delete", "clear"]
-    ),
+    st.sampled_from(["record", "record entry", "edit", "get", "join", "describe", "pop", "delete", "clear"]),
     st.sampled_from(BACKENDS),
     st.sampled_from(ENTRIES),
     st.integers(0, 2),
@@ -126,9 +124,7 @@ def test_what_torch_had_recorded_is_taken_over_and_undone(store: Store) -> None:
     assert Context.open(store).backend_artifacts == expected
 
 
-def test_torch_does_not_notice_a_store_that_fails(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_torch_does_not_notice_a_store_that_fails(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     own, mirrored = registry_like_torchs(), registry_like_torchs()
     faults: list[BaseException] = []
     registry.mirror_onto(mirrored, Context.open(store, on_fault=faults.append))

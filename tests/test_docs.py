@@ -38,9 +38,7 @@ def test_the_index_names_every_document() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_examples_of_the_readme_run(example: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -72,7 +70,5 @@ def test_the_commands_run_environments_of_tox(name: str) -> None:
 def test_ci_runs_the_test_command() -> None:
     extract = re.search(r"sed -n '[^']+'", (ROOT / ".ci" / "run").read_text())
     assert extract
-    done = subprocess.run(
-        f"{extract[0]} README.md", shell=True, cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run(f"{extract[0]} README.md", shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == COMMANDS["test"]

@@ -141,8 +141,7 @@ def test_an_environment_that_others_opened_is_respected(path: Path) -> None:
 
 def test_processes_may_create_a_store_at_the_same_time(path: Path) -> None:
     children = [
-        child("s = Store.open(argv[0])\ns.put(Kind.TEXT, argv[1].encode())\n", path, i)
-        for i in range(4)
+        child("s = Store.open(argv[0])\ns.put(Kind.TEXT, argv[1].encode())\n", path, i) for i in range(4)
     ]
     for process in children:
         finish(process)
@@ -202,7 +201,7 @@ def test_a_reader_without_a_lock_notices_writers(path: Path) -> None:
         with store.snapshot() as snapshot:
             finish(child("s = Store.open(argv[0])\n" + write, path, 1))
             assert snapshot.get(key).data == b"x"
-        with pytest.raises(StoreLocked), store.snapshot() as snapshot:  # noqa: PT012
+        with pytest.raises(StoreLocked), store.snapshot() as snapshot:
             finish(child("s = Store.open(argv[0])\n" + write, path, 2))
             snapshot.get(key)
         assert store.get(key).data == b"x"
@@ -305,6 +304,16 @@ def test_the_map_is_virtual(store: Store) -> None:
     assert store.stat().bytes_on_disk < MIB
 
 
+def test_a_smaller_map_does_where_a_large_one_is_not_to_be_had(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fmt, "MAP_SIZE", 1 << 60)
+    monkeypatch.setattr(fmt, "SMALL_MAP_SIZES", (1 << 59, 1 << 30))
+    with Store.open(path) as store:
+        assert store.stat().map_size == 1 << 30
+        assert store.put(Kind.TEXT, b"x")
+
+
 @pytest.mark.parametrize("size", [0, -1, 65535])
 def test_a_tiny_map_is_refused(path: Path, size: int) -> None:
     with pytest.raises(UsageError):
@@ -335,9 +344,7 @@ assert s.check().clean and s.stat().blobs == 3
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_a_durable_write_is_flushed(
-    path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_durable_write_is_flushed(path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[object] = []
     monkeypatch.setattr(engine.Engine, "flush", lambda self: flushed.append(self))
     with Store.open(path, durable=durable) as store:
@@ -752,9 +759,7 @@ def test_a_file_is_no_directory(path: Path) -> None:
         Store.open("")
 
 
-def test_the_directory_of_somebody_else_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_directory_of_somebody_else_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store.open(path).close()
     owner = path.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
@@ -837,8 +842,6 @@ def test_local_file_systems_are_not_refused(
     Store.open(path).close()
 
 
-def test_without_a_mount_table_nothing_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_mount_table_nothing_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_place, "_MOUNTINFO", "/nowhere/mountinfo")
     Store.open(path).close()

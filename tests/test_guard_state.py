@@ -53,16 +53,23 @@ def quiet() -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [os.system, print, eval, exec, getattr, pickle.loads, __import__, sys.exit, breakpoint]
+    "function",
+    [os.system, print, eval, exec, getattr, pickle.loads, __import__, sys.exit, breakpoint],
 )
-def test_a_call_that_is_not_allowed_does_not_happen(function: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_call_that_is_not_allowed_does_not_happen(
+    function: object, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ForbiddenGlobal):
         load(pickle.dumps(Calls(function, "print('run')")))
     assert capsys.readouterr().out == ""
 
 
 def test_naming_a_function_or_class_is_allowed() -> None:
-    assert load(pickle.dumps([os.system, Trap, torch.nn.Linear])) == [os.system, Trap, torch.nn.Linear]
+    assert load(pickle.dumps([os.system, Trap, torch.nn.Linear])) == [
+        os.system,
+        Trap,
+        torch.nn.Linear,
+    ]
 
 
 def test_a_module_that_is_not_imported_is_not_imported() -> None:

@@ -143,9 +143,7 @@ FOREIGN = {
     "other_options": "options.inductor",
     "other_code": "function.code",
 }
-UNKNOWN = {
-    f"unknown_{kind.name}": kind for kind in (Kind.BUNDLE, Kind.GUARDS, Kind.CODE, Kind.BACKEND)
-}
+UNKNOWN = {f"unknown_{kind.name}": kind for kind in (Kind.BUNDLE, Kind.GUARDS, Kind.CODE, Kind.BACKEND)}
 NAMES = [f"{what}_{kind.name}" for kind, what in DAMAGED] + [*FOREIGN, *UNKNOWN, "swapped", "whole"]
 
 
@@ -157,9 +155,7 @@ def write_program(folder):
     lines = ["import torch"]
     for number, name in enumerate(NAMES):
         x = "x" if name in ("swapped", "whole") else f"x_{name}"
-        lines.append(
-            f"def f_{name}({x}):\n    return ({x}.sin() + {number}.5).cos() * {number + 1}.5"
-        )
+        lines.append(f"def f_{name}({x}):\n    return ({x}.sin() + {number}.5).cos() * {number + 1}.5")
         lines.append(f"def {name}():\n    return torch.compile(f_{name})(torch.ones(4) / 3)")
     (folder / "alike.py").write_text("\n\n\n".join(lines))
     return folder / "alike.py"
@@ -332,9 +328,7 @@ class TestAStoreThatCanNotBeUsed:
         assert finished.stderr.count("FirebrickWarning") == 1, finished.stderr
 
     def test_a_store_for_reading_only_serves_and_stays_as_it_is(self, ready, tmp_path):
-        finished, value, store = self.run(
-            ready, tmp_path, lambda store: None, {"FIREBRICK_READONLY": "1"}
-        )
+        finished, value, store = self.run(ready, tmp_path, lambda store: None, {"FIREBRICK_READONLY": "1"})
         assert finished.case("one")["value"] == value
         assert finished.case("one")["work"] == {}
         assert (store / "data.mdb").read_bytes() == (ready[0] / "store" / "data.mdb").read_bytes()
@@ -349,6 +343,4 @@ class TestAStoreThatCanNotBeUsed:
         finished, value, _ = self.run(ready, tmp_path, lambda store: None, {}, "vanishing")
         first, second = finished.case("vanishing")["value"]
         assert first == value
-        assert second["elements"] == pytest.approx(
-            [-1.682942, -0.654389, 0.654389, 1.682942], rel=1e-5
-        )
+        assert second["elements"] == pytest.approx([-1.682942, -0.654389, 0.654389, 1.682942], rel=1e-5)

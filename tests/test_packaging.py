@@ -33,15 +33,11 @@ def sources() -> dict[PurePosixPath, Path]:
 
 
 def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True)
 
 
 def test_every_folder_with_an_init_is_a_listed_package() -> None:
-    folders = {
-        str(path.parent).replace("/", ".") for path in sources() if path.name == "__init__.py"
-    }
+    folders = {str(path.parent).replace("/", ".") for path in sources() if path.name == "__init__.py"}
     assert folders == set(SETUPTOOLS["packages"])
     assert len(SETUPTOOLS["packages"]) == len(folders)
 
@@ -113,9 +109,7 @@ def test_torch_finds_the_entry_point() -> None:
         pytest.param({"FIREBRICK_CACHE_DIR": "{}", "FIREBRICK_MAP_SIZE": "x"}, id="not a number"),
     ],
 )
-def test_import_torch_survives_settings_that_are_wrong(
-    tmp_path: Path, setting: dict[str, str]
-) -> None:
+def test_import_torch_survives_settings_that_are_wrong(tmp_path: Path, setting: dict[str, str]) -> None:
     env = {name: value.format(tmp_path) for name, value in setting.items()}
     done = python("import torch; print(torch.ones(2).sum().item())", **env)
     assert done.returncode == 0, done.stderr

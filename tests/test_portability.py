@@ -97,7 +97,10 @@ def run():
     net = prepare(Net().eval().to(DTYPE))
     x = torch.linspace(0.1, 0.9, 8, dtype=DTYPE).view(2, 4)
     with context:
-        return compiled(net, x, Config())
+        y, third = compiled(net, x, Config())
+    if y.requires_grad:
+        y.sum().backward()
+    return y, third, *(p.grad for p in net.parameters() if p.grad is not None)
 """
 HELPER = "def other(x):\n    return x.cos() + 1\n\n\ndef another(x):\n    return x.cos() + 3\n"
 
@@ -221,7 +224,7 @@ def starts(tmp_path_factory):
 
 
 def agree(name, value, expected):
-    rough = 3e-2 if name == "autocast" else 1e-5
+    rough = 5e-2 if name == "autocast" else 1e-5
     for one, other in zip(value, expected, strict=True):
         assert one["type"].split(" (")[0] == other["type"].split(" (")[0]
         assert one["elements"] == pytest.approx(other["elements"], rel=rough)

@@ -77,9 +77,7 @@ def same_but_for_rounding(left, right):
             for a, b in zip(left["elements"], right["elements"], strict=True)
         )
     if isinstance(left, dict):
-        return left.keys() == right.keys() and all(
-            same_but_for_rounding(left[k], right[k]) for k in left
-        )
+        return left.keys() == right.keys() and all(same_but_for_rounding(left[k], right[k]) for k in left)
     if isinstance(left, list):
         return len(left) == len(right) and all(map(same_but_for_rounding, left, right))
     return left == right

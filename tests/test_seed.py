@@ -86,9 +86,7 @@ def test_a_later_process_finds_what_was_recorded(runs, name):
 @pytest.mark.parametrize("name", CASES)
 def test_torchs_class_keeps_its_contents_when_firebrick_leaves(runs, name):
     found = steps(runs, "attached", name)
-    assert (
-        found["detached"] == [v for k, v in found.items() if k not in ("detached", "refused")][-1]
-    )
+    assert found["detached"] == [v for k, v in found.items() if k not in ("detached", "refused")][-1]
 
 
 def test_an_unknown_key_is_refused_alike_with_and_without_a_store(runs):

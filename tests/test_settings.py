@@ -14,7 +14,11 @@ def test_defaults_leave_firebrick_off() -> None:
 
 
 def test_arguments_go_before_the_environment_and_it_before_the_defaults() -> None:
-    environ = {"FIREBRICK_CONTEXT": "night", "FIREBRICK_LOAD": "off", "FIREBRICK_CACHE_DIR": "/kiln"}
+    environ = {
+        "FIREBRICK_CONTEXT": "night",
+        "FIREBRICK_LOAD": "off",
+        "FIREBRICK_CACHE_DIR": "/kiln",
+    }
     settings = Settings.read(environ, load=True, context=None)
     assert (settings.load, settings.context, settings.cache_dir) == (True, "night", Path("/kiln"))
 
@@ -35,8 +39,6 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
         ({}, {"colour": "red"}, "unknown setting colour"),
     ],
 )
-def test_what_does_not_fit_is_named(
-    environ: dict[str, str], arguments: dict[str, object], said: str
-) -> None:
+def test_what_does_not_fit_is_named(environ: dict[str, str], arguments: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Settings.read(environ, **arguments)

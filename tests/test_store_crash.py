@@ -1,17 +1,21 @@
-"""Many processes write to one store and are killed at any moment: nothing is torn or lost."""
+"""Stores whose writers are killed at any moment, and stores with flipped bits."""
 
 import collections
+import contextlib
 import os
 import random
+import resource
 import select
 import signal
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from firebrick.errors import EditConflict
+from firebrick import format as fmt
+from firebrick.errors import EditConflict, FirebrickError
 from firebrick.format import Kind
 from firebrick.keys import content_key, recipe_key
 from firebrick.store import Blob, Store
@@ -160,3 +164,90 @@ def test_a_reader_sees_whole_bundles_while_they_are_published(path: Path) -> Non
             os.close(receive)
             os.close(send)
     assert seen
+
+
+FLIPS = 200
+SOUND, REFUSED, WRONG = 0, 1, 2
+
+
+def test_a_flipped_bit_in_a_page_of_the_tree_never_yields_anything_wrong(path: Path) -> None:
+    """LMDB follows such a page as it is, and may kill the process; but it must not deceive."""
+    rng = random.Random(11)
+    with Store.open(path, durable=False) as store:
+        for number in range(20):
+            components, manifest, parts = bundle(number)
+            keys = [part.key for part in parts]
+            store.publish(recipe_key(components), components, manifest, keys, parts)
+            store.registry_update("context", {("section", str(number)): manifest.key})
+        truth = everything(store)
+    data = (path / fmt.DATA_FILE).read_bytes()
+    pages = [at for at in range(2 * 4096, len(data), 4096) if is_tree_page(data, at)]
+    outcomes = collections.Counter[int]()
+    for _ in range(FLIPS):
+        at = rng.choice(pages) + rng.choice([rng.randrange(120), rng.randrange(4096)])
+        flipped = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+        (path / fmt.DATA_FILE).write_bytes(flipped)
+        (path / fmt.LOCK_FILE).unlink(missing_ok=True)
+        outcomes[in_a_child(lambda: compare(path, truth))] += 1
+    assert outcomes[SOUND] > FLIPS / 2
+    assert outcomes[REFUSED] > FLIPS / 20
+    assert set(outcomes) <= {SOUND, REFUSED, -signal.SIGBUS, -signal.SIGABRT, -signal.SIGSEGV}
+
+
+def is_tree_page(data: bytes, at: int) -> bool:
+    """Tell whether a branch or leaf page (LMDB's `P_BRANCH`, `P_LEAF`) begins here."""
+    number, flags = int.from_bytes(data[at : at + 8], "little"), data[at + 10]
+    return number == at // 4096 and flags & 0x0F in (1, 2)
+
+
+def everything(store: Store) -> dict[tuple[str, bytes], object]:
+    """Read whatever can be read; entries that are refused are left out."""
+    found: dict[tuple[str, bytes], object] = {}
+
+    def add(what: str, key: bytes, read: Callable[[bytes], object]) -> None:
+        with contextlib.suppress(FirebrickError):
+            found[what, key] = read(key)
+
+    for info in store.list():
+        add("blob", info.key, store.get)
+    for recipe in store.recipes():
+        add("components", recipe, store.components)
+        for key in store.bundles(recipe):
+            found["member", recipe + key] = True
+            add("bundle", key, store.bundle)
+    for number in range(20):
+        add("name", b"%d" % number, lambda n: store.registry_get("context", "section", n.decode()))
+    return found
+
+
+def compare(path: Path, truth: dict[tuple[str, bytes], object]) -> int:
+    """Say whether a damaged store gives all, less, or something else than it should."""
+    try:
+        with Store.open(path) as store:
+            found = everything(store)
+    except FirebrickError:
+        return REFUSED
+    known = {key[32:] for what, key in truth if what == "member"}
+    for (what, key), value in found.items():
+        stranger = what == "member" and key[32:] not in known  # leads to no bundle: a miss
+        missed = value is None or (what == "bundle" and (what, key) not in truth)
+        if not stranger and not missed and truth.get((what, key)) != value:
+            return WRONG
+    return SOUND if found == truth else REFUSED
+
+
+def in_a_child(action: Callable[[], int]) -> int:
+    """Run in a forked child; return its status, negative for a signal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
+        pid = os.fork()
+    if not pid:
+        status = 99
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            signal.alarm(60)
+            status = action()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

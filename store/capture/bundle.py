@@ -60,8 +60,7 @@ def frame_manifest(
             parts.append(blob.key)
         return encoded.root.key
 
-    if not skip:
-        assert compilation.compiled is not None
+    if not skip and compilation.compiled is not None:
         api = torch_api.load()
         names = {n: api.BACKEND_PREFIX + part.key.hex()[:32] for n, part in backends.items()}
         resumes = {}
@@ -74,7 +73,7 @@ def frame_manifest(
             "code": add(Kind.CODE, rename(compilation.compiled, names)),
             "resumes": resumes,
             "backends": {names[name]: part.key for name, part in backends.items()},
-            "imports": _imports(compilation, set(names)),
+            "imports": _imports(compilation, compilation.compiled, set(names)),
             "requires": compilation.requires,
         }
         for part in backends.values():
@@ -83,11 +82,10 @@ def frame_manifest(
     return manifest, blobs, sorted(set(parts))
 
 
-def _imports(compilation: Compilation, known: set[str]) -> dict[str, str]:
+def _imports(compilation: Compilation, compiled: CodeType, known: set[str]) -> dict[str, str]:
     """Return generated globals that stand for modules, alias -> module; refuse any other."""
-    assert compilation.compiled is not None
     imports = dict(compilation.imports)
-    for inner in nested(compilation.compiled):
+    for inner in nested(compiled):
         for name in inner.co_names:
             if name in known or name in imports or name not in compilation.installed:
                 continue

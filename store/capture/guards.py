@@ -112,9 +112,7 @@ def guards_state(code: CodeType, graph: Any, live: _LiveGuards, digests: set[str
     return state
 
 
-def _travelling(
-    api: Any, guard: Any, value_of: Callable[[Any], Any], digests: set[str]
-) -> Any:
+def _travelling(api: Any, guard: Any, value_of: Callable[[Any], Any], digests: set[str]) -> Any:
     types = api.guard_types(guard)
     source = guard.originating_source
     if refused := sorted(types & api.REFUSED_GUARDS):
@@ -131,4 +129,4 @@ def _travelling(
     except NotStorable as error:
         raise NotStorable(f"{guard.create_fn_name()} guard on {guard.name}: {error}") from error
     digests.add(identity.digest)
-    return api.fresh_guard(source, functools.partial(identity_match, tuple(identity)))
+    return api.fresh_guard(source, functools.partial(identity_match, (*identity,)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import threading
 import time
@@ -19,9 +20,9 @@ from typing import Any, Protocol
 from firebrick import torch_api
 from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.inlined import inlined_functions
+from firebrick.counters import Stats
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.recipe import Recipe
-from firebrick.counters import Stats
 from firebrick.store import Store
 
 _log = logging.getLogger("firebrick")
@@ -108,12 +109,11 @@ class Recorder:
 
     def compiled(self, compilation: Compilation) -> None:
         """Take a frame that torch compiled: publish it, or let it wait for its backends."""
-        if compilation.refused is None and compilation.compiled is None:
+        if compilation.compiled is None:
             compilation.refuse("torch did not hand over the compiled frame")
-        if compilation.refused is not None:
+        if compilation.refused is not None or compilation.compiled is None:
             self._bypass(compilation)
             return
-        assert compilation.compiled is not None
         names = generated_names(compilation.compiled, torch_api.load().BACKEND_PREFIX)
         with self._lock:
             self._waiting[id(compilation)] = compilation, names
@@ -144,7 +144,7 @@ class Recorder:
             if all(part is not None for part in parts.values()):
                 del self._waiting[token]
                 backends = {name: part for name, part in parts.items() if part is not None}
-                self._guarded(compilation, lambda c=compilation, b=backends: self._publish(c, b))
+                self._guarded(compilation, functools.partial(self._publish, compilation, backends))
 
     def _guarded(self, compilation: Compilation, publish: Callable[[], None]) -> None:
         try:

@@ -29,9 +29,7 @@ class Winners:
         fault: called with a fault of the store; torch's own file is used then.
     """
 
-    def __init__(
-        self, store: Store, recording: bool, fault: Callable[[BaseException], None]
-    ) -> None:
+    def __init__(self, store: Store, recording: bool, fault: Callable[[BaseException], None]) -> None:
         self._store = store
         self._recording = recording
         self._fault = fault

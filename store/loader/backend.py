@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from firebrick import torch_api
-from firebrick.codecs.backend import decode_backend
 from firebrick.codecs.attached import LIBRARIES
+from firebrick.codecs.backend import decode_backend
+from firebrick.counters import Stats
 from firebrick.errors import DecodeError
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.libraries import Libraries
-from firebrick.counters import Stats
 from firebrick.store import Store
 from firebrick.torch_api import registry
 

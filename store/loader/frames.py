@@ -21,6 +21,7 @@ from typing import Any
 
 from firebrick import codecs, torch_api
 from firebrick.codecs._msgpack import unpack
+from firebrick.counters import Stats
 from firebrick.errors import DamagedError, FirebrickError, NotFoundError, UnknownVersion
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
@@ -30,7 +31,6 @@ from firebrick.loader.identity import take_changes
 from firebrick.loader.inlined import Inlined, find_code
 from firebrick.platform import gpu_facts
 from firebrick.recipe import Recipe, nearest
-from firebrick.counters import Stats
 from firebrick.store import Store
 
 _log = logging.getLogger("firebrick")
@@ -95,9 +95,7 @@ class Frames:
 
     def _absence(self, recipe: Recipe) -> str:
         known = {
-            key: parts
-            for key in self._store.recipes()
-            if (parts := self._store.components(key)) is not None
+            key: parts for key in self._store.recipes() if (parts := self._store.components(key)) is not None
         }
         found = nearest(recipe.components, known)
         if found is None or not found[1]:
@@ -132,10 +130,11 @@ class Frames:
         for alias, module in manifest["imports"].items():
             api.install(scope, alias, _module(module))
         place = key, id(scope)
-        known, manager = self._managers.get(place) or (None, None)
-        if known is not code:
-            manager = self._build_manager(manifest["guards"], code, scope)
-            self._managers[place] = code, manager
+        known = self._managers.get(place)
+        if known is None or known[0] is not code:
+            known = code, self._build_manager(manifest["guards"], code, scope)
+            self._managers[place] = known
+        manager = known[1]
         if not manager.check(values):
             raise Miss("guards")
         del self._managers[place]

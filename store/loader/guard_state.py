@@ -18,7 +18,7 @@ import io
 import pickle
 import sys
 from collections import OrderedDict
-from typing import Any
+from typing import Any, ClassVar
 
 from firebrick.errors import DecodeError, ForbiddenGlobal
 
@@ -32,7 +32,8 @@ _CALLABLE = frozenset(
         "builtins:list", "builtins:dict", "builtins:set", "builtins:frozenset", "builtins:tuple",
         "builtins:bytearray", "builtins:complex", "builtins:slice", "builtins:range", "builtins:object",
         "collections:OrderedDict", "collections:defaultdict", "collections:deque", "collections:Counter",
-        "functools:partial", "logging:getLogger", "torch:Size", "torch:device", "torch:Tensor", "torch.nn.modules.module:Module",
+        "functools:partial", "logging:getLogger", "torch:Size", "torch:device", "torch:Tensor",
+        "torch.nn.modules.module:Module",
         "torch.nn.parameter:Parameter", "torch._utils:_rebuild_tensor_v2", "torch._utils:_rebuild_parameter",
         "torch._utils:_rebuild_meta_tensor_no_storage",
         "torch.fx.experimental.symbolic_shapes:_ShapeGuardsHelper",
@@ -82,8 +83,11 @@ def _defining_module(cls: type, method: str) -> str | None:
     return next((base.__module__ for base in cls.__mro__ if method in base.__dict__), None)
 
 
-class _Unpickler(pickle._Unpickler):
-    dispatch = dict(pickle._Unpickler.dispatch)
+_Base: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _Unpickler(_Base):  # type: ignore[misc]
+    dispatch: ClassVar[dict[int, Any]] = dict(_Base.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         imported = sys.modules.get(module)
@@ -139,7 +143,7 @@ class _Unpickler(pickle._Unpickler):
             super().load_build()
             return
         self.stack.pop()
-        slots = {}
+        slots: Any = {}
         if isinstance(state, tuple) and len(state) == 2:
             state, slots = state
         vars(value).update(state or {})
@@ -166,7 +170,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _bare(cls: Any) -> Any:
-    if not isinstance(cls, type) or cls.__new__ is not object.__new__:
+    if not isinstance(cls, type) or getattr(cls, "__new__") is not getattr(object, "__new__"):  # noqa: B009
         raise ForbiddenGlobal(_name_of(cls))
     return object.__new__(cls)
 

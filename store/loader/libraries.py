@@ -40,6 +40,7 @@ def request_digest(
     }
     return blake3(pack([cls.__name__, request])).hexdigest()
 
+
 _count = itertools.count(1)
 
 

@@ -281,9 +281,7 @@ class ContextMachine(RuleBasedStateMachine):
     def contexts_equal_their_models(self) -> None:
         """Compare both contexts, and one opened afresh, with plain dictionaries."""
         with Context.open(self.store, "machine") as fresh:
-            for context, model in zip(
-                [*self.contexts, fresh], [*self.memory, self.disk], strict=True
-            ):
+            for context, model in zip([*self.contexts, fresh], [*self.memory, self.disk], strict=True):
                 for mapping in (context.backend_artifacts, context.dynamo_cache_entries):
                     expected = {k: v for k, v in model.items() if _mapping(context, k) is mapping}
                     _same(mapping, expected)

@@ -35,9 +35,7 @@ from firebrick.keys import ContentKey, recipe_key
 from firebrick.store import Blob, Store
 
 DATA = st.builds(lambda byte, size: bytes([byte]) * size, st.integers(0, 2), st.integers(0, 9000))
-BLOBS = st.builds(
-    Blob, st.sampled_from([Kind.CODE, Kind.TENSOR, Kind.WRAPPER]), DATA, st.integers(1, 2)
-)
+BLOBS = st.builds(Blob, st.sampled_from([Kind.CODE, Kind.TENSOR, Kind.WRAPPER]), DATA, st.integers(1, 2))
 COMPONENTS = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"))
 MANIFESTS = st.integers(0, 3).map(lambda i: Blob(Kind.BUNDLE, b"manifest %d" % i))
 NAMES = st.tuples(st.sampled_from("st"), st.sampled_from("ab"))
@@ -101,9 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
         recipe, bundle = recipe_key(components), manifest.key
         _, parts = self.published.setdefault(bundle, (manifest, [blob.key for blob in blobs]))
         known = self.recipes.setdefault(recipe, set())
-        new = self.store.publish(
-            recipe, components, manifest, [ContentKey(part) for part in parts], blobs
-        )
+        new = self.store.publish(recipe, components, manifest, [ContentKey(part) for part in parts], blobs)
         assert new == (bundle not in known)
         known.add(bundle)
         self.blobs.update((blob.key, blob) for blob in blobs)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from firebrick import blob as blobs
 from firebrick import format as fmt
@@ -157,16 +158,12 @@ class StoreSuite(ABC):
         ],
         ids=["kind", "text", "items", "gaps", "version 0", "version 256"],
     )
-    def test_what_is_no_blob_is_refused(
-        self, store: Store, kind: Any, data: Any, version: int
-    ) -> None:
+    def test_what_is_no_blob_is_refused(self, store: Store, kind: Any, data: Any, version: int) -> None:
         with pytest.raises(UsageError):
             store.put_many([SMALL, Blob(kind, data, version)])
         assert not store.has(SMALL.key)
 
-    def test_a_blob_that_is_too_large_is_refused(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_blob_that_is_too_large_is_refused(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fmt, "MAX_BLOB_BYTES", 10)
         with pytest.raises(LimitExceeded) as caught:
             store.put(Kind.CODE, bytes(11))
@@ -285,9 +282,7 @@ class StoreSuite(ABC):
         with pytest.raises(UsageError):
             publish(store, manifest=Blob(Kind.GRAPH, b"manifest"))
 
-    def test_a_bundle_has_a_limit_of_parts(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_bundle_has_a_limit_of_parts(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fmt, "MAX_PARTS", 3)
         with pytest.raises(LimitExceeded):
             publish(store)
@@ -502,6 +497,17 @@ class StoreSuite(ABC):
         assert store.get(blob.key).data == blob.data
         assert store.check().clean
 
+    @pytest.mark.parametrize(("states", "said"), [(True, 1 << 24), (False, -1)])
+    def test_a_frame_of_another_size_is_refused_before_it_is_unpacked(
+        self, damaged: Callable[..., Store], states: bool, said: int
+    ) -> None:
+        frame = zstandard.ZstdCompressor(write_content_size=states).compress(bytes(1 << 24))
+        head = HEADER.pack(fmt.MAGIC, SMALL.kind, 1, fmt.FLAG_ZSTD, len(frame), 100)
+        store = damaged("blobs", SMALL.key, lambda _: head + frame)
+        with pytest.raises(DamagedError) as caught:
+            store.get(SMALL.key)
+        assert caught.value.reason == f"raw length is 100, but the frame says {said}"
+
     def test_a_blob_under_the_key_of_another_is_damage(self, damaged: Callable[..., Store]) -> None:
         store = damaged("blobs", SMALL.key, lambda _: blobs.encode_blob(RANDOM))
         with pytest.raises(DamagedError):
@@ -520,9 +526,7 @@ class StoreSuite(ABC):
             assert store.check().clean
 
     @pytest.mark.parametrize("at", range(HEADER.size + len(MANIFEST.data)))
-    def test_a_damaged_manifest_is_found_and_healed(
-        self, damaged: Callable[..., Store], at: int
-    ) -> None:
+    def test_a_damaged_manifest_is_found_and_healed(self, damaged: Callable[..., Store], at: int) -> None:
         store = damaged("bundles", MANIFEST.key, flipped(at))
         with pytest.raises(DamagedError):
             store.bundle(MANIFEST.key)
@@ -532,9 +536,7 @@ class StoreSuite(ABC):
         assert store.bundle(MANIFEST.key) == MANIFEST.data
         assert store.check().clean
 
-    def test_a_damaged_list_of_parts_is_found_and_healed(
-        self, damaged: Callable[..., Store]
-    ) -> None:
+    def test_a_damaged_list_of_parts_is_found_and_healed(self, damaged: Callable[..., Store]) -> None:
         store = damaged("bundles", MANIFEST.key, flipped(HEADER.size + len(MANIFEST.data)))
         assert [problem.kind for problem in store.check().problems] == ["missing part"]
         publish(store)

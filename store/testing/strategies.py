@@ -44,8 +44,8 @@ class Node:
 
 def texts(max_size: int = 40, *, surrogates: bool = True) -> st.SearchStrategy[str]:
     """Make text of at most `max_size` characters, with lone surrogates among them or without."""
-    without = () if surrogates else ("Cs",)
-    return st.text(st.characters(exclude_categories=without), max_size=max_size)
+    characters = st.characters() if surrogates else st.characters(exclude_categories=("Cs",))
+    return st.text(characters, max_size=max_size)
 
 
 def scalars(max_size: int = 40, *, surrogates: bool = True) -> st.SearchStrategy[Any]:
@@ -198,9 +198,7 @@ def kernels(max_size: int = 40) -> st.SearchStrategy[TritonKernel]:
     names = st.text("abcdefgh_", min_size=1, max_size=12)
 
     def build(hash_: str, name: str, binary: bytes, warps: int, shared: int) -> TritonKernel:
-        facts = (
-            f'{{"name": "{name}", "num_warps": {warps}, "shared": {shared}, "target": {{"backend": '
-        )
+        facts = f'{{"name": "{name}", "num_warps": {warps}, "shared": {shared}, "target": {{"backend": '
         json = (facts + '"cuda", "arch": 90, "warp_size": 32}}').encode()
         group = f'{{"child_paths": {{"{name}.cubin": "[REPLACE]/{name}.cubin"}}}}'.encode()
         payloads = {f"{name}.cubin": binary, f"{name}.json": json, f"__grp__{name}.json": group}
@@ -227,8 +225,8 @@ def dynamo_entries(max_size: int = 40) -> st.SearchStrategy[Any]:
         serialize = package.SerializedCode.from_code_object
         guarded = package._GuardedCodeCacheEntry(state, serialize(compiled))
         code = package._DynamoCodeCacheEntry(
-            serialize(original), text, ["__resume_at_8_1"], [guarded], {"__import_math": "math"},
-            ["__compiled_fn_1_ab"], None, flag,
+            serialize(original), text, [package._FunctionId("__resume_at_8_1")], [guarded], {"__import_math": "math"},
+            [package._BackendId("__compiled_fn_1_ab")], None, flag,
         )  # fmt: skip
         source = package.InlinedSource("math", 1, 2, "0", "no text of that module")
         entry = package._DynamoCacheEntry([code], package.SourceInfo({source}), "cpu")
@@ -294,7 +292,7 @@ def _same(a: Any, b: Any, seen: dict[int, int]) -> bool:
     mutable = isinstance(a, list | dict | deque) or getattr(a, "__dict__", None) is not None
     if not mutable or isinstance(a, type | enum.Enum):
         return bool(a == b)
-    if type(a).__hash__ in (None, object.__hash__):  # of equal values, sharing says nothing
+    if getattr(type(a), "__hash__", None) in (None, object.__hash__):  # of equal values, sharing says nothing
         if id(a) in seen:
             return seen[id(a)] == id(b)
         seen[id(a)] = id(b)

@@ -26,9 +26,14 @@ import torch
 import torch._dynamo.config as dynamo_config
 import torch._functorch.config as functorch_config
 import torch._inductor.config as inductor_config
-from torch._dynamo import convert_frame, eval_frame, exc, output_graph, package, utils
+from torch._dynamo import convert_frame, eval_frame, exc, output_graph, package, types, utils
 from torch._dynamo import guards as dynamo_guards
-from torch._dynamo.source import AttrSource, TypeSource
+from torch._dynamo.source import (
+    AttrSource,
+    TypeSource,
+    get_global_source_name,
+    get_local_source_name,
+)
 from torch._functorch._aot_autograd import autograd_cache
 from torch._guards import CompileContext, CompileId, Guard, GuardsSet, compile_context
 from torch._inductor import codecache, cpu_vec_isa
@@ -37,13 +42,12 @@ from torch.utils._ordered_set import OrderedSet
 
 from firebrick._patches import Patches
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
-from firebrick.errors import NotStorable
+from firebrick.errors import InternalError, NotStorable
 from firebrick.loader.guard_state import rebuild_mapping
-from firebrick.torch_api._plain import PlainGraph, making_entries, saving_entries
 
 ConvertFrame = convert_frame.ConvertFrame
 ConvertFrameAssert = convert_frame.ConvertFrameAssert
-ConvertFrameReturn = convert_frame.ConvertFrameReturn
+ConvertFrameReturn = types.ConvertFrameReturn
 CheckFunctionManager = dynamo_guards.CheckFunctionManager
 GuardBuilder = dynamo_guards.GuardBuilder
 CompilePackage = package.CompilePackage
@@ -193,9 +197,7 @@ def options(convert: Any, backend: Any) -> dict[str, str]:
 
 def may_compile(frame: Any) -> bool:
     """Tell whether torch would go on to trace a frame, by its own quick checks."""
-    return frame.f_code not in convert_frame.output_codes and bool(
-        convert_frame.has_tensor_in_frame(frame)
-    )
+    return frame.f_code not in convert_frame.output_codes and bool(convert_frame.has_tensor_in_frame(frame))
 
 
 def compile_package(convert: Any) -> Any | None:
@@ -209,12 +211,12 @@ def builtins_name(state: Any) -> str | None:
     return name
 
 
-def builtins_of(scope: Mapping[str, Any]) -> Any:
+def builtins_of(scope: dict[str, Any]) -> Any:
     """Return the builtins dictionary of a module's globals."""
     return output_graph.get_builtins_dict(scope)
 
 
-def build_manager(code: CodeType, state: Any, scope: Mapping[str, Any]) -> Any:
+def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> Any:
     """Build the guard manager of a loaded guard state against live globals.
 
     Follows ``load_guard_manager`` of ``torch/_dynamo/package.py``.
@@ -222,7 +224,10 @@ def build_manager(code: CodeType, state: Any, scope: Mapping[str, Any]) -> Any:
     if name := builtins_name(state):
         state.output_graph.global_scope[name] = output_graph.get_builtins_dict(scope)
     log = logging.getLogger("torch._guards")
-    quiet, log.disabled = log.disabled, True  # a guard that can not be built here is a miss, no error
+    quiet, log.disabled = (
+        log.disabled,
+        True,
+    )  # a guard that can not be built here is a miss, no error
     try:
         return CheckFunctionManager(
             code,
@@ -244,10 +249,8 @@ def guarded_return(frame_state: Any, original: CodeType, compiled: CodeType, man
     utils.orig_code_map[compiled] = original
     utils.increment_frame()
     compile_id = convert_frame.get_compile_id(frame_state)
-    guarded = convert_frame.GuardedCode(
-        compiled, manager, compile_id, f"Torch-Compiled Region: {compile_id}"
-    )
-    return convert_frame.wrap_guarded_code(guarded)
+    guarded = types.GuardedCode(compiled, manager, compile_id, f"Torch-Compiled Region: {compile_id}")
+    return types.wrap_guarded_code(guarded)
 
 
 def skip_return() -> Any:
@@ -306,9 +309,7 @@ def saving_manager(code: CodeType, graph: Any, guards: list[Any], pickled: Calla
     Raises:
         PackageError: of torch, for a guard that can not be serialised.
     """
-    state = dataclasses.replace(
-        graph.dump_guards_state(), _guards=guard_set(guards), skip_guards_check=True
-    )
+    state = dataclasses.replace(graph.dump_guards_state(), _guards=guard_set(guards), skip_guards_check=True)
     common = output_graph.OutputGraphCommon(
         state,
         graph.import_sources,
@@ -394,13 +395,13 @@ def type_of(source: Any) -> Any | None:
 
 def local_name(source: Any) -> str | None:
     """Return the local variable that a source starts from, ``None`` for another start."""
-    name = dynamo_guards.get_local_source_name(source)
+    name = get_local_source_name(source)
     return name if isinstance(name, str) else None
 
 
 def global_name(source: Any) -> str | None:
     """Return the global variable that a source starts from, ``None`` for another start."""
-    name = dynamo_guards.get_global_source_name(source)
+    name = get_global_source_name(source)
     return name if isinstance(name, str) else None
 
 
@@ -438,7 +439,7 @@ def loading_backends(backend: Any) -> Iterator[None]:
 
 def disable(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function marked so that Dynamo does not trace it."""
-    disabled: Callable[..., Any] = torch._dynamo.disable(function)
+    disabled: Callable[..., Any] = torch._dynamo.disable(function)  # type: ignore[no-untyped-call]
     return disabled
 
 
@@ -515,12 +516,13 @@ def load_binding(cls: Any, key: str, path: str) -> Any:
     if not issubclass(cls, codecache.CppPythonBindingsCodeCache):
         return ctypes.CDLL(path)
     os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
-        torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr
+        torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr  # type: ignore[attr-defined]
     )
     name = f"{key}.{cls.entry_function}"
     loader = importlib.machinery.ExtensionFileLoader(name, path)
     spec = importlib.util.spec_from_loader(name, loader, origin=path)
-    assert spec is not None
+    if spec is None:
+        raise InternalError(f"no module specification for {name}")
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module

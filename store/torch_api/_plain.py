@@ -89,7 +89,7 @@ def making_entries(
 
 
 def saving_entries(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``AOTAutogradCache.save``: entries with plain graphs are recorded, and kept out of torch's files."""
+    """Wrap ``AOTAutogradCache.save``: entries with plain graphs stay out of torch's files."""
 
     @functools.wraps(original)
     def save(key: str, entry: Any, remote: bool) -> Any:

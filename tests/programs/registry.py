@@ -27,9 +27,7 @@ def registry():
 def view(registry):
     """Return what a registry shows, as plain values."""
     whole, _ = registry.create_cache_entries()
-    backends = {
-        key: registry.serialize_artifact_by_key(key) for key in registry._backend_artifacts_by_key
-    }
+    backends = {key: registry.serialize_artifact_by_key(key) for key in registry._backend_artifacts_by_key}
     return {
         "entries": sorted(registry._dynamo_cache_entries),
         "backends": sorted(backends),

@@ -39,9 +39,7 @@ class Tagged(torch.Tensor):
 
 
 def tensor_subclass():
-    return torch.compile(lambda x: x.exp() - 1)(ramp(4).as_subclass(Tagged)).as_subclass(
-        torch.Tensor
-    )
+    return torch.compile(lambda x: x.exp() - 1)(ramp(4).as_subclass(Tagged)).as_subclass(torch.Tensor)
 
 
 def counting_backend(graph, inputs):
@@ -154,9 +152,7 @@ def disabled_inside():
 
 
 def generator_argument():
-    return torch.compile(lambda x, parts: sum(x * p for p in parts))(
-        ramp(4), (i for i in (1, 2, 3))
-    )
+    return torch.compile(lambda x, parts: sum(x * p for p in parts))(ramp(4), (i for i in (1, 2, 3)))
 
 
 def warning_inside():

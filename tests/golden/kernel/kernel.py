@@ -1,6 +1,6 @@
 """Compile the kernel of this folder with Triton for an H100; needs no GPU.
 
-    TRITON_CACHE_DIR=/build/kernels/cache TRITON_DISABLE_LINE_INFO=1 python kernel.py
+TRITON_CACHE_DIR=/build/kernels/cache TRITON_DISABLE_LINE_INFO=1 python kernel.py
 """
 
 import triton
@@ -18,6 +18,4 @@ def add_one(source, target, count, BLOCK: tl.constexpr):
 
 if __name__ == "__main__":
     signature = {"source": "*fp32", "target": "*fp32", "count": "i32", "BLOCK": "constexpr"}
-    triton.compile(
-        ASTSource(add_one, signature, {"BLOCK": 128}), target=GPUTarget("cuda", 90, 32)
-    )
+    triton.compile(ASTSource(add_one, signature, {"BLOCK": 128}), target=GPUTarget("cuda", 90, 32))

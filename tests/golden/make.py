@@ -1,0 +1,249 @@
+"""Write the golden corpus of this folder; the same bytes every time.
+
+    python tests/golden/make.py
+
+Needs torch, for the kinds that hold its objects. What depends on the Python version (`PER_PYTHON`)
+is written for the Python that runs; the files of other versions stay.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo.package as package
+from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradCacheArtifact
+
+from firebrick import codecs
+from firebrick.codecs._msgpack import pack, unpack
+from firebrick.codecs.graph import Op
+from firebrick.codecs.library import Library
+from firebrick.codecs.triton import TritonKernel
+from firebrick.format import Kind
+from firebrick.testing.strategies import Shade, elf
+
+FOLDER = Path(__file__).parent
+PER_PYTHON = ("code-function",)
+TAG = sys.implementation.cache_tag
+HASH = "WUISSU76HOI4J6QWUMOB4QQNWSRMSVJ2EBMEFHA7VLULMZMFLNUQ"  # of the kernel in kernel/
+
+
+def cycle() -> Any:
+    value: Any = ["shared", {"list": []}]
+    value[1]["list"] = value
+    value.append(value[1])
+    return value
+
+
+def shared_tensors() -> Any:
+    base = torch.arange(40, dtype=torch.int16)
+    return [base[3:9], base[6:26].view(torch.float32).view(2, 5).t(), torch.empty(0)]
+
+
+def entry() -> Any:
+    source = package.InlinedSource("module_that_is_gone", 3, 9, "0" * 64, "def f(): ...\n")
+    system = package.SystemInfo("3.11.0", "2.13.0", None, (0, 0), None)
+    value = package._DynamoCacheEntry([], package.SourceInfo({source}), "cpu", system, "f", "3")
+    value.note = {"kept": [1, 2]}  # type: ignore[attr-defined]
+    return value
+
+
+def kernel() -> TritonKernel:
+    payloads = {path.name: path.read_bytes() for path in (FOLDER / "kernel" / HASH).iterdir()}
+    return TritonKernel.from_payloads(HASH, payloads)
+
+
+def function() -> Any:
+    source = (
+        "def f(x, /, y=1, *, z: int = 2):\n"
+        "    '''Text.'''\n"
+        "    return [x + i for i in (y, -0.0, 1e999, 3j, ...)], x in {'a', b'b'}, 1 << 80\n"
+    )
+    return compile(source, "/some/where/made.py", "exec")
+
+
+# Name -> kind and the value that the file decodes to.
+VALUES: dict[str, tuple[Kind, Any]] = {
+    "backend-plain": (Kind.BACKEND, lambda: BundledAOTAutogradCacheArtifact("", {"a": [1, None]})),
+    "code-function": (Kind.CODE, function),
+    "dynamo-no-code": (Kind.DYNAMO, entry),
+    "graph-containers": (
+        Kind.GRAPH,
+        lambda: {
+            "dict": OrderedDict([("b", 1), ("a", {})]),
+            "sets": [{3, "x", b"x", None, (1, 2)}, frozenset(), Counter("hello")],
+            "slices": (slice(1, None, -1), range(0, 9, 3), bytearray(b"raw")),
+        },
+    ),
+    "graph-cycle": (Kind.GRAPH, cycle),
+    "graph-long-parts": (Kind.GRAPH, lambda: ["text " * 1000, b"bytes" * 1000, "text " * 1000]),
+    "graph-scalars": (
+        Kind.GRAPH,
+        lambda: [
+            None, True, 1, 1.0, -0.0, float("inf"), -1, 1 << 63, 1 << 64, -(1 << 70), 2 - 0.5j,
+            "é\ud800", b"\0\xff", ..., torch.bfloat16, torch.strided, torch.channels_last,
+            torch.device("cuda", 1), torch.Size([2, 0]),
+        ],
+    ),
+    "graph-tensors": (Kind.GRAPH, shared_tensors),
+    "guards-state": (
+        Kind.GUARDS,
+        lambda: pickle.dumps([OrderedDict(a=1), Counter, Shade, "G['x']"], 4),
+    ),
+    "library-two-needed": (
+        Kind.LIBRARY,
+        lambda: Library(
+            "kernel.so", ("kernel", "more"), "avx2", ("avx2", "fma"),
+            elf(("libstdc++.so.6", "libc.so.6"), soname="libkernel.so", extra=b"code"),
+        ),
+    ),
+    "tensor-conjugate-parameter": (
+        Kind.TENSOR,
+        lambda: torch.nn.Parameter(torch.tensor([1 + 2j, -3j]).conj()),
+    ),
+    "tensor-view": (Kind.TENSOR, lambda: torch.arange(24.0).view(4, 6)[1:3, 1:4].t()),
+    "text-lines": (Kind.TEXT, lambda: "a\r\nb\n\u2028\ud800"),
+    "triton-add-one": (Kind.TRITON, kernel),
+    "wrapper-source": (Kind.WRAPPER, lambda: "import torch\r\n\ndef call(args):\n\treturn args\n"),
+}  # fmt: skip
+
+
+def _graph(*nodes: Any) -> bytes:
+    return pack([[list(map(_plain, n)) if isinstance(n, list) else n for n in nodes], [], len(nodes) - 1])
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, Op) else value
+
+
+def _changed(name: str, at: list[int], value: Any) -> bytes:
+    """Encode a value of the corpus and replace one field of its msgpack body."""
+    body = unpack(codecs.encode(VALUES[name][0], VALUES[name][1]()).root.data)
+    place = body
+    for index in at[:-1]:
+        place = place[index]
+    place[at[-1]] = value
+    return pack(body)
+
+
+def _root(name: str) -> bytes:
+    return bytes(codecs.encode(VALUES[name][0], VALUES[name][1]()).root.data)
+
+
+# Name, which is the defect -> kind, version, bytes, error and a part of its message.
+ERRORS: dict[str, tuple[Kind, int, Any, str, str]] = {
+    "backend-is-a-list": (
+        Kind.BACKEND, 1, lambda: _graph([Op.LIST]), "DecodeError", "not a backend artifact",
+    ),
+    "code-of-another-python": (
+        Kind.CODE, 1, lambda: pack(["cpython-27", b"\x03\xf3\r\n", []]), "UnknownVersion", "62211",
+    ),
+    "dynamo-names-a-function": (
+        Kind.DYNAMO, 1, lambda: _graph([Op.GLOBAL, "builtins:eval"]), "ForbiddenGlobal", "eval",
+    ),
+    "graph-calls-a-shell": (
+        Kind.GRAPH, 1, lambda: _graph([Op.GLOBAL, "posix:system"], "true", [Op.CALL, 0, 1]),
+        "ForbiddenGlobal", "posix:system",
+    ),
+    "graph-byte-left-over": (
+        Kind.GRAPH, 1, lambda: _root("graph-cycle") + b"\0", "DecodeError", "1 bytes left over",
+    ),
+    "graph-forward-reference": (
+        Kind.GRAPH, 1, lambda: _graph([Op.LIST, 1], 5), "DecodeError", "node 0",
+    ),
+    "graph-item-twice": (Kind.GRAPH, 1, lambda: _graph(1, [Op.SET, 0, 0]), "DecodeError", "twice"),
+    "graph-module-not-imported": (
+        Kind.GRAPH, 1, lambda: _graph([Op.GLOBAL, "this:s"]), "ForbiddenGlobal", "not imported",
+    ),
+    "graph-nested-too-deeply": (
+        Kind.GRAPH, 1, lambda: b"\x91" * 100 + b"\x01", "LimitExceeded", "nesting",
+    ),
+    "graph-of-version-2": (Kind.GRAPH, 2, lambda: _root("graph-cycle"), "UnknownVersion", "2"),
+    "graph-unknown-operation": (Kind.GRAPH, 1, lambda: _graph([99]), "DecodeError", "99"),
+    "guards-global-not-listed": (
+        Kind.GUARDS, 1, lambda: _changed("guards-state", [0], []), "DecodeError", "other globals",
+    ),
+    "guards-opcode-inst": (
+        Kind.GUARDS, 1, lambda: pack([[], b"(ios\nsystem\n."]), "DecodeError", "opcode 0x69",
+    ),
+    "library-for-another-machine": (
+        Kind.LIBRARY, 1,
+        lambda: _root("library-two-needed").replace(b"\3\0\x3e\0", b"\3\0\x08\0"),
+        "DecodeError", "machine 8",
+    ),
+    "library-truncated": (
+        Kind.LIBRARY, 1, lambda: _root("library-two-needed")[:-20], "DecodeError", "behind the file",
+    ),
+    "tensor-of-a-pdp-11": (
+        Kind.TENSOR, 1, lambda: _root("tensor-view").replace(b"little", b"middle"),
+        "DecodeError", "byte order 'middle'",
+    ),
+    "tensor-reaches-behind-its-storage": (
+        Kind.TENSOR, 1, lambda: _root("tensor-view").replace(b"\x92\x03\x02", b"\x92\x04\x02"),
+        "DecodeError", "reaches behind its storage",
+    ),
+    "text-is-not-utf8": (Kind.TEXT, 1, lambda: b"a\xff", "DecodeError", "invalid start byte"),
+    "triton-leaves-its-directory": (
+        Kind.TRITON, 1, lambda: _changed("triton-add-one", [1, 0, 0], "../x.json"),
+        "DecodeError", "not a plain file name",
+    ),
+    "triton-without-a-binary": (
+        Kind.TRITON, 1, lambda: pack([HASH, [["k.json", b"{}"]]]), "DecodeError", "no binary",
+    ),
+    "wrapper-has-a-surrogate": (
+        Kind.WRAPPER, 1, lambda: b"x = '\xed\xa0\x80'\n", "DecodeError", "WRAPPER blob",
+    ),
+}  # fmt: skip
+
+
+def file_name(name: str) -> str:
+    """Name the file of a value; what depends on the Python version carries its tag."""
+    return f"{name}.{TAG}.bin" if name in PER_PYTHON else f"{name}.bin"
+
+
+def build() -> dict[str, bytes]:
+    """Make every file of the corpus: name to contents, `index.json` among them."""
+    files: dict[str, bytes] = {}
+    index: dict[str, Any] = {}
+    for name, (kind, make) in VALUES.items():
+        encoded = codecs.encode(kind, make())
+        file = file_name(name)
+        files[file] = bytes(encoded.root.data)
+        children = []
+        for number, blob in enumerate(encoded.children):
+            child = f"{file.removesuffix('.bin')}.child{number}.bin"
+            files[child] = bytes(blob.data)
+            facts = {"kind": blob.kind.name, "version": blob.version, "key": blob.key.hex()}
+            children.append({"file": child} | facts)
+        facts = {"kind": kind.name, "version": encoded.root.version, "key": encoded.root.key.hex()}
+        index[file] = facts | {"children": children}
+    for name, (kind, version, make, error, reason) in ERRORS.items():
+        files[f"{name}.bad"] = make()
+        facts = {"kind": kind.name, "version": version, "error": error, "reason": reason}
+        index[f"{name}.bad"] = facts
+    files["index.json"] = (json.dumps(index, indent=1, sort_keys=True) + "\n").encode()
+    return files
+
+
+def main() -> None:
+    """Write the corpus, keeping what was made by other Python versions."""
+    path = FOLDER / "index.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    kept = {name: facts for name, facts in known.items() if name.startswith(PER_PYTHON) and TAG not in name}
+    for old in (*FOLDER.glob("*.bin"), *FOLDER.glob("*.bad")):
+        if old.name not in kept:
+            old.unlink()
+    files = build()
+    index = json.loads(files.pop("index.json")) | kept
+    files["index.json"] = (json.dumps(index, indent=1, sort_keys=True) + "\n").encode()
+    for name, data in files.items():
+        (FOLDER / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
