@@ -2,8 +2,9 @@
 
 For each kind two stores hold the same blobs, one compressed at a zstd level, one not. A *load* is
 what a second start does with a blob: fetch it from a snapshot (header, decompression, digest),
-decode it with its codec, and for a library `dlopen`, for source `compile`. Loads of both stores
-take turns, in a process per kind and level; the results are checked for equality.
+decode it with its codec, and for a library `dlopen`, for source `compile`, for a Triton kernel
+writing its files. Loads of both stores take turns, in a process per kind and level; the results are
+checked for equality.
 
 Bias: pages are in the page cache, where bytes that are not compressed are nearest; a slow disk
 would speak for compression. The extra time is the median of the differences of rounds; `share` is
@@ -66,6 +67,17 @@ def compile_models(path: Path) -> None:
     )
     firebrick.disable()
 
+    from firebrick import codecs
+    from firebrick.codecs.triton import TritonKernel
+    from firebrick.format import Kind
+    from firebrick.store import Store
+
+    golden = Path(__file__).parents[1] / "tests" / "golden" / "kernel"
+    with Store.open(path) as store:
+        for folder in golden.glob("*/"):
+            encoded = codecs.encode(Kind.TRITON, TritonKernel.from_directory(folder))
+            store.put_many([encoded.root, *encoded.children])
+
 
 def user_of(kind: Any, source: Any) -> Callable[[Any], object]:
     """Return what is done with a blob of this kind once it is fetched."""
@@ -88,6 +100,14 @@ def user_of(kind: Any, source: Any) -> Callable[[Any], object]:
     def compile_source(blob: Any) -> object:
         return compile(decode(blob), "<blob>", "exec")
 
+    def write_kernel(blob: Any) -> object:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in decode(blob).files:
+                Path(folder, name).write_bytes(data)
+        return folder
+
+    if kind is Kind.TRITON:
+        return write_kernel
     if kind is Kind.LIBRARY:
         return load_library
     if kind is Kind.WRAPPER:

@@ -140,7 +140,13 @@ def _check_version(path: str, value: memoryview | None) -> None:
 
 
 def begin(env: Environment, *, write: bool) -> Raw:
-    """Start a transaction; if all reader slots are taken, first free those of dead processes."""
+    """Start a transaction.
+
+    A writer first frees the slots of readers that have died, as the space that they saw is not used
+    again before; a reader does so when all slots are taken.
+    """
+    if write:
+        env.reader_check()
     try:
         return env.begin(write=write, buffers=True)
     except lmdb.ReadersFullError:

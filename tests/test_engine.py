@@ -360,6 +360,7 @@ def test_a_durable_write_is_flushed(path: Path, durable: bool, monkeypatch: pyte
 
 # -- locks
 
+DIE_READING = "s = Store.open(argv[0]).snapshot()\nos.kill(os.getpid(), signal.SIGKILL)"
 
 HOLD = """
 s = Store.open(argv[0])
@@ -476,16 +477,23 @@ def test_readers_have_a_limit_that_dead_ones_do_not_count_for(
     with Store.open(path) as store, contextlib.ExitStack() as stack:
         for _ in range(2):
             with pytest.raises(AssertionError):
-                finish(
-                    child(
-                        "s = Store.open(argv[0]).snapshot()\nos.kill(os.getpid(), signal.SIGKILL)",
-                        path,
-                    )
-                )
+                finish(child(DIE_READING, path))
         for _ in range(3):
             stack.enter_context(store.snapshot())
         with pytest.raises(StoreLocked):
             store.snapshot()
+
+
+def test_a_dead_reader_does_not_keep_space(store: Store, path: Path) -> None:
+    store.put(*BIG)
+    with pytest.raises(AssertionError):
+        finish(child(DIE_READING, path))
+    assert "(no active readers)" not in store._open._environment.readers()
+    for i in range(20):
+        (info,) = store.list()
+        store.delete(info.key)
+        store.put(Kind.TENSOR, bytes([i]) * MIB)
+    assert store.stat().bytes_on_disk < 5 * MIB
 
 
 def test_a_gate_lets_one_thread_in_twice_but_nobody_with_the_one_alone() -> None:

@@ -83,7 +83,7 @@ def _defining_module(cls: type, method: str) -> str | None:
     return next((base.__module__ for base in cls.__mro__ if method in base.__dict__), None)
 
 
-_Base: Any = pickle._Unpickler  # type: ignore[attr-defined]
+_Base: Any = pickle._Unpickler
 
 
 class _Unpickler(_Base):  # type: ignore[misc]

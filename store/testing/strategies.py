@@ -44,7 +44,7 @@ class Node:
 
 def texts(max_size: int = 40, *, surrogates: bool = True) -> st.SearchStrategy[str]:
     """Make text of at most `max_size` characters, with lone surrogates among them or without."""
-    characters = st.characters() if surrogates else st.characters(exclude_categories=("Cs",))
+    characters = st.characters() if surrogates else st.characters(exclude_categories=["Cs"])
     return st.text(characters, max_size=max_size)
 
 
@@ -225,7 +225,8 @@ def dynamo_entries(max_size: int = 40) -> st.SearchStrategy[Any]:
         serialize = package.SerializedCode.from_code_object
         guarded = package._GuardedCodeCacheEntry(state, serialize(compiled))
         code = package._DynamoCodeCacheEntry(
-            serialize(original), text, [package._FunctionId("__resume_at_8_1")], [guarded], {"__import_math": "math"},
+            serialize(original), text, [package._FunctionId("__resume_at_8_1")], [guarded],
+            {"__import_math": "math"},
             [package._BackendId("__compiled_fn_1_ab")], None, flag,
         )  # fmt: skip
         source = package.InlinedSource("math", 1, 2, "0", "no text of that module")

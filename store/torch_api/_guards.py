@@ -1,0 +1,257 @@
+"""Guards of torch 2.11 to 2.13: build them live, store them, build stored ones.
+
+Source followed: ``torch/_dynamo/{guards,output_graph,package}.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from types import CellType, CodeType, FunctionType
+from typing import Any
+
+import torch._dynamo.config as dynamo_config
+from torch._dynamo import guards as dynamo_guards
+from torch._dynamo import output_graph
+from torch._dynamo.source import (
+    AttrSource,
+    TypeSource,
+    get_global_source_name,
+    get_local_source_name,
+)
+from torch._guards import Guard, GuardsSet
+from torch.utils._ordered_set import OrderedSet
+
+from firebrick._patches import Patches
+from firebrick.loader.guard_state import rebuild_mapping
+
+CheckFunctionManager = dynamo_guards.CheckFunctionManager
+GuardBuilder = dynamo_guards.GuardBuilder
+BUILTINS_NAME = "__builtins_dict___firebrick"
+
+# Guards on the identity of an object: torch can not serialise them.
+IDENTITY_GUARDS = frozenset(
+    {"ID_MATCH", "FUNCTION_MATCH", "CLASS_MATCH", "MODULE_MATCH", "CLOSURE_MATCH", "BUILTIN_MATCH"}
+)
+REFUSED_GUARDS = frozenset({"DICT_VERSION", "NN_MODULE", "WEAKREF_ALIVE"})
+
+_PLAIN_DICTS = frozenset({"builtins", "collections", "torch.nn.modules.container"})
+
+
+def builtins_name(state: Any) -> str | None:
+    """Return the global name under which a guard state expects the builtins."""
+    name: str | None = state.output_graph.name_of_builtins_dict_key_in_fglobals
+    return name
+
+
+def builtins_of(scope: dict[str, Any]) -> Any:
+    """Return the builtins dictionary of a module's globals."""
+    return output_graph.get_builtins_dict(scope)
+
+
+def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> Any:
+    """Build the guard manager of a loaded guard state against live globals.
+
+    Follows ``load_guard_manager`` of ``torch/_dynamo/package.py``.
+    """
+    if name := builtins_name(state):
+        state.output_graph.global_scope[name] = output_graph.get_builtins_dict(scope)
+    log = logging.getLogger("torch._guards")
+    quiet, log.disabled = (
+        log.disabled,
+        True,
+    )  # a guard that can not be built here is a miss, no error
+    try:
+        return CheckFunctionManager(
+            code,
+            output_graph.OutputGraphCommon(state.output_graph),
+            shape_code_parts=state.shape_code_parts,
+            runtime_global_scope=scope,
+        ).guard_manager
+    finally:
+        log.disabled = quiet
+
+
+def guard_types(guard: Any) -> frozenset[str]:
+    """Return the kinds of a guard that has been built once: its own and those derived from it."""
+    return frozenset({guard.create_fn_name(), *(guard.guard_types or ())})
+
+
+def is_closure_guard(guard: Any, value: Any) -> bool:
+    """Tell whether a guard compares a Python function by its code object, not by itself."""
+    return guard.create_fn_name() == "CLOSURE_MATCH" and hasattr(value, "__code__")
+
+
+def fresh_guard(source: Any, create: Callable[..., None]) -> Any:
+    """Return a guard without stacks, texts and addresses."""
+    return Guard(source, create)
+
+
+def code_source(source: Any) -> Any:
+    """Return the source of a function's code object."""
+    return AttrSource(source, "__code__")
+
+
+def guard_set(guards: list[Any]) -> Any:
+    """Return guards as the set that torch keeps them in, in an order of their own."""
+    result = GuardsSet(OrderedSet(sorted(guards, key=_guard_order)))
+    for guard in guards:
+        guard._hash = None  # computed by the set; differs in every process
+    return result
+
+
+def _guard_order(guard: Any) -> tuple[Any, ...]:
+    return (*guard.sort_key()[:4], guard.create_fn_name(), repr(guard.originating_source))
+
+
+@contextlib.contextmanager
+def keeping_identity_guards() -> Iterator[None]:
+    """Build guards without torch's ``caching_precompile`` filter, which drops identity guards."""
+    with dynamo_config.patch(caching_precompile=False):
+        yield
+
+
+def saving_manager(code: CodeType, graph: Any, guards: list[Any], pickled: Callable[..., bytes]) -> Any:
+    """Build a frame's guards a second time, to be stored, and return the manager with the state.
+
+    Args:
+        code: the frame's code object.
+        graph: torch's output graph of the frame.
+        guards: what is to be stored instead of the graph's own guards.
+        pickled: called instead of ``pickle_guards_state`` with the original, the state and a builder.
+
+    Raises:
+        PackageError: of torch, for a guard that can not be serialised.
+    """
+    state = dataclasses.replace(graph.dump_guards_state(), _guards=guard_set(guards), skip_guards_check=True)
+    common = output_graph.OutputGraphCommon(
+        state,
+        graph.import_sources,
+        graph.shape_env,
+        graph.export_metadata,
+        graph.tracked_fakes_id_to_source,
+    )
+    pickler = dynamo_guards.GuardsStatePickler
+    patches = Patches()
+    patches.set(
+        dynamo_guards,
+        "pickle_guards_state",
+        functools.partial(pickled, dynamo_guards.pickle_guards_state),
+    )
+    patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override))
+    try:
+        return CheckFunctionManager(code, common, save_guards=True, strict_error=True)
+    finally:
+        patches.undo()
+
+
+def _reducing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``GuardsStatePickler.reducer_override`` so that more values that guards look at are kept.
+
+    Functions that are not what their name stands for (a decorator's), which torch marks as missing, keep
+    their code and what guards look at in their closure. Mappings of a class of the user's are
+    kept by their contents, so that no constructor need be called when they are read.
+    """
+
+    def reducer_override(self: Any, obj: Any) -> Any:
+        if isinstance(obj, FunctionType) and id(obj) in self.guard_tree_values:
+            found: Any = sys.modules.get(obj.__module__)
+            for name in obj.__qualname__.split("."):
+                found = getattr(found, name, None)
+            if found is not obj:
+                closure = obj.__closure__ and tuple(map(functools.partial(_cell, self), obj.__closure__))
+                return self._unpickle_nested_function, (
+                    obj.__code__, obj.__module__, obj.__qualname__, obj.__defaults__, closure,
+                )  # fmt: skip
+        cls = type(obj)
+        if cls is Guard:  # its other fields are empty: see `canonical_state`
+            return Guard, (obj.originating_source, obj.create_fn)
+        result = original(self, obj)
+        if result is NotImplemented and isinstance(obj, dict) and cls.__module__ not in _PLAIN_DICTS:
+            return rebuild_mapping, (cls, list(dict.items(obj)), vars(obj))
+        return result
+
+    return reducer_override
+
+
+def _cell(pickler: Any, cell: CellType) -> CellType:
+    try:
+        value = cell.cell_contents
+    except ValueError:
+        return cell
+    return cell if id(value) in pickler.guard_tree_values else CellType(None)
+
+
+def canonical_state(state: Any) -> Any:
+    """Return a guard state in which nothing hangs on addresses, stacks or the hash seed."""
+    graph = state.output_graph
+    guards = [fresh_guard(g.originating_source, g.create_fn) for g in graph._guards]
+    return dataclasses.replace(
+        state,
+        output_graph=dataclasses.replace(
+            graph,
+            _guards=guard_set(guards),
+            guard_on_key_order=OrderedSet(sorted(graph.guard_on_key_order, key=repr)),
+        ),
+    )
+
+
+def live_value(builder: Any, guard: Any) -> Any:
+    """Evaluate a guard's source against the live globals and the builder's locals."""
+    scope = {**builder.scope, "G": builder.runtime_global_scope}
+    return guard.originating_source.get_value(scope, dynamo_guards._get_closure_vars(), {})
+
+
+def type_of(source: Any) -> Any | None:
+    """Return the source whose type a source stands for, if it stands for a type."""
+    return source.base if isinstance(source, TypeSource) else None
+
+
+def local_name(source: Any) -> str | None:
+    """Return the local variable that a source starts from, ``None`` for another start."""
+    name = get_local_source_name(source)
+    return name if isinstance(name, str) else None
+
+
+def global_name(source: Any) -> str | None:
+    """Return the global variable that a source starts from, ``None`` for another start."""
+    name = get_global_source_name(source)
+    return name if isinstance(name, str) else None
+
+
+def add_id_guard(builder: Any, guard: Any, value: Any, text: str) -> None:
+    """Add a guard on the identity of a live object, dropped with the object.
+
+    Follows ``GuardBuilder.id_match_unchecked`` of ``torch/_dynamo/guards.py``.
+    """
+    # what a stored state has in place of a local may be a mark that it is missing
+    builder.src_get_value_cache[guard.originating_source] = value
+    identity = builder.id_ref(value, guard.name)
+    builder.get_guard_manager(guard).add_id_match_guard(identity, [text], guard.user_stack)
+
+
+def add_lambda_guard(builder: Any, guard: Any, check: Callable[[Any], bool], text: str) -> None:
+    """Add a guard that calls a Python function with the object."""
+    builder.src_get_value_cache.setdefault(guard.originating_source, None)
+    builder.get_guard_manager(guard).add_lambda_guard(check, [text], guard.user_stack)
+
+
+def add_failing_guard(builder: Any, text: str) -> None:
+    """Make a frame's guards fail whatever the inputs."""
+    builder.guard_manager.root.add_lambda_guard(lambda _: False, [text], None)
+
+
+def share_builtins_name(graph: Any) -> str:
+    """Install the builtins of a frame's module under one name for all compilations, and return it.
+
+    torch counts (``__builtins_dict___3``); a loaded guard state must find the name it was built with,
+    and must not take one that the compiler of this process is about to make.
+    Stands for ``OutputGraph.install_builtins_dict_in_fglobals``.
+    """
+    scope = graph.global_scope
+    scope.setdefault(BUILTINS_NAME, output_graph.get_builtins_dict(scope))
+    return BUILTINS_NAME
