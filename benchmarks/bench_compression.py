@@ -75,7 +75,9 @@ def compile_models(path: Path) -> None:
     golden = Path(__file__).parents[1] / "tests" / "golden" / "kernel"
     with Store.open(path) as store:
         for folder in golden.glob("*/"):
-            encoded = codecs.encode(Kind.TRITON, TritonKernel.from_directory(folder))
+            payloads = {file.name: file.read_bytes() for file in folder.iterdir()}
+            kernel = TritonKernel.from_payloads(folder.name, payloads)
+            encoded = codecs.encode(Kind.TRITON, kernel)
             store.put_many([encoded.root, *encoded.children])
 
 

@@ -74,8 +74,7 @@ def resolve(name: str) -> Any:
 
     Raises:
         ForbiddenGlobal: The module is not imported, there is no such attribute, the way leads
-            through another module, or the
-            object has another name of its own.
+            through another module, or the object has another name of its own.
     """
     module_name, colon, qualname = name.partition(":")
     if not colon:

@@ -63,6 +63,7 @@ class Decoder:
         self.values: list[Any] = []
         self.nodes: list[Any] = []
         self._names: dict[int, str] = {}  # position of a GLOBAL -> its name
+        self._unfolded: dict[int, int] = {}  # position of a tuple or frozenset -> its size without sharing
         self._builders: dict[int, Callable[[], Any]] = {}
 
     def run(self, data: bytes | memoryview) -> Any:
@@ -154,7 +155,20 @@ class Decoder:
             raise DecodeError(f"{cls!r:.60} is not an enumeration")
         return cls.__members__[name]
 
+    def _tuple(self, node: Node) -> tuple[Any, ...]:
+        self._measure(node)
+        return tuple(self._all(node, 1))
+
+    def _measure(self, node: Node) -> None:
+        """Refuse a tuple of tuples that would be too large without sharing: hashing does not share."""
+        unfolded = self._unfolded
+        size = len(node) + sum(unfolded.get(position, 0) for position in node[1:])
+        if size > MAX_NODES:
+            raise LimitExceeded("items of a tuple, unfolded", size, MAX_NODES)
+        unfolded[len(self.values)] = size
+
     def _frozenset(self, node: Node) -> frozenset[Any]:
+        self._measure(node)
         items = self._all(node, 1)
         return self._distinct(frozenset(items), len(items))
 
@@ -254,6 +268,7 @@ class Decoder:
         cls, value, name = self._at(position), self._at(contents), self._names.get(position, "")
         if not isinstance(cls, type) or not self.policy.may_build(name):
             raise ForbiddenGlobal(name or repr(cls)[:60], NO_INSTANCES)
+        self._unfolded[len(self.values)] = self._unfolded.get(contents, 0)
         if type(value) not in BUILTIN_BASES or not issubclass(cls, type(value)):
             raise DecodeError(f"a {type(value).__name__} is not what {name} consists of")
         return type(value).__new__(cls, value)
@@ -322,7 +337,7 @@ class Decoder:
 
 _RUN: dict[int, Callable[[Decoder, Node], Any]] = {
     Op.GLOBAL: Decoder._global,
-    Op.TUPLE: lambda self, node: tuple(self._all(node, 1)),
+    Op.TUPLE: Decoder._tuple,
     Op.LIST: lambda self, node: self._all(node, 1),
     Op.DICT: Decoder._dict,
     Op.SET: Decoder._set,

@@ -81,15 +81,12 @@ class Policy:
 
     Args:
         callables: "module:qualname" of what decode may call; a class admits `cls(…)` and
-            `cls.__new__(cls, …)`, and
-            "module:qualname.__setstate__" admits that method.
+            `cls.__new__(cls, …)`, and "module:qualname.__setstate__" admits that method.
         instances: Prefixes of modules, or "module:qualname", of classes that may be rebuilt:
-            `__new__` of the builtin base
-            without arguments, then the state put into `__dict__` and slots. No `__init__`, no
-            `__setstate__`.
+            `__new__` of the builtin base without arguments, then the state put into `__dict__` and
+            slots. No `__init__`, no `__setstate__`.
         names: Prefixes of modules, or "module:qualname", of what may be named at all; ("",) is
-            everything importable.
-            What `callables` and `instances` admit may be named too.
+            everything importable. What `callables` and `instances` admit may be named too.
         tensor_classes: Admit the names of all subclasses of torch.Tensor.
         volatile: Class ("module:qualname") to attributes that are left out of the bytes and handed
             aside.

@@ -17,8 +17,7 @@ class LibrarySet(dict[str, Library]):
     """Shared libraries by the digest (hex) of the request that loads them; treat it as immutable.
 
     Copies share it, and in a pickle it is an empty dictionary, so that torch's own caches never
-    hold
-    a class of ours.
+    hold a class of ours.
     """
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:

@@ -212,8 +212,8 @@ class CodeCodec(Codec[types.CodeType]):
     """Encode a code object of this Python minor.
 
     The file is named by its module, if that is imported, else by its last component, so that the
-    encoding does not depend
-    on where the program is installed; decoding puts the module's own file in.
+    encoding does not depend on where the program is installed; decoding puts the module's own file
+    in.
 
     Args:
         files: Source file to module name; None looks at `sys.modules`.
@@ -261,9 +261,8 @@ def code_digest(code: types.CodeType) -> bytes:
     """Digest what decides the behaviour of a code object: 32 bytes of BLAKE3.
 
     Bytecode, constants, names, flags, argument counts and the exception table, recursively; not the
-    file, line numbers, the
-    line table or qualified names. Moving a function inside its file, or its file on disk, does not
-    change the digest.
+    file, line numbers, the line table or qualified names. Moving a function inside its file, or its
+    file on disk, does not change the digest.
 
     Raises:
         EncodeError: A constant has no encoding.

@@ -99,8 +99,8 @@ def generated_names(entry: Any) -> list[str]:
     appear.
 
     These are the ids of its backends (`__compiled_fn_…`), the names of its resume functions
-    (`__resume_at_…`), and those under
-    which the module finds the dict of builtins (`__builtins_dict___…`).
+    (`__resume_at_…`), and those under which the module finds the dict of builtins
+    (`__builtins_dict___…`).
     """
     names: dict[str, None] = {}
     for code in entry.codes:

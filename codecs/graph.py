@@ -67,8 +67,7 @@ def encode_graph(value: Any, policy: Policy, sink: Sink) -> tuple[bytes, list[An
 
     Returns:
         The body of a blob of kind GRAPH (or of a kind that consists of a graph), and the volatile
-        values, in the order in
-        which they were met; they are the objects themselves.
+        values, in the order in which they were met; they are the objects themselves.
 
     Raises:
         EncodeError: Something has no faithful encoding; `where` is the path to it.

@@ -24,13 +24,13 @@ from firebrick.format import Kind
 _LIMITS = Limits(depth=2)
 
 # Opcodes of pickle protocol 4 and 5, and the bytes of their arguments. What is not here is refused:
-# text opcodes, persistent references, the extension registry, out-of-band buffers, and INST, OBJ
-# and GLOBAL, which call or name in ways of their own.
+# text opcodes, persistent references, the extension registry, out-of-band buffers, INST, OBJ and
+# GLOBAL, which call or name in ways of their own, and PUT, whose operand says what is allocated.
 _LENGTHS: Final = {
     **dict.fromkeys(b"(.012NRabd}el]st)u\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94", 0),
-    **dict.fromkeys(b"\x80Khq", 1),
+    **dict.fromkeys(b"\x80Kh", 1),
     ord("M"): 2,
-    **dict.fromkeys(b"Jjr", 4),
+    **dict.fromkeys(b"Jj", 4),
     **dict.fromkeys(b"G\x95", 8),
     # negative: the argument has its length in front, in so many bytes
     **dict.fromkeys(b"C\x8a\x8c", -1),
@@ -40,7 +40,7 @@ _LENGTHS: Final = {
 _REFUSED: Final = -9
 _ARGUMENTS: Final = [_LENGTHS.get(code, _REFUSED) for code in range(256)]
 _PROTO, _FRAME, _STOP, _STACK_GLOBAL, _MEMOIZE = 0x80, 0x95, 0x2E, 0x93, 0x94
-_STRINGS, _GETS, _PUTS = frozenset(b"X\x8c\x8d"), frozenset(b"hj"), frozenset(b"qr")
+_STRINGS, _GETS = frozenset(b"X\x8c\x8d"), frozenset(b"hj")
 
 
 def _opcodes(data: bytes) -> Iterator[tuple[int, int, int, int]]:
@@ -75,8 +75,7 @@ def scan(data: bytes | memoryview) -> list[str]:
 
     Raises:
         DecodeError: Not one whole pickle of protocol 4 or 5, an opcode that could reach a global in
-            another way, or a global
-            whose name is not two plain strings.
+            another way, or a global whose name is not two plain strings.
     """
     data = bytes(data)
     found: set[str] = set()
@@ -85,16 +84,11 @@ def scan(data: bytes | memoryview) -> list[str]:
     name: str | None = None
     for code, _, start, end in _opcodes(data):
         if code in _STRINGS:
-            try:
-                module, name = name, str(data[start:end], "utf-8", "surrogatepass")
-            except UnicodeDecodeError as error:
-                raise DecodeError(f"a string of a guard state: {error}") from None
+            module, name = name, _text(data, start, end)
         elif code == _MEMOIZE:
             memo[len(memo)] = name
         elif code in _GETS:
             module, name = name, memo.get(int.from_bytes(data[start:end], "little"))
-        elif code in _PUTS:
-            memo[int.from_bytes(data[start:end], "little")] = name
         elif code == _STACK_GLOBAL:
             if module is None or name is None:
                 raise DecodeError("a global of a guard state is not named by two plain strings")
@@ -138,7 +132,7 @@ def replace(data: bytes, names: Mapping[str, str]) -> bytes:
             frame_end = end + frame_length
         elif hit < end:
             if code in _STRINGS:
-                text = str(data[argument:end], "utf-8", "surrogatepass")
+                text = _text(data, argument, end)
                 part = _string(pattern.sub(lambda match: names[match[0]], text))
                 parts += [data[done:start], part]
                 done = end
@@ -148,6 +142,13 @@ def replace(data: bytes, names: Mapping[str, str]) -> bytes:
             while hit < end:
                 hit = next(hits, len(data))
     return b"".join([*parts, data[done:]])
+
+
+def _text(data: bytes, start: int, end: int) -> str:
+    try:
+        return str(data[start:end], "utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"a string of a guard state: {error}") from None
 
 
 def _string(text: str) -> bytes:
@@ -165,8 +166,7 @@ class GuardUnpickler(pickle.Unpickler):
         prefixes: Modules below which every class and function may be found.
 
     Modules that are admitted but not imported yet are imported. A name must be the object's own, so
-    that nothing of
-    another module can be reached through one that imports it.
+    that nothing of another module can be reached through one that imports it.
     """
 
     def __init__(
@@ -186,12 +186,11 @@ class GuardUnpickler(pickle.Unpickler):
             raise ForbiddenGlobal(full, "not on the list of the unpickler")
         if module not in sys.modules:
             __import__(module)
-        constant = name.rpartition(".")[2]
-        torch = sys.modules.get("torch")
-        if name.startswith("torch.") and is_torch_constant(vars(torch).get(constant)):
-            # memory formats reduce to "torch.<name>", looked up in whatever module has an attribute
-            # torch
-            return vars(torch)[constant]
+        if name.startswith("torch.") and "torch" in sys.modules:
+            # Memory formats reduce to "torch.<name>", in whatever module has an attribute torch.
+            constant = vars(sys.modules["torch"]).get(name.removeprefix("torch."))
+            if is_torch_constant(constant):
+                return constant
         return resolve(full)
 
     def persistent_load(self, pid: Any) -> Any:

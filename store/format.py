@@ -68,7 +68,7 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.CODE: None,
     Kind.TENSOR: None,
     Kind.TRITON: 3,
-    Kind.LIBRARY: None,
+    Kind.LIBRARY: 3,
     Kind.WRAPPER: 3,
     Kind.GUARDS: 3,
     Kind.DYNAMO: 3,

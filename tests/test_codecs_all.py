@@ -1,10 +1,12 @@
 """Every codec, with everything: round trips, one form only, and no way to make it fail untyped."""
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,12 @@ from hypothesis import strategies as st
 
 from firebrick import codecs
 from firebrick.blob import Blob, StoredBlob
+from firebrick.codecs._graph_format import LEAF_BYTES, MAX_NODES
+from firebrick.codecs.graph import Op, Policy
+from firebrick.codecs.library import MAX_HEADERS, MAX_NEEDED
+from firebrick.codecs.triton import MAX_FILES
 from firebrick.errors import BlobMissing, CodecError, UnknownKind, UnknownVersion
-from firebrick.format import Kind
+from firebrick.format import MAX_BLOB_BYTES, Kind
 from firebrick.keys import ContentKey
 from firebrick.testing.strategies import everything, same
 
@@ -157,3 +163,31 @@ def test_importing_the_codecs_imports_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "codecs.md").read_text()
+
+
+def rows(title: str) -> list[list[str]]:
+    """Read the table of docs/codecs.md whose first heading is `title`."""
+    table = DOCUMENT[DOCUMENT.index(f"| {title} |") :].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in table]
+
+
+def test_the_document_names_every_kind_operation_and_field() -> None:
+    assert {row[0] for row in rows("kind")} == {kind.name for kind in KINDS}
+    assert [(name, int(number)) for name, number, _ in rows("operation")] == [
+        (op.name, op.value) for op in Op
+    ]
+    assert [row[0] for row in rows("field")] == [
+        *(field.name for field in dataclasses.fields(Policy)),
+    ]
+
+
+def test_the_document_names_the_limits() -> None:
+    limits = dict(rows("what"))
+    assert limits["body, storage"] == f"MAX_BLOB_BYTES`, {MAX_BLOB_BYTES >> 30} GiB"
+    assert limits["nodes of a graph; items of a tuple if nothing were shared"] == str(MAX_NODES)
+    assert limits["files of a kernel"] == str(MAX_FILES)
+    assert limits["program headers, needed libraries of an ELF file"] == f"{MAX_HEADERS}, {MAX_NEEDED}"
+    assert f"of {LEAF_BYTES} or more" in DOCUMENT

@@ -509,6 +509,14 @@ def test_too_many_nodes_are_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (caught.value.actual, caught.value.limit) == (11, 10)
 
 
+@pytest.mark.parametrize("last", [[], [[Op.SET, 60]], [[Op.LIST, 60], [Op.DICT, 60, 61]]], ids=len)
+def test_a_tuple_that_unfolds_without_end_is_a_limit(last: list[Any]) -> None:
+    doubling = [[Op.TUPLE, i, i] for i in range(60)]
+    with pytest.raises(LimitExceeded) as caught:
+        run([5, *doubling, *last])
+    assert "unfolded" in caught.value.what
+
+
 @pytest.mark.parametrize(
     ("nodes", "reason"),
     [

@@ -12,7 +12,7 @@ from firebrick.testing.programs import run_cases
 PROGRAM = """\
 import contextlib
 import dataclasses
-import enum
+import functools
 import torch
 from torch import nn
 import NAME_helper as helpers
@@ -22,13 +22,8 @@ LIMITS = [1, 2]
 TABLE = {"a": 2.0, "b": 5.0}
 WEIGHT = torch.arange(4.0)
 DTYPE = torch.float32
-activation = torch.relu
+activation = nn.functional.relu
 swish = lambda x: x * x.sigmoid()
-
-
-class Mode(enum.Enum):
-    FAST = 1
-    SLOW = 2
 
 
 @dataclasses.dataclass
@@ -38,6 +33,41 @@ class Config:
 
 def helper(x, scale=2):
     return x.sin() * scale
+
+
+def tagged(x, *, by=3):
+    return x * tagged.extra - by
+
+
+tagged.extra = 1.5
+partially = functools.partial(helper, scale=7)
+
+
+@dataclasses.dataclass
+class Options:
+    rate: float = 2.5
+
+
+OPTIONS = Options()
+
+
+class Scale:
+    factor = 2.0
+    sizes = [1, 2, 3]
+    divisor = 4
+
+    @staticmethod
+    def apply(x):
+        return x * 1.75
+
+    @classmethod
+    def shrink(cls, x):
+        return x / cls.divisor
+
+
+def reads(x):
+    y = x * Scale.factor + len(Scale.sizes) + Scale.apply(x) + Scale.shrink(x)
+    return y + tagged(x) + partially(x) + OPTIONS.rate + helpers.SIZE
 
 
 def make(value):
@@ -51,8 +81,10 @@ closure = make(4)
 
 
 class Base(nn.Module):
+    bias = 0.125
+
     def tail(self, x):
-        return x - 0.25
+        return x - 0.25 + self.bias
 
 
 class Net(Base):
@@ -80,12 +112,12 @@ def prepare(net):
     return net
 
 
-def main(net, x, config, power=2, mode=Mode.FAST):
+def main(net, x, config, power=2, mode="fast"):
     y = helper(x) * FACTOR + len(LIMITS) + TABLE["a"] + WEIGHT
     y = y + closure(x) + helpers.other(x) + net(x) + activation(x) * config.scale + swish(x)
-    if mode is Mode.SLOW:
-        y = y - 7
-    return y * power, torch.ones(2) / 3
+    if mode == "slow":
+        y = y - 9
+    return (y + reads(x)) * power, torch.ones(2) / 3
 
 
 compiled = torch.compile(main, options={})
@@ -102,13 +134,24 @@ def run():
         y.sum().backward()
     return y, third, *(p.grad for p in net.parameters() if p.grad is not None)
 """
-HELPER = "def other(x):\n    return x.cos() + 1\n\n\ndef another(x):\n    return x.cos() + 3\n"
+HELPER = """\
+OFFSET = 1
+SIZE = 5
+
+
+def other(x):
+    return x.cos() + OFFSET
+
+
+def another(x):
+    return x.cos() + 3
+"""
 
 # name, text, its replacement. Hits: what must not matter.
 SAME = (
     ("nothing", "", ""),
     ("comment_above", "import contextlib", "# a comment\n# and another\n\nimport contextlib"),
-    ("comment_inside", "    if mode is Mode.SLOW:", "    # slow\n\n    if mode is Mode.SLOW:"),
+    ("comment_inside", '    if mode == "slow":', '    # slow\n\n    if mode == "slow":'),
     ("unused_function", "closure = make(4)", "def unused():\n    return 1\n\n\nclosure = make(4)"),
     ("other_numbers", "torch.linspace(0.1, 0.9", "torch.linspace(0.2, 0.8"),
     ("other_parameters", "torch.manual_seed(3)", "torch.manual_seed(4)"),
@@ -118,20 +161,31 @@ SAME = (
 )
 # Misses: what the compiled code holds as a constant, or was chosen by.
 OTHER = (
-    ("body", "y - 7", "y - 8"),
+    ("body", "y - 9", "y - 8"),
     ("constant_in_body", "/ 3", "/ 4"),
     ("helper_body", "x.sin() * scale", "x.cos() * scale"),
     ("helper_default", "def helper(x, scale=2)", "def helper(x, scale=3)"),
+    ("helper_keyword_default", "by=3", "by=4"),
+    ("function_attribute", "tagged.extra = 1.5", "tagged.extra = 2.5"),
+    ("partial_argument", "scale=7", "scale=8"),
+    ("object_attribute", "OPTIONS = Options()", "OPTIONS = Options(3.5)"),
+    ("object_default", "rate: float = 2.5", "rate: float = 4.5"),
+    ("class_constant", "factor = 2.0", "factor = 2.25"),
+    ("class_list", "sizes = [1, 2, 3]", "sizes = [1, 2]"),
+    ("class_constant_in_method", "divisor = 4", "divisor = 5"),
+    ("class_method", "x / cls.divisor", "x - cls.divisor"),
+    ("static_method", "x * 1.75", "x / 1.75"),
+    ("base_class_attribute", "bias = 0.125", "bias = 0.375"),
     ("closure_value", "make(4)", "make(5)"),
     ("closure_code", "return x * value", "return x / value"),
     ("lambda_body", "x * x.sigmoid()", "x + x.sigmoid()"),
     ("global_constant", "FACTOR = 3", "FACTOR = 4"),
     ("global_list", "LIMITS = [1, 2]", "LIMITS = [1, 2, 3]"),
     ("global_dict", '{"a": 2.0', '{"a": 3.0'),
-    ("global_function", "activation = torch.relu", "activation = torch.tanh"),
+    ("global_function", "functional.relu", "functional.silu"),
     ("global_dtype", "WEIGHT = torch.arange(4.0)", "WEIGHT = torch.arange(4.0).double()"),
     ("default_argument", "power=2", "power=3"),
-    ("enum_argument", "mode=Mode.FAST", "mode=Mode.SLOW"),
+    ("text_argument", 'mode="fast"', 'mode="slow"'),
     ("dataclass_default", "scale: float = 1.5", "scale: float = 2.5"),
     ("class_attribute", "eps = 0.5", "eps = 0.75"),
     ("instance_attribute", "self.slope = 2.0", "self.slope = 3.0"),
@@ -144,6 +198,14 @@ OTHER = (
     ("frozen", "    return net\n", "    return net.requires_grad_(False)\n"),
     ("forward_hook", "    return net\n",
      "    net.register_forward_hook(lambda m, a, y: y * 2)\n    return net\n"),
+    ("forward_pre_hook", "    return net\n",
+     "    net.register_forward_pre_hook(lambda m, a: (a[0] * 2,))\n    return net\n"),
+    ("hook_on_all_modules", "contextlib.nullcontext()",
+     "nn.modules.module.register_module_forward_hook(lambda m, a, y: y * 2)"),
+    ("submodule", "    return net\n", "    net.linear = nn.Identity()\n    return net\n"),
+    ("parametrization", "    return net\n",
+     "    nn.utils.parametrize.register_parametrization(net.linear, 'weight', nn.Tanh())\n"
+     "    return net\n"),
     ("dtype", "DTYPE = torch.float32", "DTYPE = torch.float64"),
     ("shape", "0.9, 8, dtype=DTYPE).view(2, 4)", "0.9, 12, dtype=DTYPE).view(3, 4)"),
     ("strides", ".view(2, 4)", ".view(4, 2).t()"),
@@ -162,7 +224,11 @@ OTHER = (
     ("fullgraph", "options={}", "fullgraph=True"),
     ("patched_helper", "as helpers", "as helpers\nhelpers.other = helpers.another"),
 )  # fmt: skip
-IN_HELPER = (("imported_body", "x.cos() + 1", "x.cos() + 2"),)
+IN_HELPER = (
+    ("imported_body", "x.cos() + OFFSET", "x.cos() - OFFSET"),
+    ("imported_function_constant", "OFFSET = 1", "OFFSET = 2"),
+    ("imported_constant", "SIZE = 5", "SIZE = 6"),
+)
 CASE = """
 def NAME():
     torch.set_default_dtype(torch.float32)

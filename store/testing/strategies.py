@@ -95,8 +95,10 @@ def _tangle(parts: list[Any], how: int) -> Any:
 
 _SOURCES = (
     "def f({a}, *, {b}={i}):\n    '''{t}'''\n    return [{a} + {b}, {t!r}, {c!r}]",
-    "def f({a}):\n    def g({b}):\n        nonlocal {a}\n        {a} = {b} in {c!r}\n        return {a}\n    return g",
-    "class C:\n    {a} = {c!r}\n    def m(self):\n        try:\n            yield {i}\n        finally:\n            print({t!r})",
+    "def f({a}):\n    def g({b}):\n        nonlocal {a}\n"
+    "        {a} = {b} in {c!r}\n        return {a}\n    return g",
+    "class C:\n    {a} = {c!r}\n    def m(self):\n        try:\n"
+    "            yield {i}\n        finally:\n            print({t!r})",
     "async def f({a}):\n    async with {a} as {b}:\n        return [x async for x in {b} if x == {c!r}]",
     "f = lambda {a}, /, {b}={i}: ({a}[{i}:...], -0.0, 1e999, 2j, {c!r})",
 )

@@ -1,6 +1,7 @@
 """Programs that are hard to store, or have nothing to store: Firebrick must not be noticed."""
 
 import contextlib
+import enum
 import os
 import random
 import threading
@@ -32,6 +33,23 @@ def local_class():
             return x * self.factor
 
     return torch.compile(lambda x, tool: tool.apply(x).sin())(ramp(4), Local())
+
+
+softplus = torch.nn.functional.softplus
+
+
+def builtin_function():
+    return torch.compile(lambda x: softplus(x) + 1)(ramp(4))
+
+
+class Mode(enum.Enum):
+    FAST = 1
+    SLOW = 2
+
+
+def enum_argument():
+    f = torch.compile(lambda x, mode: x.sin() if mode is Mode.FAST else x.cos())
+    return f(ramp(4), Mode.FAST), f(ramp(4), Mode.SLOW)
 
 
 class Tagged(torch.Tensor):
