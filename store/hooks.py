@@ -28,6 +28,7 @@ from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
 from firebrick.loader.libraries import Libraries
+from firebrick.loader.module_hooks import has_hooks
 from firebrick.platform import gpu_facts, host_facts
 from firebrick.recipe import Recipe, make_recipe
 from firebrick.torch_api import registry
@@ -110,6 +111,8 @@ class Hooks:
         store, context = session.opened()
         self._api = api = torch_api.load()
         settings = session.settings
+        # a program that turns torch's own precompile on wants to see compilations in torch's registry
+        self._asked = bool(api.dynamo_config.caching_precompile)
         self._recording = settings.record and not settings.readonly
         libraries = Libraries()
         self._kernels = kernels = Kernels(libraries)
@@ -162,7 +165,8 @@ class Hooks:
             "record_artifact",
             classmethod(self._recording_artifact(torch_registry.record_artifact.__func__)),
         )
-        patches.set(api.dynamo_config, "caching_precompile", True)
+        # the default and not the value: a value holds for the thread that sets it
+        patches.set(api.dynamo_config._config["caching_precompile"], "default", True)
 
     # Frames.
 
@@ -210,7 +214,7 @@ class Hooks:
         return make_recipe(frame.f_code, frame.f_globals.get("__name__", ""), options, host_facts())
 
     def _serve(self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any) -> Any | None:
-        if not self._session.settings.load:
+        if not self._session.settings.load or self._asked:
             return None
         collecting = gc.isenabled()
         gc.disable()  # one collection over torch's heap takes longer than serving a frame
@@ -238,14 +242,18 @@ class Hooks:
         package = self._api.compile_package(self_)
         if not self._recording or package is None:
             return original(self_, frame, cache_entry, *args, **kw)
-        with self._recorder.compiling(Compilation(recipe, frame.f_code, frame.f_globals)) as compilation:
+        watched = Compilation(recipe, frame.f_code, frame.f_globals)
+        watched.hooks = has_hooks(frame.f_code, frame.f_locals, frame.f_globals)
+        with self._recorder.compiling(watched) as compilation:
             try:
                 result = original(self_, frame, cache_entry, *args, **kw)
             except self._api.Unsupported:
-                self._skipped(compilation, cache_entry)
+                if not self._api.must_compile(self_):
+                    self._skipped(compilation, cache_entry)
                 raise
         if result.guarded_code is None:
-            self._skipped(compilation, cache_entry)
+            if not self._api.must_compile(self_):
+                self._skipped(compilation, cache_entry)
             return result
         try:
             compilation.resumes = {
@@ -266,13 +274,16 @@ class Hooks:
 
     # What torch hands over while it compiles a frame.
 
-    def _guards_built(self, graph: Any, identities: set[str], error: BaseException | None) -> None:
+    def _guards_built(
+        self, graph: Any, identities: set[str], expected: str, error: BaseException | None
+    ) -> None:
         compilation = self._recorder.current
         if error is not None:
             self._recorder.refuse(error)
             self._api.bypass(graph.package)
         elif compilation is not None:
             compilation.guarded |= identities
+            compilation.expected = expected
             compilation.installed = frozenset(graph.installed_globals)
             compilation.imports = dict(graph.import_sources)
 

@@ -49,7 +49,14 @@ def frame_manifest(
     Raises:
         NotStorable: when the compiled code uses a global that can not be made again.
     """
-    body: dict[str, Any] = {"skip": skip, "inlined": [list(entry) for entry in inlined]}
+    if compilation.hooks:
+        raise NotStorable("a module with hooks")
+    body: dict[str, Any] = {
+        "version": MANIFEST_VERSION,
+        "recipe": compilation.recipe.key,
+        "skip": skip,
+        "inlined": [list(entry) for entry in inlined],
+    }
     blobs: list[Blob] = []
     parts: list[ContentKey] = []
 
@@ -70,6 +77,7 @@ def frame_manifest(
             resumes[names[name]] = key
         body |= {
             "guards": add(Kind.GUARDS, compilation.guards_state),
+            "expected": compilation.expected,
             "code": add(Kind.CODE, rename(compilation.compiled, names)),
             "resumes": resumes,
             "backends": {names[name]: part.key for name, part in backends.items()},

@@ -20,7 +20,7 @@ from firebrick.errors import CodecError, NotStorable
 from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import describe, identity_match
 
-Report = Callable[[Any, set[str], BaseException | None], None]
+Report = Callable[[Any, set[str], str, BaseException | None], None]
 
 
 def recording_init(original: Callable[..., None], report: Report) -> Callable[..., None]:
@@ -29,8 +29,8 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
     Args:
         original: torch's own function.
         report: called with torch's output graph, the digests of the code that identity guards compare,
-            and the reason why the guards can not be stored, if so; the state is then empty and the
-            frame compiles as if nothing were recorded.
+            what the guards expect, and the reason why they can not be stored, if so; the state is then
+            empty and the frame compiles as if nothing were recorded.
     """
     api = torch_api.load()
     signature = inspect.signature(original)
@@ -48,12 +48,13 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
             del self.build_guards
             graph, digests = call.arguments["output_graph"], set[str]()
             try:
-                self.guards_state = guards_state(call.arguments["f_code"], graph, live, digests)
+                code = call.arguments["f_code"]
+                self.guards_state, expected = guards_state(code, graph, live, digests)
             except Exception as error:
                 self.guards_state = b""
-                report(graph, digests, error)
+                report(graph, digests, "", error)
             else:
-                report(graph, digests, None)
+                report(graph, digests, expected, None)
 
     return init
 
@@ -83,8 +84,8 @@ class _LiveGuards:
             arguments["guard_filter_fn"] = filter_guards
 
 
-def guards_state(code: CodeType, graph: Any, live: _LiveGuards, digests: set[str]) -> bytes:
-    """Return torch's pickled guard state of a frame, with identity guards that travel.
+def guards_state(code: CodeType, graph: Any, live: _LiveGuards, digests: set[str]) -> tuple[bytes, str]:
+    """Return torch's pickled guard state of a frame, with identity guards that travel, and what it expects.
 
     Args:
         code: code object of the frame.
@@ -109,7 +110,7 @@ def guards_state(code: CodeType, graph: Any, live: _LiveGuards, digests: set[str
         read_guard_state(state)
     except CodecError as error:
         raise NotStorable(f"a guarded value can not be read back: {error}") from error
-    return state
+    return state, api.expectations(guards)
 
 
 def _travelling(api: Any, guard: Any, value_of: Callable[[Any], Any], digests: set[str]) -> Any:

@@ -45,6 +45,8 @@ class Compilation:
     seconds: float = 0.0
     traced: bool = False
     guards_state: bytes = b""
+    expected: str = ""
+    hooks: bool = False
     compiled: CodeType | None = None
     inlined: list[CodeType] = dataclasses.field(default_factory=list)
     guarded: set[str] = dataclasses.field(default_factory=set)

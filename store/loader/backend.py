@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from firebrick import torch_api
+from firebrick.codecs import codec_for
 from firebrick.codecs.attached import LIBRARIES
 from firebrick.codecs.backend import decode_backend
 from firebrick.counters import Stats
@@ -59,6 +60,7 @@ class Backends:
         blob = self._source(key)
         if blob.kind is not Kind.BACKEND:
             raise DecodeError(f"expected a backend artifact, got {blob.kind.name}")
+        codec_for(Kind.BACKEND).check_version(blob.version)
         registry.artifact_module()  # decoding looks at imported modules only
         artifact = decode_backend(blob.data, self._source, key=name)
         for graph in torch_api.load().graphs_of(artifact):

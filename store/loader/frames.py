@@ -22,13 +22,14 @@ from typing import Any
 from firebrick import codecs, torch_api
 from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
-from firebrick.errors import DamagedError, FirebrickError, NotFoundError, UnknownVersion
-from firebrick.format import Kind
+from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
+from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.backend import Backends
 from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import take_changes
 from firebrick.loader.inlined import Inlined, find_code
+from firebrick.loader.module_hooks import has_hooks
 from firebrick.platform import gpu_facts
 from firebrick.recipe import Recipe, nearest
 from firebrick.store import Store
@@ -71,17 +72,20 @@ class Frames:
             frame_state: torch's state of the frame.
             backend: Inductor backend whose options hold while backends are rebuilt.
         """
+        if has_hooks(code, values, scope):
+            self._stats.miss("a module with hooks")
+            return None
         reasons: list[str] = []
         # oldest first, as torch compiled them: a later specialisation may be a more general one
         facts = {key: self._store.facts(key) for key in self._store.bundles(recipe.key)}
         keys = sorted(facts, key=lambda key: (facts[key].get("when", 0.0), key))
         for key in keys:
             try:
-                result = self._install(key, code, scope, values, frame_state, backend)
+                result = self._install(key, recipe.key, code, scope, values, frame_state, backend)
             except Miss as miss:
                 reasons.append(str(miss))
                 continue
-            except (FirebrickError, ImportError, AttributeError, LookupError, TypeError) as error:
+            except Exception as error:  # whatever is wrong with a bundle, the next one may serve
                 reasons.append(_reason(error))
                 _log.info("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
@@ -107,16 +111,20 @@ class Frames:
     def _manifest(self, key: ContentKey) -> dict[str, Any]:
         if key not in self._manifests:
             body = unpack(self._store.bundle(key))
+            if body.get("version") != MANIFEST_VERSION:
+                raise UnknownVersion(Kind.BUNDLE, body.get("version"))
             self._stats.moved(read=len(body))
             self._manifests[key] = body
         return self._manifests[key]
 
     def _install(
-        self, key: ContentKey, code: CodeType, scope: dict[str, Any], values: Any,
+        self, key: ContentKey, recipe: bytes, code: CodeType, scope: dict[str, Any], values: Any,
         frame_state: Any, backend: Any,
     ) -> Any:  # fmt: skip
         api = torch_api.load()
         manifest = self._manifest(key)
+        if manifest["recipe"] != recipe:
+            raise Miss("a bundle of another recipe")
         for entry in manifest["inlined"]:
             if find_code(inlined := Inlined(*entry)) is None:
                 raise Miss(f"inlined function {inlined.qualname} changed")
@@ -132,7 +140,7 @@ class Frames:
         place = key, id(scope)
         known = self._managers.get(place)
         if known is None or known[0] is not code:
-            known = code, self._build_manager(manifest["guards"], code, scope)
+            known = code, self._build_manager(manifest, code, scope)
             self._managers[place] = known
         manager = known[1]
         if not manager.check(values):
@@ -146,14 +154,16 @@ class Frames:
                 api.install(scope, name, api.disable(self._backends.load(part, name, backend)))
         return api.guarded_return(frame_state, code, compiled, manager)
 
-    def _build_manager(self, guards: bytes, code: CodeType, scope: dict[str, Any]) -> Any:
+    def _build_manager(self, manifest: dict[str, Any], code: CodeType, scope: dict[str, Any]) -> Any:
         api = torch_api.load()
-        state = read_guard_state(self._part(Kind.GUARDS, guards))
+        state = read_guard_state(self._part(Kind.GUARDS, manifest["guards"]))
         if name := api.builtins_name(state):
             api.install(scope, name, api.builtins_of(scope))
-        manager = api.build_manager(code, state, scope)
+        manager, expected = api.build_manager(code, state, scope)
         if changes := take_changes():
             raise Miss(f"changed: {changes[0]}")
+        if expected != manifest["expected"]:
+            raise Miss("changed: a value that guards compare with")
         return manager
 
     def _part(self, kind: Kind, key: bytes) -> Any:

@@ -18,7 +18,6 @@ from types import CodeType
 from typing import Any
 
 import torch
-import torch._dynamo.config as dynamo_config  # noqa: F401  (part of what this module gives)
 import torch._inductor.config as inductor_config
 from torch._dynamo import convert_frame, eval_frame, exc, output_graph, package, types, utils
 from torch._dynamo import guards as dynamo_guards
@@ -103,6 +102,12 @@ def may_compile(frame: Any) -> bool:
     return frame.f_code not in convert_frame.output_codes and bool(convert_frame.has_tensor_in_frame(frame))
 
 
+def must_compile(convert: Any) -> bool:
+    """Tell whether a frame that can not be compiled is the user's error (``fullgraph``)."""
+    inner = getattr(convert, "_inner_convert", convert)
+    return bool(inner._one_graph or getattr(inner._box, "error_on_graph_break", False))
+
+
 def compile_package(convert: Any) -> Any | None:
     """Return the ``CompilePackage`` that a frame converter records into, if any."""
     return getattr(convert, "_inner_convert", convert)._package
@@ -139,7 +144,7 @@ def loading_backends(backend: Any) -> Iterator[None]:
 
 def disable(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function marked so that Dynamo does not trace it."""
-    disabled: Callable[..., Any] = torch._dynamo.disable(function)  # type: ignore[no-untyped-call]
+    disabled: Callable[..., Any] = torch._dynamo.disable(function)
     return disabled
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import logging
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -39,6 +41,7 @@ IDENTITY_GUARDS = frozenset(
 )
 REFUSED_GUARDS = frozenset({"DICT_VERSION", "NN_MODULE", "WEAKREF_ALIVE"})
 
+_ADDRESSES = re.compile(r"(?<=_id\()(.*), \d+(?=\))| at 0x[0-9a-f]+")
 _PLAIN_DICTS = frozenset({"builtins", "collections", "torch.nn.modules.container"})
 
 
@@ -53,8 +56,8 @@ def builtins_of(scope: dict[str, Any]) -> Any:
     return output_graph.get_builtins_dict(scope)
 
 
-def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> Any:
-    """Build the guard manager of a loaded guard state against live globals.
+def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> tuple[Any, str]:
+    """Build the guard manager of a loaded guard state, and tell what its guards expect.
 
     Follows ``load_guard_manager`` of ``torch/_dynamo/package.py``.
     """
@@ -66,12 +69,13 @@ def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> Any:
         True,
     )  # a guard that can not be built here is a miss, no error
     try:
-        return CheckFunctionManager(
+        manager = CheckFunctionManager(
             code,
             output_graph.OutputGraphCommon(state.output_graph),
             shape_code_parts=state.shape_code_parts,
             runtime_global_scope=scope,
         ).guard_manager
+        return manager, expectations(state.output_graph._guards)
     finally:
         log.disabled = quiet
 
@@ -198,6 +202,17 @@ def canonical_state(state: Any) -> Any:
             guard_on_key_order=OrderedSet(sorted(graph.guard_on_key_order, key=repr)),
         ),
     )
+
+
+def expectations(guards: Iterable[Any]) -> str:
+    """Return the digest of what built guards expect, without addresses.
+
+    A stored guard state names functions, classes and modules, and torch takes the values to expect from
+    them when it builds the guards again: from a program that may have changed. So what was expected when
+    the frame was compiled is kept beside the state, and compared.
+    """
+    texts = sorted(_ADDRESSES.sub(r"\1", text) for guard in guards for text in set(guard.code_list or ()))
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def live_value(builder: Any, guard: Any) -> Any:
