@@ -169,9 +169,7 @@ def check_file(env: Environment, path: str) -> None:
 def verify(path: str) -> list[str]:
     """List what is wrong with a file's structure, without trusting it; it must be at rest."""
     try:
-        problems: list[str] = lmdb.verify.verify(
-            os.path.join(path, fmt.DATA_FILE)
-        )
+        problems: list[str] = lmdb.verify.verify(os.path.join(path, fmt.DATA_FILE))
         return problems
     except (lmdb.verify.VerifyError, OSError) as error:
         return [str(error)]
