@@ -75,6 +75,8 @@ class PrecompileContext(metaclass=_Facade):
     @classmethod
     def edit_artifact(cls, key: str, edit_fn: Callable[..., Any]) -> None:
         """Replace the content of an artifact, in place, by what a function returns for it."""
+        if key not in cls._backend_artifacts_by_key:
+            raise AssertionError(f"Key {key} not found in artifacts")  # torch's own, as it is a drop-in
         _target().edit_artifact(key, edit_fn)
 
     @classmethod

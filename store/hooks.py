@@ -47,6 +47,7 @@ class Hooks:
     def __init__(self, session: Session) -> None:
         torch_api.check_minor()
         self._session = session
+        self._recording = session.settings.record and not session.settings.readonly
         self._patches = Patches()
         self._undo_mirror: Callable[[], None] | None = None
         self._watching: Recorder | None = None
@@ -55,11 +56,14 @@ class Hooks:
         self._serving = threading.local()
 
     def wait(self) -> None:
-        """Wrap the entry of ``torch.compile``."""
+        """Wrap the entry of ``torch.compile``, and make torch's registry and the context one."""
         from torch._dynamo import eval_frame
 
         for name in ("_optimize", "_optimize_assert"):
             self._patches.set(eval_frame, name, self._optimizing(getattr(eval_frame, name)))
+        if self._recording:
+            _, context = self._session.opened()
+            self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
 
     def remove(self) -> None:
         """Give torch back as it was."""
@@ -108,12 +112,10 @@ class Hooks:
 
     def _attach(self) -> None:
         session, patches = self._session, self._patches
-        store, context = session.opened()
+        store, _ = session.opened()
         self._api = api = torch_api.load()
-        settings = session.settings
         # a program that turns torch's own precompile on wants to see compilations in torch's registry
         self._asked = bool(api.dynamo_config.caching_precompile)
-        self._recording = settings.record and not settings.readonly
         libraries = Libraries()
         self._kernels = kernels = Kernels(libraries)
         self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
@@ -158,7 +160,6 @@ class Hooks:
         )
         patches.set(cache, "save", staticmethod(api.saving_entries(cache.save)))
         patches.set(api.package, "DynamoCache", api.dynamo_cache(self._session.fault))
-        self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
         torch_registry = registry.registry_class()
         patches.set(
             torch_registry,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ARTIFACTS = "_backend_artifacts_by_key"
 _ENTRIES = "_dynamo_cache_entries"
+_left_behind: list[Any] = []  # values of the last context that stayed in torch's registry
 
 
 def precompile_module() -> Any:
@@ -106,7 +107,8 @@ def contents(torch_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def mirror_onto(torch_class: Any, context: Context) -> Callable[[], None]:
     """Make torch's registry and a context one: the same two mappings, so that they can not drift.
 
-    What torch has recorded so far is written to the context first. From then on an in-place edit
+    What torch has recorded so far is written to the context first, but for what the last context left
+    behind: that is in a store already. From then on an in-place edit
     through the class is written through, and clearing it clears the context in one transaction.
 
     Args:
@@ -119,10 +121,14 @@ def mirror_onto(torch_class: Any, context: Context) -> Callable[[], None]:
         nothing.
     """
     artifacts, entries = contents(torch_class)
-    for key, artifact in artifacts.items():
-        context.backend_artifacts[key] = artifact
-    for key, entry in entries.items():
-        context.dynamo_cache_entries[key] = entry
+    for own, mirror in (
+        (artifacts, context.backend_artifacts),
+        (entries, context.dynamo_cache_entries),
+    ):
+        for key, value in own.items():
+            if not any(value is left for left in _left_behind):
+                mirror[key] = value
+    _left_behind.clear()
 
     saved = {
         name: inspect.getattr_static(torch_class, name)
@@ -152,8 +158,13 @@ def mirror_onto(torch_class: Any, context: Context) -> Callable[[], None]:
     def undo() -> None:
         if not saved:
             return
-        setattr(torch_class, _ARTIFACTS, context.backend_artifacts.in_memory())
-        setattr(torch_class, _ENTRIES, context.dynamo_cache_entries.in_memory())
+        for name, mirror in (
+            (_ARTIFACTS, context.backend_artifacts),
+            (_ENTRIES, context.dynamo_cache_entries),
+        ):
+            contents = mirror.in_memory()
+            setattr(torch_class, name, contents)
+            _left_behind.extend(contents.values())
         for name, original in saved.items():
             setattr(torch_class, name, original)
         saved.clear()
