@@ -10,8 +10,15 @@ from typing import Any, ClassVar, TypeAlias
 from firebrick import format as fmt
 from firebrick._transaction import Transaction
 from firebrick.blob import BlobInfo, StoredBlob, decode_blob, decode_record, parse_header
-from firebrick.errors import BlobMissing, BundleMissing, CodecError, DamagedError, UsageError
-from firebrick.format import HEADER, KEY_BYTES, Kind
+from firebrick.errors import (
+    BlobMissing,
+    BundleMissing,
+    CodecError,
+    DamagedError,
+    UnknownVersion,
+    UsageError,
+)
+from firebrick.format import HEADER, KEY_BYTES, MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey, Data, short_hash, unpack_components, unpack_strings
 
 _KINDS = frozenset(int(kind) for kind in Kind)
@@ -52,9 +59,12 @@ class Reads(ABC):
             return [ContentKey(key) for key in txn.duplicates("recipes", check_key(recipe))]
 
     def bundle(self, key: bytes) -> bytes:
-        """Fetch the manifest of a bundle; BundleMissing or DamagedError."""
+        """Fetch the manifest of a bundle; BundleMissing, DamagedError or UnknownVersion."""
         with self._reading() as txn:
-            return bytes(decode_blob(key, split_bundle(key, _bundle(txn, key))[0]).data)
+            blob = decode_blob(key, split_bundle(key, _bundle(txn, key))[0])
+            if blob.version > MANIFEST_VERSION:
+                raise UnknownVersion(Kind.BUNDLE, blob.version)
+            return bytes(blob.data)
 
     def parts(self, key: bytes) -> Keys:
         """List the blobs that a bundle needs, by key; BundleMissing or DamagedError."""

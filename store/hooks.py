@@ -11,6 +11,7 @@ A hook never raises of its own accord: faults go to `Session.fault`, and torch's
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import threading
@@ -85,12 +86,11 @@ class Hooks:
         @functools.wraps(original)
         def optimize(rebuild_ctx: Any, backend: Any = "inductor", *args: Any, **kwargs: Any) -> Any:
             import torch
-            from torch._dynamo import config
 
             if type(backend) is torch._TorchCompileInductorWrapper and not kwargs.get("disable"):
                 self.attach()
                 return original(rebuild_ctx, backend, *args, **kwargs)
-            with config.patch(caching_precompile=config.caching_precompile and not self._attached):
+            with registry.without_precompile() if self._attached else contextlib.nullcontext():
                 return original(rebuild_ctx, backend, *args, **kwargs)
 
         return optimize

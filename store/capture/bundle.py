@@ -16,6 +16,7 @@ from firebrick.codecs.code import rename
 from firebrick.errors import NotStorable
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
+from firebrick.loader.frames import parts_digest
 from firebrick.loader.inlined import Inlined, nested
 from firebrick.store import Blob
 
@@ -86,8 +87,9 @@ def frame_manifest(
         }
         for part in backends.values():
             parts += [part.key, *part.children]
-    manifest = Blob(Kind.BUNDLE, pack(body), MANIFEST_VERSION)
-    return manifest, blobs, sorted(set(parts))
+    parts = sorted(set(parts))
+    body["parts"] = parts_digest(parts)
+    return Blob(Kind.BUNDLE, pack(body), MANIFEST_VERSION), blobs, parts
 
 
 def _imports(compilation: Compilation, compiled: CodeType, known: set[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from firebrick import torch_api
 from firebrick.errors import CodecError, NotStorable
 from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import describe, identity_match
+from firebrick.torch_api import registry
 
 Report = Callable[[Any, set[str], str, BaseException | None], None]
 
@@ -32,12 +33,11 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
             what the guards expect, and the reason why they can not be stored, if so; the state is then
             empty and the frame compiles as if nothing were recorded.
     """
-    api = torch_api.load()
     signature = inspect.signature(original)
 
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        with api.keeping_identity_guards():
+        with registry.without_precompile():  # torch's filter would drop identity guards
             call = signature.bind(self, *args, **kwargs)
             if not call.arguments.get("save_guards", False) or call.arguments.get("strict_error"):
                 original(self, *args, **kwargs)

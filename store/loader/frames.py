@@ -15,9 +15,11 @@ import functools
 import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 from typing import Any
+
+from blake3 import blake3
 
 from firebrick import codecs, torch_api
 from firebrick.codecs._msgpack import unpack
@@ -35,6 +37,11 @@ from firebrick.recipe import Recipe, nearest
 from firebrick.store import Store
 
 _log = logging.getLogger("firebrick")
+
+
+def parts_digest(parts: Iterable[bytes]) -> bytes:
+    """Return the digest of a bundle's list of parts, which stands in its manifest."""
+    return blake3(b"".join(parts)).digest()
 
 
 class Miss(Exception):
@@ -113,6 +120,8 @@ class Frames:
             body = unpack(self._store.bundle(key))
             if body.get("version") != MANIFEST_VERSION:
                 raise UnknownVersion(Kind.BUNDLE, body.get("version"))
+            if parts_digest(self._store.parts(key)) != body["parts"]:
+                raise DamagedError(key, "its list of parts is not that of the manifest")
             self._stats.moved(read=len(body))
             self._manifests[key] = body
         return self._manifests[key]

@@ -5,18 +5,16 @@ Source followed: ``torch/_dynamo/{guards,output_graph,package}.py``.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-import torch._dynamo.config as dynamo_config
 from torch._dynamo import guards as dynamo_guards
 from torch._dynamo import output_graph
 from torch._dynamo.source import (
@@ -110,13 +108,6 @@ def guard_set(guards: list[Any]) -> Any:
 
 def _guard_order(guard: Any) -> tuple[Any, ...]:
     return (*guard.sort_key()[:4], guard.create_fn_name(), repr(guard.originating_source))
-
-
-@contextlib.contextmanager
-def keeping_identity_guards() -> Iterator[None]:
-    """Build guards without torch's ``caching_precompile`` filter, which drops identity guards."""
-    with dynamo_config.patch(caching_precompile=False):
-        yield
 
 
 def saving_manager(code: CodeType, graph: Any, guards: list[Any], pickled: Callable[..., bytes]) -> Any:

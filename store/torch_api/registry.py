@@ -10,8 +10,8 @@ import copy
 import functools
 import importlib.util
 import inspect
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,22 @@ def package_module() -> Any:
     import torch._dynamo.package
 
     return torch._dynamo.package
+
+
+@contextmanager
+def without_precompile() -> Iterator[None]:
+    """Turn ``caching_precompile`` off in this thread, leaving no trace in the configuration.
+
+    ``config.patch`` would: it makes the value that it found, a default, one that somebody has set.
+    """
+    import torch._dynamo.config as config
+
+    override = config._config["caching_precompile"].user_override  # type: ignore[attr-defined]
+    token = override.set(False)
+    try:
+        yield
+    finally:
+        override.reset(token)
 
 
 def artifact_module() -> Any:
