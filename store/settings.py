@@ -40,7 +40,7 @@ class Settings:
     durable: bool = True
     """Flush every commit to the disk; without it the last commits may be lost at a power failure."""
     map_size: int | None = None
-    """Upper bound of the store's memory map in bytes; ``None`` chooses one."""
+    """Size of the store's memory map in bytes at the start, which grows as needed; ``None`` chooses one."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:

@@ -9,7 +9,6 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from firebrick.errors import StoreFull
 from firebrick.format import HEADER, LMDB_MAJOR, META_FORMAT, Kind
 from firebrick.keys import recipe_key
 from firebrick.store import Blob, Store
@@ -281,14 +280,6 @@ def cut(store):
     os.truncate(data, data.stat().st_size // 2)
 
 
-def full(folder):
-    """Leave a store whose map has no room for another blob."""
-    shutil.rmtree(folder)
-    with Store.open(folder, map_size=1 << 20) as store, contextlib.suppress(StoreFull):
-        for _ in range(1000):
-            store.put(Kind.TEXT, os.urandom(4000))
-
-
 FAULTS = {
     "a_newer_format": (spoil_version, {}),
     "a_file_for_the_folder": (as_file, {}),
@@ -301,7 +292,6 @@ FAULTS = {
     "random_bytes": (lambda store: (store / "data.mdb").write_bytes(os.urandom(1 << 16)), {}),
     "half_of_the_file": (cut, {}),
     "a_file_of_another_program": (foreign, {}),
-    "a_full_map": (full, {"FIREBRICK_MAP_SIZE": str(1 << 20)}),
     "nothing_to_read": (shutil.rmtree, {"FIREBRICK_READONLY": "1"}),
     "a_wrong_setting": (lambda store: None, {"FIREBRICK_DURABLE": "perhaps"}),
 }
