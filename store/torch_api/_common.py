@@ -41,7 +41,6 @@ CompilePackage = package.CompilePackage
 OutputGraph = output_graph.OutputGraph
 CppCodeCache = codecache.CppCodeCache
 PyCodeCache = codecache.PyCodeCache
-SkipFrame = exc.SkipFrame
 Unsupported = exc.Unsupported
 InductorBackend = torch._TorchCompileInductorWrapper
 

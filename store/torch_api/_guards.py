@@ -20,7 +20,6 @@ from torch._dynamo import output_graph
 from torch._dynamo.source import (
     AttrSource,
     TypeSource,
-    get_global_source_name,
     get_local_source_name,
 )
 from torch._guards import Guard, GuardsSet
@@ -220,12 +219,6 @@ def type_of(source: Any) -> Any | None:
 def local_name(source: Any) -> str | None:
     """Return the local variable that a source starts from, ``None`` for another start."""
     name = get_local_source_name(source)
-    return name if isinstance(name, str) else None
-
-
-def global_name(source: Any) -> str | None:
-    """Return the global variable that a source starts from, ``None`` for another start."""
-    name = get_global_source_name(source)
     return name if isinstance(name, str) else None
 
 
