@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,7 @@ class Start:
     forward_s: float
     backward_s: float  # forward and backward together; equal to forward_s without training
     process_s: float  # the whole process, its exit included
+    cpu_s: float  # processor time of the process and of those it started
     frames_traced: int
     inductor_compiles: int
     compiler_before: list[str]  # compiler modules that building the model had loaded already
@@ -173,7 +175,7 @@ class Lab:
             "save": mode.save,
         }
         command = [sys.executable, __file__, "--child", json.dumps(spec)]
-        begin = time.perf_counter()
+        before, begin = _children_cpu_s(), time.perf_counter()
         try:
             done = subprocess.run(
                 command,
@@ -188,7 +190,13 @@ class Lab:
         if done.returncode:
             raise StartFailed((done.stderr or done.stdout)[-4000:])
         measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return measured | {"process_s": time.perf_counter() - begin}
+        process_s = time.perf_counter() - begin
+        return measured | {"process_s": process_s, "cpu_s": _children_cpu_s() - before}
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _environment(mode: Mode, here: Path) -> dict[str, str]:

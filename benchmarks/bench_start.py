@@ -63,9 +63,10 @@ def main() -> int:
     overhead = {
         case: {
             field: statistics.median(
-                getattr(recorded, field) - getattr(cold, field) for cold, recorded in zip(*pair, strict=False)
+                getattr(recorded, field) / getattr(cold, field) - 1
+                for cold, recorded in zip(*pair, strict=False)
             )
-            for field in ("backward_s", "process_s")
+            for field in ("backward_s", "process_s", "cpu_s")
         }
         for case in options.cases
         if all(pair := [starts.get((case, mode), []) for mode in ("cold", "record")])
@@ -76,7 +77,7 @@ def main() -> int:
         for start in every:
             del start["digests"]
         result = {"machine": facts, "starts": every, "failures": failures}
-        options.out.write_text(json.dumps(result | {"recording_adds_s": overhead}, indent=1))
+        options.out.write_text(json.dumps(result | {"recording_adds": overhead}, indent=1))
     print(json.dumps(facts))
     rows = [
         (_cases.CASES[case].title, *(cell(starts[case, mode]) for mode in options.modes))
@@ -85,8 +86,8 @@ def main() -> int:
     print(markdown(("seconds to first result", *(MODES[m].title for m in options.modes)), rows))
     for case, added in overhead.items():
         print(
-            f"recording adds to {case}: {added['backward_s']:+.2f} s to the first result, "
-            f"{added['process_s']:+.2f} s to the process (median of {options.repeats} pairs)"
+            f"recording adds to {case}: {added['backward_s']:+.1%} to the first result, {added['process_s']:+.1%} "
+            f"to the process, {added['cpu_s']:+.1%} to its processor time (median of {options.repeats} pairs)"
         )
     return 1 if failures or any(start.differs for done in starts.values() for start in done) else 0
 

@@ -44,7 +44,7 @@ def row(starts: dict[str, Start]) -> tuple[str, ...]:
         _cases.CASES[cold.case].title,
         *(f"{start.backward_s:.2f} s" for start in (cold, warm, loaded)),
         str(cold.torch_disk),
-        str(loaded.firebrick_disk),
+        str(starts["record"].firebrick_disk),  # as recorded: a copy of its lock file is not sparse
         "no: " + ", ".join(loaded.differs) if loaded.differs else "yes",
     )
 

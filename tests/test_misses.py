@@ -11,6 +11,7 @@ import pytest
 
 from firebrick.format import HEADER, LMDB_MAJOR, META_FORMAT, Kind
 from firebrick.keys import recipe_key
+from firebrick.loader.frames import parts_digest
 from firebrick.store import Blob, Store
 from firebrick.testing.programs import run_cases
 
@@ -196,8 +197,10 @@ def damage(folder):
             parts, blobs, version = have.parts[name], [], 200
             if kind is not Kind.BUNDLE:
                 blobs, version = [Blob(kind, store.get(old).data, 200)], 1
+                changed = sorted(blobs[0].key if key == old else key for key in parts)
                 body = body.replace(old, blobs[0].key)
-                parts = [blobs[0].key if key == old else key for key in parts]
+                body = body.replace(parts_digest(parts), parts_digest(changed))
+                parts = changed
             manifest, there = Blob(Kind.BUNDLE, body, version), store.components(have.recipe[name])
             store.publish(have.recipe[name], there, manifest, parts, blobs)
     with raw(folder) as cursor:
