@@ -11,7 +11,7 @@ import pytest
 
 from firebrick.format import HEADER, LMDB_MAJOR, META_FORMAT, Kind
 from firebrick.keys import recipe_key
-from firebrick.loader.frames import parts_digest
+from firebrick.loader.bundles import parts_digest
 from firebrick.store import Blob, Store
 from firebrick.testing.programs import run_cases
 

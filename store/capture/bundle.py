@@ -16,7 +16,7 @@ from firebrick.codecs.code import rename
 from firebrick.errors import NotStorable
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
-from firebrick.loader.frames import parts_digest
+from firebrick.loader.bundles import parts_digest
 from firebrick.loader.inlined import Inlined, nested
 from firebrick.store import Blob
 

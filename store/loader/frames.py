@@ -15,37 +15,23 @@ import functools
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
-from blake3 import blake3
-
-from firebrick import codecs, torch_api
-from firebrick.codecs._msgpack import unpack
+from firebrick import torch_api
 from firebrick.counters import Stats
-from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
-from firebrick.format import MANIFEST_VERSION, Kind
+from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.backend import Backends
+from firebrick.loader.bundles import Bundles, Miss, reason_of
 from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import take_changes
-from firebrick.loader.inlined import Inlined, find_code
 from firebrick.loader.module_hooks import has_hooks
-from firebrick.platform import gpu_facts
 from firebrick.recipe import Recipe, nearest
 from firebrick.store import Store
 
 _log = logging.getLogger("firebrick")
-
-
-def parts_digest(parts: Iterable[bytes]) -> bytes:
-    """Return the digest of a bundle's list of parts, which stands in its manifest."""
-    return blake3(b"".join(parts)).digest()
-
-
-class Miss(Exception):
-    """A bundle does not serve a frame; the text is the reason."""
 
 
 class Frames:
@@ -59,9 +45,9 @@ class Frames:
 
     def __init__(self, store: Store, backends: Backends, stats: Stats) -> None:
         self._store = store
+        self._bundles = Bundles(store, stats)
         self._backends = backends
         self._stats = stats
-        self._manifests: dict[ContentKey, dict[str, Any]] = {}
         # guards that were built and did not pass; once they pass, they belong to torch
         self._managers: dict[tuple[ContentKey, int], tuple[CodeType, Any]] = {}
 
@@ -83,23 +69,18 @@ class Frames:
             self._stats.miss("a module with hooks")
             return None
         reasons: list[str] = []
-        # oldest first, as torch compiled them: a later specialisation may be a more general one
-        facts = {key: self._store.facts(key) for key in self._store.bundles(recipe.key)}
-        keys = sorted(facts, key=lambda key: (facts[key].get("when", 0.0), key))
-        for key in keys:
+        found = self._bundles.of(recipe.key)
+        for key, facts in found.items():
             try:
                 result = self._install(key, recipe.key, code, scope, values, frame_state, backend)
-            except Miss as miss:
-                reasons.append(str(miss))
-                continue
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
-                reasons.append(_reason(error))
+                reasons.append(reason_of(error))
                 _log.info("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
-            self._stats.hit(float(facts[key].get("seconds", 0.0)))
+            self._stats.hit(float(facts.get("seconds", 0.0)))
             self._store.touch(key)
             return result
-        reason = self._absence(recipe) if not keys else (reasons[0] if reasons else "no bundle")
+        reason = reasons[0] if found else self._absence(recipe)
         self._stats.miss(reason)
         _log.info("%s is not served from the store: %s", code.co_qualname, reason)
         return None
@@ -115,35 +96,17 @@ class Frames:
             return "not in the store"  # one function has many resume functions
         return f"another {found[1][0].component}"
 
-    def _manifest(self, key: ContentKey) -> dict[str, Any]:
-        if key not in self._manifests:
-            body = unpack(self._store.bundle(key))
-            if body.get("version") != MANIFEST_VERSION:
-                raise UnknownVersion(Kind.BUNDLE, body.get("version"))
-            if parts_digest(self._store.parts(key)) != body["parts"]:
-                raise DamagedError(key, "its list of parts is not that of the manifest")
-            self._stats.moved(read=len(body))
-            self._manifests[key] = body
-        return self._manifests[key]
-
     def _install(
         self, key: ContentKey, recipe: bytes, code: CodeType, scope: dict[str, Any], values: Any,
         frame_state: Any, backend: Any,
     ) -> Any:  # fmt: skip
         api = torch_api.load()
-        manifest = self._manifest(key)
+        manifest = self._bundles.manifest(key)
         if manifest["recipe"] != recipe:
             raise Miss("a bundle of another recipe")
-        for entry in manifest["inlined"]:
-            if find_code(inlined := Inlined(*entry)) is None:
-                raise Miss(f"inlined function {inlined.qualname} changed")
+        self._bundles.check_here(key)
         if manifest["skip"]:
             return api.skip_return()
-        if requires := manifest["requires"]:
-            here = gpu_facts()
-            for name, wanted in requires.items():
-                if here.get(name) != wanted:
-                    raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
         for alias, module in manifest["imports"].items():
             api.install(scope, alias, _module(module))
         place = key, id(scope)
@@ -155,9 +118,9 @@ class Frames:
         if not manager.check(values):
             raise Miss("guards")
         del self._managers[place]
-        compiled = self._part(Kind.CODE, manifest["code"])
+        compiled = self._bundles.part(Kind.CODE, manifest["code"])
         for name, part in manifest["resumes"].items():
-            api.install(scope, name, _resume(self._part(Kind.CODE, part), scope, name))
+            api.install(scope, name, _resume(self._bundles.part(Kind.CODE, part), scope, name))
         for name, part in manifest["backends"].items():
             if name not in scope:
                 api.install(scope, name, api.disable(self._backends.load(part, name, backend)))
@@ -165,7 +128,7 @@ class Frames:
 
     def _build_manager(self, manifest: dict[str, Any], code: CodeType, scope: dict[str, Any]) -> Any:
         api = torch_api.load()
-        state = read_guard_state(self._part(Kind.GUARDS, manifest["guards"]))
+        state = read_guard_state(self._bundles.part(Kind.GUARDS, manifest["guards"]))
         if name := api.builtins_name(state):
             api.install(scope, name, api.builtins_of(scope))
         manager, expected = api.build_manager(code, state, scope)
@@ -174,21 +137,6 @@ class Frames:
         if expected != manifest["expected"]:
             raise Miss("changed: a value that guards compare with")
         return manager
-
-    def _part(self, kind: Kind, key: bytes) -> Any:
-        blob = self._store.get(ContentKey(key))
-        self._stats.moved(read=len(blob.data))
-        return codecs.decode(kind, blob.version, blob.data, self._store.get)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, NotFoundError):
-        return "a part is missing"
-    if isinstance(error, DamagedError):
-        return "a part is damaged"
-    if isinstance(error, UnknownVersion):
-        return "unknown version"
-    return f"{type(error).__name__}: {error}"
 
 
 def _module(name: str) -> Any:

@@ -1,0 +1,114 @@
+"""Read bundles: which ones a recipe has, what their manifests say, whether they may be used here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from blake3 import blake3
+
+from firebrick import codecs
+from firebrick.codecs._msgpack import unpack
+from firebrick.counters import Stats
+from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
+from firebrick.format import MANIFEST_VERSION, Kind
+from firebrick.keys import ContentKey
+from firebrick.loader.inlined import Inlined, find_code
+from firebrick.platform import gpu_facts
+from firebrick.store import Store
+
+
+class Miss(Exception):
+    """A bundle does not serve a frame; the text is the reason."""
+
+
+def parts_digest(parts: Iterable[bytes]) -> bytes:
+    """Return the digest of a bundle's list of parts, which stands in its manifest."""
+    return blake3(b"".join(parts)).digest()
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a bundle does not serve, as it is counted."""
+    if isinstance(error, Miss):
+        return str(error)
+    if isinstance(error, NotFoundError):
+        return "a part is missing"
+    if isinstance(error, DamagedError):
+        return "a part is damaged"
+    if isinstance(error, UnknownVersion):
+        return "unknown version"
+    return f"{type(error).__name__}: {error}"
+
+
+class Bundles:
+    """The bundles of a store, with their manifests kept. Used under one lock of the caller.
+
+    Args:
+        store: where they are.
+        stats: counts the bytes that were read.
+    """
+
+    def __init__(self, store: Store, stats: Stats) -> None:
+        self.store = store
+        self._stats = stats
+        self._manifests: dict[ContentKey, dict[str, Any]] = {}
+
+    def of(self, recipe: bytes) -> dict[ContentKey, dict[str, Any]]:
+        """Return the bundles of a recipe with their facts, oldest first.
+
+        The order is that in which torch compiled them: a later one may be a more general one.
+        """
+        facts = {key: self.store.facts(key) for key in self.store.bundles(recipe)}
+        return dict(sorted(facts.items(), key=lambda item: (item[1].get("when", 0.0), item[0])))
+
+    def manifest(self, key: ContentKey) -> dict[str, Any]:
+        """Return a bundle's manifest.
+
+        Raises:
+            DamagedError, UnknownVersion, NotFoundError: when it can not be read.
+        """
+        if key not in self._manifests:
+            with self.store.snapshot() as snapshot:
+                raw = bytes(snapshot.bundle(key))
+                parts = snapshot.parts(key)
+            body: dict[str, Any] = unpack(raw)
+            if body.get("version") != MANIFEST_VERSION:
+                raise UnknownVersion(Kind.BUNDLE, body.get("version"))
+            if parts_digest(parts) != body["parts"]:
+                raise DamagedError(key, "its list of parts is not that of the manifest")
+            self._stats.moved(read=len(raw))
+            self._manifests[key] = body
+        return self._manifests[key]
+
+    def check_here(self, key: ContentKey) -> None:
+        """Check what a bundle needs of this process: inlined functions, and the GPU where it uses one.
+
+        Raises:
+            Miss: naming what is not as it was.
+        """
+        manifest = self.manifest(key)
+        for entry in manifest["inlined"]:
+            if not _unchanged(inlined := Inlined(*entry)):
+                raise Miss(f"inlined function {inlined.qualname} changed")
+        if requires := manifest.get("requires"):
+            here = gpu_facts()
+            for name, wanted in requires.items():
+                if here.get(name) != wanted:
+                    raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
+
+    def part(self, kind: Kind, key: bytes) -> Any:
+        """Decode one part of a bundle."""
+        blob = self.store.get(ContentKey(key))
+        self._stats.moved(read=len(blob.data))
+        return codecs.decode(kind, blob.version, blob.data, self.store.get)
+
+
+def _unchanged(inlined: Inlined) -> bool:
+    """Tell whether an inlined function is as it was.
+
+    torch's compiler has helpers in Python that it inlines. They are part of torch's build, which the
+    recipe names, and need not be imported to be compared.
+    """
+    compiler = inlined.module.startswith("torch._dynamo")
+    return (compiler and inlined.module not in sys.modules) or find_code(inlined) is not None

@@ -1,0 +1,124 @@
+"""What configures torch's compiler, as far as it can be seen without importing the compiler.
+
+A recipe holds the compiler's whole configuration. A process that does not load the compiler can not know
+it, but it knows all that decides it: the arguments of ``torch.compile``, the environment, the build of
+torch, and whatever the program changed, for which it must have imported the configuration. The digest of
+these facts leads to the configuration that a recording process saw under the same facts.
+
+Source followed: ``torch/utils/_config_module.py``, and the ``config.py`` of the compiler's three parts.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import re
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from blake3 import blake3
+
+from firebrick.codecs._msgpack import pack
+from firebrick.platform import host_facts
+
+# Configuration that does not change what is computed (folders, compilers' names, logs, limits), by
+# prefix, beside what torch itself leaves out of its cache keys.
+_IGNORED_CONFIG: Mapping[str, tuple[str, ...]] = {
+    "inductor": (
+        "cpp.cxx", "cuda.cuda_cxx", "cutlass.cuda_cxx", "rocm.rocm_home", "rocm.ck_dir",
+        "xpu.oneapi_root", "halide.", "aot_inductor.", "debug", "profile", "verbose_progress",
+        "bundled_autotune_remote_cache", "bundle_triton_into_fx_graph_cache", "quiesce_async",
+        "autotune_local_cache", "write_are_deterministic_algorithms_enabled", "benchmark_harness",
+    ),
+    "dynamo": (
+        "caching_precompile", "strict_precompile", "recompile_limit", "accumulated_recompile_limit",
+        "cache_size_limit", "accumulated_cache_size_limit", "fail_on_recompile_limit_hit",
+        "constant_functions", "skipfiles_inline_module_allowlist", "debug_dir_root", "log_", "repro_",
+        "replay_", "verbose", "report_guard_failures", "base_dir", "reorderable_logging_functions",
+        "record_compile_time", "record_pre_graph", "record_runtime_overhead", "run_gc_after_compile",
+        "graph_break_", "suppress_errors", "cprofile", "dynamo_profiler", "print_",
+    ),
+    "functorch": ("enable_autograd_cache", "bundled_autograd_cache", "strict_autograd_cache",
+                  "enable_remote_autograd_cache", "autograd_cache_", "debug_"),
+}  # fmt: skip
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+# Variables that the configuration reads when it is imported, by prefix or name, less those that tell
+# places, logs and processes.
+_VARIABLES = re.compile(
+    r"TORCH_?(INDUCTOR|DYNAMO|COMPILE|FAKE_TENSOR|STRICT|CACHING)|(AOT_?)?INDUCTOR_|AOT_|CUTE|CUTLASS_|ENABLE_"
+    r"|PARTITIONER_|PT2_|UNSAFE_|FAKE_|TRITON_|LOG_AUTOTUNE|CI$"
+)
+_PLACES = re.compile(
+    r"TORCHINDUCTOR_(CACHE_DIR|COMPILE_THREADS|WORKER_|CK_DIR|CUTLASS_DIR|FILE_LOCK|PROFILE_OUTPUT|PROVENANCE)"
+    r"|TORCH_COMPILE_(DEBUG|CPROFILE|DYNAMO_PROFILER|REPLAY|GRAPH_FORMAT)|TRITON_(CACHE_DIR|HOME|DUMP_DIR)"
+    r"|TORCHDYNAMO_(VERBOSE|REPRO)|TORCH_CACHING_PRECOMPILE|PT2_COMPILE_ID|TRITON_LIBCUDA_PATH"
+)
+
+
+def text_of(value: Any) -> str:
+    """Return a value of an option or of the configuration as text that holds no address."""
+    if value is None or type(value) in (bool, int, float, str):
+        return repr(value)
+    if callable(getattr(value, "uuid", None)):
+        return f"uuid:{value.uuid()!r}"
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {text_of(v)}" for k, v in sorted(value.items())) + "}"
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(text_of, value))) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(text_of, value)) + "]"
+    return _ADDRESS.sub("", repr(value))
+
+
+def config_values(part: str, config: Any) -> dict[str, Any]:
+    """Return the values of one part of the configuration that change what is computed."""
+    ignored = ["_", *getattr(config, "_cache_config_ignore_prefix", ()), *_IGNORED_CONFIG[part]]
+    # since torch 2.13 it keeps what it collected, for readers that promise not to change it
+    fast = {"readonly_values": True} if "readonly_values" in _parameters(config) else {}
+    values: dict[str, Any] = config._get_dict(ignored_prefixes=ignored, **fast)
+    return values
+
+
+@functools.cache
+def _parameters(config: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(config._get_dict).parameters)
+
+
+def _changed(part: str, config: ModuleType) -> dict[str, str]:
+    """Return the values that are not those which a new process would start with."""
+    from torch.utils._config_module import _UNSET_SENTINEL
+
+    changed = {}
+    for name, value in config_values(part, config).items():
+        entry = config._config[name]
+        places = (entry.env_value_force, entry.env_value_default, entry.default)
+        fresh = next((v for v in places if v is not _UNSET_SENTINEL), None)
+        if (text := text_of(value)) != text_of(fresh):
+            changed[name] = text
+    return changed
+
+
+def ambient_key(arguments: Mapping[str, str]) -> str:
+    """Return the digest (hex) of all that decides the compiler's configuration in this process.
+
+    Args:
+        arguments: of ``torch.compile``, name -> text.
+    """
+    overrides = {
+        part: changed
+        for part in _IGNORED_CONFIG
+        if (config := sys.modules.get(f"torch._{part}.config")) is not None
+        if (changed := _changed(part, config))
+    }
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if value and _VARIABLES.match(name) and not _PLACES.match(name)
+    }
+    return blake3(pack([dict(arguments), overrides, variables, host_facts()])).hexdigest()
