@@ -14,6 +14,7 @@ from firebrick.codecs.code import CodeCodec
 from firebrick.codecs.dynamo import DynamoCodec
 from firebrick.codecs.graph import GraphCodec
 from firebrick.codecs.guards import GuardsCodec
+from firebrick.codecs.lean_backend import LeanBackendCodec
 from firebrick.codecs.library import LibraryCodec
 from firebrick.codecs.tensor import TensorCodec
 from firebrick.codecs.text import TextCodec
@@ -31,6 +32,7 @@ CODECS: Final[dict[Kind, Codec[Any]]] = {
     Kind.DYNAMO: DynamoCodec(),
     Kind.GRAPH: GraphCodec(),
     Kind.GUARDS: GuardsCodec(),
+    Kind.LEAN_BACKEND: LeanBackendCodec(),
     Kind.LIBRARY: LibraryCodec(),
     Kind.TENSOR: TensorCodec(),
     Kind.TEXT: TextCodec(),

@@ -308,6 +308,14 @@ class NotStorable(FirebrickError):
         self.reason = reason
 
 
+class NotLean(NotStorable):
+    """A compiled function can not be restored without torch's compiler."""
+
+    hint = "The function is stored for the full lane; the message names what prevents the lean one."
+    exit_code = 72
+    template = "not lean: {}"
+
+
 class Unsupported(FirebrickError):
     """This PyTorch, Python or platform is not one that Firebrick knows."""
 

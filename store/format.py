@@ -42,6 +42,7 @@ class Kind(enum.IntEnum):
     BUNDLE = 10  # manifest of a bundle
     REVISION = 11  # revision of a context
     TEXT = 12  # UTF-8 text
+    LEAN_BACKEND = 14  # backend function that needs no compiler
 
 
 # Named databases and whether they are DUPSORT|DUPFIXED.
@@ -77,6 +78,7 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.BUNDLE: None,
     Kind.REVISION: None,
     Kind.TEXT: None,
+    Kind.LEAN_BACKEND: None,
 }
 MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are
 MIN_SAVING: Final = 0.10  # and so are those that shrink by less than this share

@@ -7,12 +7,8 @@ Source followed: ``CppCodeCache.load_async`` and ``CppPythonBindingsCodeCache`` 
 from __future__ import annotations
 
 import inspect
-import itertools
-import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from blake3 import blake3
@@ -22,6 +18,7 @@ from firebrick.codecs._msgpack import pack
 from firebrick.codecs.library import Library
 from firebrick.errors import Unsupported
 from firebrick.platform import missing_isa
+from firebrick.runtime.binding import ENTRY, as_file, load_extension
 
 
 def request_digest(
@@ -39,9 +36,6 @@ def request_digest(
         if name not in ("cls", "submit_fn")
     }
     return blake3(pack([cls.__name__, request])).hexdigest()
-
-
-_count = itertools.count(1)
 
 
 class Libraries:
@@ -76,31 +70,24 @@ class Libraries:
         def load() -> Any:
             with self._lock:
                 if digest not in self._loaded:
-                    with _as_file(library.data) as path:
+                    with as_file(library.data) as path:
                         self._loaded[digest] = torch_api.load().load_binding(cls, digest, path)
                 return self._loaded[digest]
 
         return load
 
+    def kernel(self, digest: str) -> Callable[..., Any]:
+        """Return the kernel of an extension module, without torch's compiler.
 
-@contextmanager
-def _as_file(data: bytes) -> Iterator[str]:
-    """Give bytes a path from which they can be executed: in memory, else in a private folder."""
-    try:
-        fd = os.memfd_create("firebrick", os.MFD_CLOEXEC)
-    except OSError:
-        with tempfile.TemporaryDirectory(prefix="firebrick-") as folder:
-            path = os.path.join(folder, "library.so")
-            with open(path, "wb") as file:
-                file.write(data)
-            yield path
-        return
-    try:
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(data)
-        # The dynamic linker takes a path that it has seen for the library it found there, and numbers
-        # of descriptors come back: so every path is spelled differently.
-        spelling = "".join("//." if bit == "1" else "/." for bit in f"{next(_count):b}")
-        yield f"/proc/self/fd{spelling}/{fd}"
-    finally:
-        os.close(fd)
+        Raises:
+            Unsupported: there is no such library, or it is no extension module.
+        """
+        library = self._known.get(digest)
+        if library is None or library.symbols != (f"PyInit_{ENTRY}",):
+            raise Unsupported(f"kernel {digest[:12]}: {'unknown' if library is None else library.symbols}")
+        with self._lock:
+            if digest not in self._loaded:
+                with as_file(library.data) as path:
+                    self._loaded[digest] = load_extension(f"{digest}.{ENTRY}", path)
+            kernel: Callable[..., Any] = getattr(self._loaded[digest], ENTRY)
+            return kernel

@@ -10,9 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import importlib.machinery
-import importlib.util
-import os
 from collections.abc import Callable, Iterator, MutableMapping
 from types import CodeType
 from typing import Any
@@ -27,7 +24,8 @@ from torch._inductor import codecache, cpu_vec_isa
 from torch._inductor.output_code import CompiledFxGraph
 
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
-from firebrick.errors import InternalError, NotStorable
+from firebrick.errors import NotStorable
+from firebrick.runtime.binding import load_extension
 from firebrick.torch_api._config import *  # noqa: F403
 from firebrick.torch_api._config import configuration, text_of
 from firebrick.torch_api._guards import *  # noqa: F403
@@ -207,17 +205,7 @@ def load_binding(cls: Any, key: str, path: str) -> Any:
     """
     if not issubclass(cls, codecache.CppPythonBindingsCodeCache):
         return ctypes.CDLL(path)
-    os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
-        torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr  # type: ignore[attr-defined]
-    )
-    name = f"{key}.{cls.entry_function}"
-    loader = importlib.machinery.ExtensionFileLoader(name, path)
-    spec = importlib.util.spec_from_loader(name, loader, origin=path)
-    if spec is None:
-        raise InternalError(f"no module specification for {name}")
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return load_extension(f"{key}.{cls.entry_function}", path)
 
 
 def add_nameless(package_: Any, code: CodeType) -> None:

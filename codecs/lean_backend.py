@@ -1,0 +1,402 @@
+"""Encode backend functions for the compiler-free loader.
+
+A lean backend is what one ``__compiled_fn_…`` of Dynamo's bytecode runs: the code of Inductor's wrapper
+modules, kernels, constants, and a *program*: what AOTAutograd does around them, as plain values.
+
+The body is msgpack: ``[program, forward, backward or None, libraries]``. A graph is
+``[[version, key] of its CODE, kernels, constants, check, restore]`` with kernels ``[[name, digest of the
+request], …]`` and constants ``[[name, version, key], …]`` sorted by name; libraries are
+``[[digest, version, key], …]`` sorted by digest. The fields of a program are those of the dataclasses
+below, in their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+
+from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.codecs.abc import Codec, Sink, Source, child
+from firebrick.codecs.code import CodeCodec
+from firebrick.codecs.library import Library, LibraryCodec
+from firebrick.codecs.tensor import TensorCodec
+from firebrick.errors import DecodeError, EncodeError
+from firebrick.format import Kind
+
+DYNAMIC_MARKS: Final = ("_dynamo_weak_dynamic_indices", "_dynamo_propagated_dynamic_indices")
+MEMORY_FORMATS: Final = ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
+VIEW_MODES: Final = ("AlwaysView", "NeverView", "ViewOrScatterInverse")
+
+_LIMITS = Limits(size=64 << 20, depth=12)
+_CODE, _LIBRARY, _TENSOR = CodeCodec(), LibraryCodec(), TensorCodec()
+
+
+class OutputKind(enum.IntEnum):
+    """Name what an output of the function is."""
+
+    PLAIN = 0  # what the graph returned: a tensor, a number or None
+    INPUT = 1  # input `base` itself
+    VIEW_OF_INPUT = 2  # a view of input `base`
+    VIEW_OF_RESULT = 3  # a view of result `base` of the graph, counted behind the mutated inputs
+
+
+class MutationKind(enum.IntEnum):
+    """Name how a mutation that the graph left to its caller is applied to an input."""
+
+    NONE = 0  # nothing to do: the graph resized the storage itself
+    COPY = 1
+    RESTRIDE = 2  # sizes, strides and offset change
+    RESTRIDE_COPY = 3
+    SET = 4  # the input gets another storage
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """Hold one step of a recorded view: the operator's name and its arguments.
+
+    The arguments are those of torch's ViewMeta: two flags, the name of the inverse mode, and integers,
+    lists of integers, booleans, None or the name of a dtype.
+    """
+
+    name: str
+    arguments: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """Hold one output.
+
+    Args:
+        kind: what it is.
+        base: index of the input or result that it is, or is a view of; -1 for none.
+        requires_grad: whether the function's output requires gradients.
+        unsafe_view: it passes ``aten._unsafe_view`` when gradients are recorded.
+        wrapped_base: the result that it is a view of is itself an alias.
+        views: how to make it from its base; None: by its sizes and strides.
+        dynamic: dimensions to mark as dynamic; None: no mark.
+    """
+
+    kind: OutputKind
+    base: int
+    requires_grad: bool
+    unsafe_view: bool
+    wrapped_base: bool
+    views: tuple[View, ...] | None
+    dynamic: tuple[int, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mutation:
+    """Hold a mutation of an input that follows the graph.
+
+    Args:
+        index: of the input.
+        kind: what to do.
+        leaf: the input is a leaf; if it requires gradients its mutation is hidden from autograd.
+        requires_grad: the updated value takes part in autograd.
+        wrapped: autograd does not see the updated value.
+    """
+
+    index: int
+    kind: MutationKind
+    leaf: bool
+    requires_grad: bool
+    wrapped: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tangent:
+    """Hold which incoming gradient enters the backward graph, and the memory format it must have.
+
+    Args:
+        index: of the gradient, by the results of the forward.
+        memory_format: name of a memory format, or "" where sizes and strides are given.
+        sizes, strides: what the graph was compiled for.
+    """
+
+    index: int
+    memory_format: str
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Training:
+    """Hold what a function with a backward does beside its graphs.
+
+    Args:
+        detach: inputs that never get gradients.
+        saved: number of results in front of the saved tensors.
+        unchecked: number of saved tensors, at the end, whose version is not checked.
+        numbers: number of saved integers and floats, behind the tensors.
+        saved_dynamic: ``(index of a saved tensor, dimensions to mark as dynamic)``.
+        tangents: gradients that enter the backward.
+        deterministic: whether deterministic algorithms were on; None: not to be checked.
+        donated: arguments of the backward that it may overwrite.
+        mutates: the backward changes inputs that require gradients.
+        always_connected: under ``create_graph`` the result is connected to the autograd graph even if
+            no argument requires gradients.
+        in_context: the backward runs in the ``contextvars`` context that the engine hands over.
+    """
+
+    detach: tuple[int, ...]
+    saved: int
+    unchecked: int
+    numbers: int
+    saved_dynamic: tuple[tuple[int, tuple[int, ...]], ...]
+    tangents: tuple[Tangent, ...]
+    deterministic: bool | None
+    donated: tuple[int, ...]
+    mutates: bool
+    always_connected: bool
+    in_context: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """Hold what AOTAutograd does around compiled graphs.
+
+    Args:
+        inputs: number of inputs.
+        outputs: in their order.
+        mutations: results of the graph in front of the outputs that update inputs.
+        bases: number of results behind the outputs that only views are made of.
+        versions: inputs whose version the graph's own mutations must bump.
+        grad_enabled: gradient mode to set afterwards; None leaves it.
+        dynamic_mark: attribute that marks dynamic dimensions, one of `DYNAMIC_MARKS`.
+        training: None for a function without backward.
+    """
+
+    inputs: int
+    outputs: tuple[Output, ...]
+    mutations: tuple[Mutation, ...]
+    bases: int
+    versions: tuple[int, ...]
+    grad_enabled: bool | None
+    dynamic_mark: str
+    training: Training | None
+
+    @property
+    def results(self) -> int:
+        """Number of results of the forward that the function itself uses."""
+        return len(self.mutations) + len(self.outputs) + self.bases
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LeanGraph:
+    """Hold one graph that Inductor compiled.
+
+    Args:
+        code: code of a module that defines ``call(args)`` on the runtime's names.
+        kernels: global name -> digest (hex) of the request of its library.
+        constants: global name -> tensor.
+        check: inputs that are copied when their memory is not aligned.
+        restore: those of them that the graph mutates.
+    """
+
+    code: types.CodeType
+    kernels: Mapping[str, str]
+    constants: Mapping[str, Any]
+    check: tuple[int, ...] = ()
+    restore: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LeanBackend:
+    """Hold a backend function; `libraries` by the digest (hex) of the request that loads them."""
+
+    program: Program
+    forward: LeanGraph
+    backward: LeanGraph | None
+    libraries: Mapping[str, Library]
+
+
+T = TypeVar("T")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, enum.IntEnum) else value
+
+
+@functools.cache
+def _hints(cls: type) -> list[Any]:
+    hints = get_type_hints(cls)
+    return [hints[field.name] for field in dataclasses.fields(cls)]
+
+
+def _argument(value: Any) -> Any:
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is list and all(type(item) is int for item in value):
+        return tuple(value)
+    raise DecodeError(f"{value!r:.40} is no argument of a view")
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """Rebuild a value of a dataclass's field, checking its type."""
+    if hint is Any:
+        return _argument(value)
+    if dataclasses.is_dataclass(hint):
+        return _rebuilt(hint, value)
+    if isinstance(hint, type) and issubclass(hint, enum.IntEnum):
+        if type(value) is not int or value not in hint._value2member_map_:
+            raise DecodeError(f"{value!r:.20} is no {hint.__name__}")
+        return hint(value)
+    if get_origin(hint) is tuple:
+        if type(value) is not list:
+            raise DecodeError(f"expected a list, got {type(value).__name__}")
+        items = get_args(hint)
+        if items[-1] is Ellipsis:
+            return tuple(_typed(item, items[0]) for item in value)
+        if len(items) != len(value):
+            raise DecodeError(f"expected {len(items)} values, got {len(value)}")
+        return tuple(map(_typed, value, items))
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        return _typed(value, next(item for item in get_args(hint) if item is not type(None)))
+    if type(value) is not hint:
+        raise DecodeError(f"expected {hint.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _rebuilt(cls: Any, values: Any) -> Any:
+    hints = _hints(cls)
+    if type(values) is not list or len(values) != len(hints):
+        raise DecodeError(f"these are not the {len(hints)} fields of a {cls.__name__}")
+    return cls(*map(_typed, values, hints))
+
+
+def check_program(program: Program) -> None:
+    """Check that all indices and names of a program are within their limits.
+
+    Raises:
+        DecodeError: naming the first that is not.
+    """
+    results, training = len(program.outputs) + program.bases, program.training
+
+    def index(what: str, number: int, count: int) -> None:
+        if not 0 <= number < count:
+            raise DecodeError(f"{what} {number} of {count}")
+
+    if program.inputs < 0 or program.bases < 0 or program.dynamic_mark not in DYNAMIC_MARKS:
+        raise DecodeError("a program with impossible counts or an unknown mark")
+    for number in (*program.versions, *(m.index for m in program.mutations)):
+        index("mutated input", number, program.inputs)
+    for output in program.outputs:
+        if output.kind is OutputKind.PLAIN:
+            continue
+        index("base", output.base, results if output.kind is OutputKind.VIEW_OF_RESULT else program.inputs)
+        for view in output.views or ():
+            if not view.name.isidentifier() or len(view.arguments) < 3 or view.arguments[2] not in VIEW_MODES:
+                raise DecodeError(f"{view.name!r:.40} is no view")
+    if training is None:
+        return
+    if min(training.saved, training.unchecked, training.numbers) < 0 or training.saved < program.results:
+        raise DecodeError("a program with impossible counts of saved values")
+    for number in training.detach:
+        index("detached input", number, program.inputs)
+    for tangent in training.tangents:
+        index("tangent", tangent.index, program.results)
+        if tangent.memory_format not in ("", *MEMORY_FORMATS):
+            raise DecodeError(f"{tangent.memory_format!r:.40} is no memory format")
+    if any(number < 0 for number in training.donated):
+        raise DecodeError("a donated argument with a negative index")
+
+
+class LeanBackendCodec(Codec[LeanBackend]):
+    """Encode lean backends. Nothing that is decoded is run or loaded here."""
+
+    kind = Kind.LEAN_BACKEND
+
+    def encode(self, value: LeanBackend, sink: Sink) -> bytes:
+        """Give the body; code, libraries and constants are children.
+
+        Raises:
+            EncodeError: a part has no faithful encoding, or a kernel has no library.
+        """
+        if not isinstance(value, LeanBackend):
+            raise EncodeError(type(value).__name__, reason="not a LeanBackend")
+        try:
+            check_program(value.program)
+        except DecodeError as error:
+            raise EncodeError("Program", reason=error.reason) from None
+        graphs = [graph for graph in (value.forward, value.backward) if graph is not None]
+        if (value.backward is None) != (value.program.training is None):
+            raise EncodeError("LeanBackend", reason="a backward without its program, or the other way round")
+        for digest in {digest for graph in graphs for digest in graph.kernels.values()}:
+            if digest not in value.libraries:
+                raise EncodeError("LeanBackend", reason=f"no library for {digest[:12]}")
+        libraries = [
+            [digest, _LIBRARY.version, sink(Kind.LIBRARY, _LIBRARY.encode(library, sink), _LIBRARY.version)]
+            for digest, library in sorted(value.libraries.items())
+        ]
+        forward = _put_graph(value.forward, sink)
+        backward = None if value.backward is None else _put_graph(value.backward, sink)
+        return pack([_plain(value.program), forward, backward, libraries], maps=False)
+
+    def decode(self, data: bytes | memoryview, source: Source, version: int) -> LeanBackend:
+        """Rebuild a lean backend.
+
+        Raises:
+            DecodeError: these are not the fields of one, or an index is out of range.
+        """
+        self.check_version(version)
+        try:
+            program, forward, backward, libraries = unpack(data, _LIMITS)
+            decoded = LeanBackend(
+                _rebuilt(Program, program),
+                _get_graph(forward, source),
+                None if backward is None else _get_graph(backward, source),
+                {
+                    _text(digest): _LIBRARY.decode(child(source, key, Kind.LIBRARY).data, source, v)
+                    for digest, v, key in libraries
+                },
+            )
+        except (TypeError, ValueError) as error:
+            raise DecodeError(f"not a lean backend: {error}") from None
+        check_program(decoded.program)
+        if (decoded.backward is None) != (decoded.program.training is None):
+            raise DecodeError("a backward without its program, or the other way round")
+        for graph in (decoded.forward, decoded.backward):
+            if graph is not None and not decoded.libraries.keys() >= set(graph.kernels.values()):
+                raise DecodeError("a kernel without its library")
+        return decoded
+
+
+def _put_graph(graph: LeanGraph, sink: Sink) -> list[Any]:
+    code = sink(Kind.CODE, _CODE.encode(graph.code, sink), _CODE.version)
+    constants = [
+        [name, _TENSOR.version, sink(Kind.TENSOR, _TENSOR.encode(value, sink), _TENSOR.version)]
+        for name, value in sorted(graph.constants.items())
+    ]
+    kernels = [list(item) for item in sorted(graph.kernels.items())]
+    return [[_CODE.version, code], kernels, constants, list(graph.check), list(graph.restore)]
+
+
+def _get_graph(fields: Any, source: Source) -> LeanGraph:
+    (version, key), kernels, constants, check, restore = fields
+    return LeanGraph(
+        _CODE.decode(child(source, key, Kind.CODE).data, source, version),
+        {_text(name): _text(digest) for name, digest in kernels},
+        {
+            _text(name): _TENSOR.decode(child(source, key, Kind.TENSOR).data, source, version)
+            for name, version, key in constants
+        },
+        _typed(check, tuple[int, ...]),
+        _typed(restore, tuple[int, ...]),
+    )
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise DecodeError(f"expected text, got {type(value).__name__}")
+    return value

@@ -1,0 +1,123 @@
+"""Turn torch's artifact of a backend into one that needs no compiler, or say why that is not possible.
+
+Source followed: ``torch/_functorch/_aot_autograd/aot_autograd_result.py``,
+``CompiledFxGraph.post_compile`` of ``torch/_inductor/output_code.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from firebrick.capture.aot_program import aot_program
+from firebrick.capture.wrapper_source import plain_wrapper, rewrite
+from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.codecs.library import Library
+from firebrick.errors import NotLean
+from firebrick.torch_api import _aot as api
+from firebrick.torch_api._plain import PlainGraph
+
+LibrariesOf = Callable[[str], Mapping[str, Library]]
+
+
+def lean_backend(artifact: Any, libraries_of: LibrariesOf) -> LeanBackend:
+    """Return the lean form of a backend artifact.
+
+    Args:
+        artifact: torch's artifact as it is recorded; it is only read.
+        libraries_of: gives the libraries of a wrapper by its key, as `Kernels.of` does.
+
+    Raises:
+        NotLean: naming what is not in the closed vocabulary.
+        NotStorable: a library is not at hand.
+    """
+    entry = artifact.content
+    parts = [getattr(entry, name, None) for name in ("compiled_fw", "compiled_bw")]
+    results = [None if part is None else getattr(part, "result", None) for part in parts]
+    if results[0] is None or (parts[1] is not None and results[1] is None):
+        raise NotLean(f"an artifact that holds no graphs ({type(entry).__name__})")
+    program = aot_program(entry)
+    libraries: dict[str, Library] = {}
+    graphs = [None if result is None else _graph(result, libraries_of, libraries) for result in results]
+    if graphs[0] is None:
+        raise NotLean("no forward graph")
+    return LeanBackend(program, graphs[0], graphs[1], libraries)
+
+
+def _graph(graph: Any, libraries_of: LibrariesOf, libraries: dict[str, Library]) -> LeanGraph:
+    if isinstance(graph, PlainGraph):
+        return _plain_graph(graph)
+    if type(graph) is not api.CompiledFxGraph:
+        raise NotLean(f"a graph of type {type(graph).__name__}")
+    for reason in _refusals(graph):
+        raise NotLean(reason)
+    constants = dict(graph.constants or {})
+    wrapper = rewrite(graph.source_code, constants.keys(), api.pybinding_digest)
+    known = libraries_of(graph.cache_key) if wrapper.kernels else {}
+    for digest in sorted(set(wrapper.kernels.values())):
+        if digest not in known:
+            raise NotLean("a kernel whose library was not seen to be loaded")
+        libraries[digest] = known[digest]
+    used = _names_of(wrapper.code)
+    mutated = frozenset(graph.mutated_input_idxs)
+    check = [index for index in graph.inputs_to_check or () if not _deferred(graph) or index in mutated]
+    return LeanGraph(
+        wrapper.code,
+        wrapper.kernels,
+        {name: value for name, value in constants.items() if name in used},
+        tuple(check),
+        tuple(index for index in check if index in mutated),
+    )
+
+
+def _deferred(graph: Any) -> bool:
+    """Tell whether the wrapper itself copies inputs that are not aligned, but for mutated ones."""
+    return bool(getattr(graph, "_defers_input_alignment", False))
+
+
+def _names_of(code: Any) -> set[str]:
+    inner = [constant for constant in code.co_consts if hasattr(constant, "co_names")]
+    return set(code.co_names).union(*map(_names_of, inner))
+
+
+def _refusals(graph: Any) -> Iterator[str]:
+    """Yield what the runtime does not do for a graph, by its name."""
+    if devices := sorted(set(graph.device_types) - {"cpu", "meta"}):
+        yield f"device {', '.join(devices)}"
+    if graph.fx_kwargs.get("cpp_wrapper"):
+        yield "C++ wrapper"
+    if graph.cudagraph_info is not None and not graph.disabled_cudagraphs_reason and graph.device_idxs:
+        yield "CUDA graphs"
+    if graph.frozen_param_names:
+        yield "frozen parameters"
+    if graph.torchbind_constants:
+        yield "TorchBind constants"
+    if getattr(graph, "opaque_value_type_classes", None):
+        yield "opaque values"
+    if getattr(graph, "_wrap_compiled_regions", False):
+        yield "wrapped compiled regions"
+
+
+def _plain_graph(graph: PlainGraph) -> LeanGraph:
+    """Write a graph that Inductor left as it is: its outputs are inputs or constants."""
+    inputs: list[str] = []
+    outputs: list[object] = []
+    names: dict[Any, str] = {}
+    for node in graph.graph.deserialize().graph.nodes:
+        if node.op == "placeholder":
+            names[node] = f"input_{len(inputs)}"
+            inputs.append(names[node])
+        elif node.op == "output":
+            (values,) = node.args
+            outputs = [_value(value, names) for value in values]
+        else:
+            raise NotLean(f"a graph left as it is that calls {node.target}")
+    return LeanGraph(plain_wrapper(inputs, outputs).code, {}, {})
+
+
+def _value(value: Any, names: Mapping[Any, str]) -> object:
+    if value is None or type(value) in (bool, int):
+        return value
+    if value in names:
+        return names[value]
+    raise NotLean(f"a graph left as it is that returns a {type(value).__name__}")

@@ -1,0 +1,375 @@
+"""Rewrite the source of Inductor's wrappers to the closed vocabulary of the runtime.
+
+What stays are the functions that run at each call and the names they use. Imports of the compiler,
+kernels' sources, benchmarks and the ``Runner`` class go; whatever else is there makes a graph not lean.
+
+Source followed: ``torch/_inductor/codegen/wrapper.py``.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+from collections.abc import Callable, Collection, Iterator
+from types import CodeType
+from typing import Final
+
+import torch
+
+from firebrick.errors import NotLean
+from firebrick.runtime.names import EXTERN_KERNELS, NAMES
+
+FILE_NAME: Final = "wrapper.py"  # of the code objects: names no folder
+
+# Functions of a wrapper that never run in a call.
+_UNUSED = frozenset(("benchmark_compiled_module", "get_args", "recursively_apply_fns"))
+_BUILTINS = frozenset(
+    (
+        *(
+            "AssertionError",
+            "RuntimeError",
+            "abs",
+            "bool",
+            "complex",
+            "enumerate",
+            "float",
+            "int",
+            "isinstance",
+        ),
+        *("len", "list", "max", "min", "pow", "range", "round", "slice", "sum", "tuple", "zip"),
+    )
+)
+_SYNTAX = (
+    *(ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.For),
+    *(ast.If, ast.With, ast.withitem, ast.Raise, ast.Assert, ast.Expr, ast.Pass, ast.BoolOp, ast.BinOp),
+    *(ast.UnaryOp, ast.IfExp, ast.Compare, ast.Call, ast.keyword, ast.Attribute, ast.Subscript, ast.Slice),
+    *(ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Constant, ast.JoinedStr, ast.FormattedValue),
+    *(ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
+)
+# Attributes of values, most of them tensors.
+_METHODS = frozenset(
+    (
+        *("clear", "append", "size", "stride", "item", "dtype", "device", "shape", "storage_offset", "numel"),
+        *("copy_", "zero_", "fill_", "data_ptr", "untyped_storage", "is_integer", "conj", "real", "imag"),
+        *("element_size", "is_contiguous", "contiguous", "clone", "detach", "dim", "ndim", "nbytes", "view"),
+        *("as_strided", "as_strided_", "set_", "resize_", "to", "tolist", "t", "values", "is_cpu"),
+    )
+)
+_GUARDS = frozenset(
+    (
+        *("assert_size_stride", "assert_alignment", "_empty_strided_cpu", "_reinterpret_tensor"),
+        "copy_if_misaligned",
+    )
+)
+_OPERATORS = frozenset(
+    (
+        "aten",
+        "prims",
+        "inductor",
+        "_quantized",
+        "quantized",
+        "quantized_decomposed",
+        "mkldnn",
+        "mkl",
+        "onednn",
+    )
+)
+_FUNCTIONS = frozenset(
+    (
+        *("as_strided", "empty_strided", "device", "Tensor", "view_as_complex", "view_as_real", "sym_float"),
+        *("sym_int", "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sqrt", "sym_sum", "Size"),
+    )
+)
+_ORIGINS = {  # of the names that the runtime has
+    "torch": "torch",
+    "math": "math",
+    "inf": "math.inf",
+    "nan": "math.nan",
+    "nanj": "cmath.nanj",
+    "device": "torch.device",
+    "empty_strided": "torch.empty_strided",
+    "align": "torch._inductor.codegen.memory_planning._align",
+    "extern_kernels": "torch._inductor.select_algorithm.extern_kernels",
+    "copy_if_misaligned": "torch._C._dynamo.guards.copy_if_misaligned",
+}
+_PLACES = {"cuda": "CUDA", "xpu": "XPU", "mtia": "MTIA"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapper:
+    """Hold a rewritten wrapper.
+
+    Args:
+        code: of a module that defines ``call`` on the runtime's names, kernels and constants.
+        kernels: name -> digest of the request of its library.
+    """
+
+    code: CodeType
+    kernels: dict[str, str]
+
+
+def rewrite(
+    source: str, constants: Collection[str], pybinding_digest: Callable[[list[str], str], str]
+) -> Wrapper:
+    """Rewrite a wrapper.
+
+    Args:
+        source: the module as Inductor wrote it.
+        constants: names of tensors that torch puts into the module.
+        pybinding_digest: gives the digest of the request that ``cpp_pybinding(argument types, source)``
+            makes.
+
+    Raises:
+        NotLean: naming what is not in the vocabulary.
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise NotLean(f"the wrapper is no Python: {error}") from None
+    reader = _Reader(frozenset(constants), pybinding_digest)
+    for statement in tree.body:
+        reader.read(statement)
+    return reader.wrapper()
+
+
+def plain_wrapper(inputs: list[str], outputs: list[object]) -> Wrapper:
+    """Write the wrapper of a graph that calls nothing.
+
+    Args:
+        inputs: names of its inputs.
+        outputs: names of inputs, or constants (None, bool, int, float) as they are.
+    """
+    values = [str(value) if isinstance(value, str) else repr(value) for value in outputs]
+    lines = ["def call(args):", f"    {''.join(f'{name}, ' for name in inputs) or '()'}= args"]
+    if not inputs:
+        lines[-1] = "    () = args"
+    lines += ["    args.clear()", f"    return ({''.join(f'{value}, ' for value in values)})"]
+    return Wrapper(compile("\n".join(lines), FILE_NAME, "exec"), {})
+
+
+class _Reader:
+    """Sort the statements of a module."""
+
+    def __init__(self, constants: frozenset[str], digest: Callable[[list[str], str], str]) -> None:
+        self._constants = constants
+        self._digest = digest
+        self._aliases: dict[str, ast.Assign] = {}
+        self._functions: list[ast.FunctionDef] = []
+        self._kernels: dict[str, str] = {}
+        self._partitions: ast.Assign | None = None
+
+    def read(self, statement: ast.stmt) -> None:
+        """Take one statement of the module, or refuse it."""
+        match statement:
+            case ast.Import() | ast.ImportFrom():
+                _check_import(statement)
+            case ast.FunctionDef(name=name):
+                if name not in _UNUSED:
+                    self._functions.append(statement)
+            case ast.ClassDef(name="Runner"):
+                self._runner(statement)
+            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+                pass
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                self._assigned(name, value, statement)
+            case ast.Expr(value=ast.Constant()):
+                pass
+            case ast.Expr(
+                value=ast.Call(func=ast.Attribute(value=ast.Name(id="async_compile"), attr="wait"))
+            ):
+                pass
+            case ast.Delete(targets=[ast.Name(id="async_compile")]):
+                pass
+            case _:
+                raise NotLean(f"statement of the wrapper: {ast.unparse(statement):.80}")
+
+    def _assigned(self, name: str, value: ast.expr, statement: ast.Assign) -> None:
+        match value:
+            case ast.Call(func=ast.Name(id="AsyncCompile")):
+                pass
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="async_compile"), attr=method)):
+                self._kernels[name] = self._kernel(method, value)
+            case ast.Call(
+                func=ast.Name(id="Runner"),
+                keywords=[ast.keyword(arg="partitions", value=ast.List() as partitions)],
+            ):
+                target = ast.Name("partitions", ast.Store())
+                self._partitions = ast.copy_location(ast.Assign([target], partitions), statement)
+            case ast.Attribute(value=ast.Name(id="runner"), attr="call" | "recursively_apply_fns"):
+                pass
+            case ast.Constant(value=None) if name in self._constants:
+                pass
+            case ast.Attribute():
+                self._aliases[name] = statement
+            case _:
+                raise NotLean(f"global of the wrapper: {ast.unparse(statement):.80}")
+
+    def _kernel(self, method: str, call: ast.Call) -> str:
+        if method == "triton":
+            raise NotLean("Triton kernel")
+        match method, call.args, call.keywords:
+            case "cpp_pybinding", [ast.List(elts=types), ast.Constant(value=str(source))], []:
+                names = [item.value for item in types if isinstance(item, ast.Constant)]
+                if len(names) == len(types):
+                    return self._digest([str(name) for name in names], source)
+        raise NotLean(f"kernel made by async_compile.{method}")
+
+    def _runner(self, runner: ast.ClassDef) -> None:
+        """Take ``call`` out of the class, with ``self.partitions`` as a global."""
+        for method in runner.body:
+            if not isinstance(method, ast.FunctionDef):
+                raise NotLean(f"Runner of the wrapper: {ast.unparse(method):.80}")
+            if method.name == "call":
+                method.args.args = method.args.args[1:]
+                self._functions.append(_WithoutSelf().visit(method))
+
+    def wrapper(self) -> Wrapper:
+        """Return what was read, with the globals that are used."""
+        if not any(function.name == "call" for function in self._functions):
+            raise NotLean("the wrapper has no call")
+        defined = {function.name for function in self._functions}
+        known = defined | NAMES | self._aliases.keys() | self._kernels.keys() | self._constants
+        used: set[str] = set()
+        body: list[ast.stmt] = list(self._functions)
+        if self._partitions is not None and self._partitions.value.elts:  # type: ignore[attr-defined]
+            body.append(self._partitions)
+            known |= {"partitions"}
+        for function in self._functions:
+            used |= _Checker(function, frozenset(known), self._aliases).globals()
+        aliases: list[ast.stmt] = []
+        for name, statement in self._aliases.items():
+            if name in used:
+                _check_path(_path(statement.value), self._aliases)
+                aliases.append(statement)
+        module = ast.Module([*aliases, *body], [])
+        # the text anew, so that line numbers do not depend on what was left out
+        text = ast.unparse(ast.fix_missing_locations(module))
+        kernels = {name: digest for name, digest in self._kernels.items() if name in used}
+        return Wrapper(compile(text, FILE_NAME, "exec"), kernels)
+
+
+def _check_import(statement: ast.Import | ast.ImportFrom) -> None:
+    """Check that a name which the runtime has means the same here; others are refused where they are used."""
+    place = f"{statement.module}." if isinstance(statement, ast.ImportFrom) else ""
+    for item in statement.names:
+        bound = item.asname or item.name
+        if bound in NAMES and _ORIGINS[bound] != place + item.name:
+            raise NotLean(f"the wrapper imports {place}{item.name} as {bound}")
+
+
+class _WithoutSelf(ast.NodeTransformer):
+    """Turn ``self.partitions`` into a global."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if isinstance(node.value, ast.Name) and node.value.id == "self":
+            if node.attr != "partitions":
+                raise NotLean(f"attribute {node.attr} of the wrapper's Runner")
+            return ast.Name(node.attr, node.ctx)
+        self.generic_visit(node)
+        return node
+
+
+class _Checker:
+    """Check the names, attributes and syntax of one function."""
+
+    def __init__(
+        self, function: ast.FunctionDef, known: frozenset[str], aliases: dict[str, ast.Assign]
+    ) -> None:
+        self._function = function
+        self._known = known
+        self._aliases = aliases
+        self._locals = {argument.arg for argument in function.args.args} | {
+            node.id
+            for node in ast.walk(function)
+            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+        }
+
+    def globals(self) -> set[str]:
+        """Return the globals that the function uses.
+
+        Raises:
+            NotLean: for what is not in the vocabulary.
+        """
+        function = self._function
+        if function.decorator_list or function.args.vararg or function.args.kwarg or function.args.defaults:
+            raise NotLean(f"signature of {function.name}")
+        used: set[str] = set()
+        for node in self._nodes(function):
+            if not isinstance(node, _SYNTAX) or (isinstance(node, ast.FunctionDef) and node is not function):
+                raise NotLean(f"{type(node).__name__} in the wrapper")
+            if isinstance(node, ast.Name) and node.id not in self._locals:
+                if node.id in self._known:
+                    used.add(node.id)
+                elif node.id not in _BUILTINS or not hasattr(builtins, node.id):
+                    raise NotLean(f"the wrapper uses {node.id}")
+        return used
+
+    def _nodes(self, root: ast.AST) -> Iterator[ast.AST]:
+        """Yield all nodes; of a dotted path that starts at a global only its root."""
+        todo = [root]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, ast.Attribute):
+                path = _path(node)
+                if path and path[0] not in self._locals:
+                    _check_path(path, self._aliases)
+                    while isinstance(node, ast.Attribute):
+                        node = node.value
+                elif node.attr not in _METHODS:
+                    raise NotLean(f"the wrapper uses .{node.attr}")
+            yield node
+            todo.extend(ast.iter_child_nodes(node))
+
+
+def _path(node: ast.expr) -> list[str]:
+    """Return the names of a dotted path, empty where it does not start at a name."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []
+
+
+def _check_path(path: list[str], aliases: dict[str, ast.Assign]) -> None:
+    """Check a dotted path that starts at a global.
+
+    Raises:
+        NotLean: naming it.
+    """
+    seen = 0
+    while path and path[0] in aliases and seen < len(aliases):
+        path, seen = [*_path(aliases[path[0]].value), *path[1:]], seen + 1
+    match path:
+        case ["torch", "ops", namespace, *rest] if namespace in _OPERATORS:
+            _check_operator(namespace, rest)
+        case ["torch", "ops", namespace, *_]:
+            raise NotLean(f"operator of {namespace}")
+        case ["torch", "_C", "_dynamo", "guards", name] if name in _GUARDS:
+            pass
+        case ["torch", "_C", "_dynamo", "guards", name] if name.removeprefix("_empty_strided_") in _PLACES:
+            raise NotLean(f"{_PLACES[name.removeprefix('_empty_strided_')]} memory")
+        case ["torch", place, *_] if place in _PLACES:
+            raise NotLean(f"{_PLACES[place]} code")
+        case ["torch", name] if name in _FUNCTIONS:
+            pass
+        case ["torch", name]:
+            kinds = (torch.dtype, torch.layout, torch.memory_format)
+            if not isinstance(getattr(torch, name, None), kinds):
+                raise NotLean(f"the wrapper uses torch.{name}")
+        case ["extern_kernels", name]:
+            if name not in EXTERN_KERNELS and name != "bias_addmm":
+                raise NotLean(f"extern kernel {name}")
+        case ["math", _]:
+            pass
+        case _:
+            raise NotLean(f"the wrapper uses {'.'.join(path)}")
+
+
+def _check_operator(namespace: str, rest: list[str]) -> None:
+    value = getattr(torch.ops, namespace)
+    for name in rest:
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            raise NotLean(f"operator {namespace}.{'.'.join(rest)}") from None

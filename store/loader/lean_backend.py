@@ -1,0 +1,67 @@
+"""Rebuild backend functions without torch's compiler."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from firebrick.codecs.lean_backend import LeanBackendCodec
+from firebrick.counters import Stats
+from firebrick.errors import DecodeError
+from firebrick.format import Kind
+from firebrick.keys import ContentKey
+from firebrick.loader.libraries import Libraries
+from firebrick.runtime import load
+from firebrick.store import Store
+
+
+class LeanBackends:
+    """Rebuilds backend functions and keeps them: one function serves all frames that name it. Thread-safe.
+
+    Args:
+        store: where backends come from.
+        libraries: shared with other loaders of the process, so that each library is loaded once.
+        stats: counts the bytes that were read.
+    """
+
+    def __init__(self, store: Store, libraries: Libraries | None = None, stats: Stats | None = None) -> None:
+        self._store = store
+        self._libraries = libraries if libraries is not None else Libraries()
+        self._stats = stats
+        self._loaded: dict[tuple[bytes, bool], Callable[..., list[Any]]] = {}
+        self._lock = threading.Lock()
+        self._codec = LeanBackendCodec()
+
+    def load(self, key: bytes, *, disable_autocast: bool | None = None) -> Callable[..., list[Any]]:
+        """Return the function of a lean backend.
+
+        Args:
+            key: content key of the backend.
+            disable_autocast: as in `firebrick.runtime.load`; functions that differ in it are kept apart.
+
+        Raises:
+            BlobMissing, DamagedError, CodecError: when a part can not be read.
+            Unsupported: when this CPU or torch lacks what it needs.
+        """
+        if disable_autocast is None:
+            disable_autocast = torch._C._is_any_autocast_enabled()
+        known = bytes(key), disable_autocast
+        with self._lock:
+            if (function := self._loaded.get(known)) is None:
+                blob = self._source(ContentKey(known[0]))
+                if blob.kind is not Kind.LEAN_BACKEND:
+                    raise DecodeError(f"expected a lean backend, got {blob.kind.name}")
+                lean = self._codec.decode(blob.data, self._source, blob.version)
+                self._libraries.add(lean.libraries)
+                function = load(lean, self._libraries, disable_autocast=disable_autocast)
+                self._loaded[known] = function
+            return function
+
+    def _source(self, key: ContentKey) -> Any:
+        blob = self._store.get(key)
+        if self._stats is not None:
+            self._stats.moved(read=len(blob.data))
+        return blob

@@ -1,0 +1,8 @@
+"""What a restored function runs on: no part of it imports torch's compiler.
+
+`load` turns a `LeanBackend` into the function that Dynamo's bytecode calls.
+"""
+
+from firebrick.runtime.backend import Kernels, load
+
+__all__ = ["Kernels", "load"]

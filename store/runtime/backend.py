@@ -1,0 +1,76 @@
+"""Make the function of a lean backend from its parts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+from firebrick.codecs.code import code_digest
+from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.errors import Unsupported
+from firebrick.runtime.names import namespace
+from firebrick.runtime.program import Boxed, build
+from firebrick.runtime.views import aligned
+
+
+class Kernels(Protocol):
+    """Where kernels come from."""
+
+    def kernel(self, digest: str) -> Callable[..., Any]:
+        """Return the kernel whose library answers a request; Unsupported or KeyError if there is none."""
+
+
+def load(
+    lean: LeanBackend, kernels: Kernels, *, disable_autocast: bool | None = None
+) -> Callable[..., list[Any]]:
+    """Return the function of a lean backend, as Dynamo's bytecode calls it.
+
+    Args:
+        lean: the backend.
+        kernels: loads its libraries.
+        disable_autocast: whether the graphs run without autocast. None asks this thread's state, as torch
+            does when it loads or compiles a backend.
+
+    Raises:
+        Unsupported: this torch or CPU lacks what the backend needs, or its saved-tensor hooks would have
+            been compiled into it.
+
+    The function belongs to the caller and keeps the constants of `lean` alive. Any thread may call it.
+    """
+    if disable_autocast is None:
+        disable_autocast = torch._C._is_any_autocast_enabled()
+    if lean.backward is not None:
+        _check_hooks()
+    forward = _graph(lean.forward, kernels)
+    backward = None if lean.backward is None else _graph(lean.backward, kernels)
+    labels = functools.partial(_label, lean.forward), functools.partial(_label, lean.backward)
+    return build(lean.program, forward, backward, labels, disable_autocast=disable_autocast)
+
+
+def _graph(graph: LeanGraph, kernels: Kernels) -> Boxed:
+    scope = namespace()
+    scope.update(graph.constants)
+    for name, digest in graph.kernels.items():
+        scope[name] = kernels.kernel(digest)
+    try:
+        exec(graph.code, scope)
+    except AttributeError as error:
+        raise Unsupported(f"a name of torch that a graph uses: {error}") from error
+    return aligned(scope["call"], graph.check, graph.restore)
+
+
+def _label(graph: LeanGraph | None) -> str:
+    return "" if graph is None else code_digest(graph.code).hex()[:32]
+
+
+def _check_hooks() -> None:
+    """Refuse hooks that torch compiles into the graphs.
+
+    Source followed: ``saved_tensors_hooks_are_inlineable`` of ``torch/_functorch/_aot_autograd/utils.py``.
+    """
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks and all(isinstance(hook, torch.fx.GraphModule) for hook in hooks):
+        raise Unsupported("saved-tensor hooks that are graph modules")

@@ -1,0 +1,82 @@
+"""The names that the code of Inductor's wrappers may use, and what they are here.
+
+Capture rewrites wrappers to these names and refuses every other. The table needs nothing but
+``import torch``. Source followed: ``PythonWrapperCodegen.write_header`` of
+``torch/_inductor/codegen/wrapper.py``, ``torch/_inductor/kernel/{mm,bmm,conv}.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, Final
+
+import torch
+
+ALIGNMENT: Final = 64  # bytes to which offsets in a pool are rounded: `ALIGN_BYTES`
+
+# Functions of `extern_kernels` by the path under which torch has them.
+EXTERN_KERNELS: Final[Mapping[str, str]] = {
+    "mm": "mm",
+    "addmm": "addmm",
+    "bmm": "bmm",
+    "baddbmm": "baddbmm",
+    "convolution": "convolution",
+    "_int_mm": "_int_mm",
+    "_mm_plus_mm": "ops.inductor._mm_plus_mm",
+    "_mkl_linear": "ops.mkl._mkl_linear",
+    "_linear_pointwise": "ops.mkldnn._linear_pointwise",
+}
+
+
+def align(size: int) -> int:
+    """Round a number of bytes up to the alignment of Inductor's memory pools."""
+    return (size + ALIGNMENT - 1) & -ALIGNMENT
+
+
+def bias_addmm(
+    bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, out: Any = None, alpha: Any = 1, beta: Any = 1
+) -> torch.Tensor:
+    """Compute ``addmm`` with one row of the bias where all its rows are the same."""
+    if bias.size(0) == 1 or (bias.size(0) and bias.stride(0) == 0):
+        bias = bias[0]
+    return torch.addmm(bias, a, b, out=out, alpha=alpha, beta=beta)
+
+
+def _at(path: str) -> Any:
+    value: Any = torch
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+class _ExternKernels(SimpleNamespace):
+    def __getattr__(self, name: str) -> Any:
+        if name not in EXTERN_KERNELS:
+            raise AttributeError(name)
+        value = _at(EXTERN_KERNELS[name])
+        setattr(self, name, value)
+        return value
+
+
+extern_kernels = _ExternKernels(bias_addmm=bias_addmm)
+
+
+def namespace() -> dict[str, Any]:
+    """Return a new dictionary of everything that wrapper code may name from outside."""
+    return {
+        "torch": torch,
+        "math": math,
+        "inf": math.inf,
+        "nan": math.nan,
+        "nanj": complex(0.0, math.nan),
+        "device": torch.device,
+        "empty_strided": torch.empty_strided,
+        "align": align,
+        "extern_kernels": extern_kernels,
+        "copy_if_misaligned": getattr(torch._C._dynamo.guards, "copy_if_misaligned", None),
+    }
+
+
+NAMES: Final = frozenset(namespace())
