@@ -12,6 +12,8 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import importlib.abc
+import importlib.machinery
 import json
 import os
 import subprocess
@@ -20,6 +22,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import firebrick
@@ -59,6 +62,7 @@ _PROCESS_EVENTS = frozenset(
         "os.system",
     }
 )
+COMPILER = ("torch._dynamo", "torch._inductor", "torch._functorch", "sympy", "triton")
 _KEPT_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
 
 
@@ -175,32 +179,56 @@ def describe(value: Any) -> Any:
     return value if isinstance(value, str) else repr(value)
 
 
-class Watch:
+class Watch(importlib.abc.MetaPathFinder):
     """Count what the compiler does, and the processes that are started.
 
-    Imports torch's compiler. Wrappers stay for the life of the process; counting is not exact when
-    several threads compile at once, but zero stays zero.
+    Imports nothing: what it watches is wrapped when the program imports it. Wrappers stay for the life of
+    the process; counting is not exact when several threads compile at once, but zero stays zero.
     """
 
     def __init__(self) -> None:
         self.work: Counter[str] = Counter()
         self.processes: list[str] = []
-        sys.addaudithook(self._on_event)
-        import torch._dynamo.utils
-        from torch._dynamo.eval_frame import skip_code
-
-        skip_code(Watch._on_event.__code__)  # it may run inside a compiled region
-        self._counters = torch._dynamo.utils.counters
+        self._places: dict[str, list[tuple[str, str]]] = {}
         for name, place in _WORK.items():
-            self._wrap(name, place)
+            module, _, qualname = place.partition(":")
+            self._places.setdefault(module, []).append((name, qualname))
+        sys.addaudithook(self._on_event)
+        for function in (Watch._on_event, Watch.find_spec):
+            skip_code(function)  # they may run inside a compiled region
+        self._before = frozenset(sys.modules)
+        sys.meta_path.insert(0, self)
+        for module in self._places.keys() & sys.modules.keys():
+            self._wrap_all(sys.modules[module])
 
     def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _PROCESS_EVENTS:
             self.processes.append(f"{event} {arguments[:2]}")
 
-    def _wrap(self, name: str, place: str) -> None:
-        module, _, qualname = place.partition(":")
-        owner: Any = importlib.import_module(module)
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find a watched module as the other finders do, and wrap its functions once it is imported."""
+        if fullname not in self._places:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                self._wrap_all(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+    def _wrap_all(self, module: ModuleType) -> None:
+        for name, qualname in self._places.pop(module.__name__, ()):
+            self._wrap(name, module, qualname)
+
+    def _wrap(self, name: str, owner: Any, qualname: str) -> None:
         *path, attribute = qualname.split(".")
         for part in path:
             owner = getattr(owner, part)
@@ -216,8 +244,27 @@ class Watch:
     def counts(self) -> dict[str, int]:
         """Return the work that was done so far, and torch's own counters."""
         counts = {name: self.work[name] for name in _WORK}
-        counters = {f"{a}.{b}": int(self._counters[a].get(b, 0)) for a, b in _COUNTERS}
-        return counts | counters | {"processes": len(self.processes)}
+        dynamo = sys.modules.get("torch._dynamo.utils")
+        counters: Mapping[str, Mapping[str, int]] = getattr(dynamo, "counters", {})
+        own = {f"{a}.{b}": int(counters.get(a, {}).get(b, 0)) for a, b in _COUNTERS}
+        return counts | own | {"processes": len(self.processes)}
+
+    def compiler_modules(self) -> list[str]:
+        """Return the modules of the compiler that were imported since the watch began."""
+        return sorted(name for name in set(sys.modules) - self._before if is_compiler(name))
+
+
+def skip_code(function: Callable[..., Any]) -> None:
+    """Keep torch from compiling a function, as ``skip_code`` of ``torch/_dynamo/eval_frame.py`` does."""
+    from torch._C._dynamo import eval_frame
+
+    skip, default = eval_frame._FrameAction.SKIP, eval_frame._FrameAction.DEFAULT
+    eval_frame.set_code_exec_strategy(function.__code__, eval_frame._FrameExecStrategy(skip, default))
+
+
+def is_compiler(module: str) -> bool:
+    """Say whether a module belongs to what a start without the compiler must not import."""
+    return module.startswith(tuple(f"{root}." for root in COMPILER)) or module in COMPILER
 
 
 def _difference(new: Any, old: Any) -> Any:
@@ -240,6 +287,7 @@ def _run_case(case: Callable[[], Any], watch: Watch) -> dict[str, Any]:
         result = {"error": traceback.format_exc()}
     result["work"] = _difference(watch.counts(), counts)
     result["stats"] = _difference(firebrick.stats().as_dict(), stats)
+    result["modules"] = watch.compiler_modules()
     return result
 
 

@@ -1,0 +1,253 @@
+"""The processes of the differential suite: save cases, or restore them and look who needs the compiler.
+
+The saving process runs one case after the other and resets torch's compiler between them. The restoring
+process forks for each case, before anything of the compiler is loaded: the case runs until something imports
+the compiler, which ends the fork. Such cases run once more, in one process that has the compiler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.abc
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import firebrick
+from firebrick.testing import differential
+from firebrick.testing.programs import Watch, _difference, is_compiler, skip_code
+
+_NEEDS_COMPILER = 3  # exit status of a fork that began to import the compiler
+_SECONDS = 300.0  # for the calls of one fork
+
+
+class Tripwire(importlib.abc.MetaPathFinder):
+    """Ends the process when a module of the compiler is about to be imported."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        skip_code(Tripwire.find_spec)  # it may run inside a compiled region
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        """Look at a name; leave what is not the compiler's to the other finders."""
+        if is_compiler(fullname):
+            self._report(f"{fullname} imported by {_importer()}")
+            os._exit(_NEEDS_COMPILER)
+
+
+def _importer() -> str:
+    """Return the place in the program, torch or Firebrick that imports a module just now."""
+    for frame in reversed(traceback.extract_stack()):
+        name = frame.filename
+        if "importlib" in name or name == __file__ or name.startswith("<frozen"):
+            continue
+        return f"{name.rpartition('site-packages/')[2].rpartition('/store/')[2]} {frame.name}"
+    return "?"
+
+
+class Session:
+    """Runs cases and writes a line of JSON for each.
+
+    Args:
+        request: what the parent asks for: folder, cases, reports, phase, variables.
+    """
+
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        self.request = request
+        self.watch: Watch | None = None
+
+    def write(self, name: str, report: Mapping[str, Any]) -> None:
+        """Append the report of a case."""
+        with open(self.request["reports"], "a", encoding="utf-8") as file:
+            file.write(json.dumps({"case": name, **report}) + "\n")
+
+    def run(self, name: str, armed: Callable[[], contextlib.AbstractContextManager[None]]) -> dict[str, Any]:
+        """Build a case, make its calls, then the calls that nothing stored fits; return the report.
+
+        Args:
+            name: ``module.case``.
+            armed: is entered around the calls.
+        """
+        from firebrick.testing._differential_steps import Steps
+
+        self.watch = self.watch or Watch()
+        _seed()
+        module, _, short = name.rpartition(".")
+        report: dict[str, Any] = {"misses": []}
+        try:
+            steps = Steps(differential.cases_of(module)[short]())
+            counts, stats = self.watch.counts(), firebrick.stats().as_dict()
+            loaded = set(self.watch.compiler_modules())
+            with armed():
+                report["steps"] = steps.calls()
+            report["work"] = _difference(self.watch.counts(), counts)
+            report["modules"] = sorted(set(self.watch.compiler_modules()) - loaded)
+            report["program_modules"] = sorted(loaded & {"torch._dynamo", "torch._inductor"})
+            with self._unserved() if steps.has_misses else contextlib.nullcontext():
+                report["stats"] = _difference(firebrick.stats().as_dict(), stats)
+                if steps.has_misses:
+                    report["misses"] = steps.misses()
+            if steps.unexpected:
+                report["broken"] = steps.unexpected
+        except differential.Skip as reason:
+            report = {"skip": str(reason)}
+        except Exception:
+            report["error"] = traceback.format_exc()
+        return report
+
+    @contextlib.contextmanager
+    def _unserved(self) -> Iterator[None]:
+        """Make calls that the store has nothing for: without Firebrick where cases are saved."""
+        if self.request["phase"] == "second":
+            os.environ.update(self.request["variables"])
+            yield
+            return
+        folder = os.environ["FIREBRICK_CACHE_DIR"]
+        counted = firebrick.stats()
+        firebrick.disable()  # counts what still waits
+        del counted
+        try:
+            yield
+        finally:
+            firebrick.enable(folder)
+
+    def save(self) -> None:
+        """Run all cases in this process."""
+        for name in self.request["cases"]:
+            report = self.run(name, contextlib.nullcontext)
+            self._close(report)
+            self.write(name, report)
+
+    def _close(self, report: dict[str, Any]) -> None:
+        """Take torch back to its beginning; count what is not stored because it was not complete."""
+        import torch
+
+        torch._dynamo.reset()
+        folder, before = os.environ["FIREBRICK_CACHE_DIR"], firebrick.stats()
+        bypasses = dict(before.as_dict()["bypasses"])
+        firebrick.disable()
+        late = _difference(before.as_dict()["bypasses"], bypasses)
+        if late and "stats" in report:
+            report["stats"]["bypasses"] = {**late, **report["stats"].get("bypasses", {})}
+        firebrick.enable(folder)
+
+    def restore(self) -> None:
+        """Fork for each case; then run those that need the compiler in one process that has it."""
+        importers: dict[str, str] = {}
+        for name in self.request["cases"]:
+            note = Path(f"{self.request['reports']}.importer")
+            note.unlink(missing_ok=True)
+            status = _forked(lambda name=name, note=note: self._probe(name, note))  # type: ignore[misc]
+            if status == _NEEDS_COMPILER:
+                importers[name] = note.read_text()
+            elif status:
+                self.write(name, {"error": f"the restoring process ended: {_status(status)}"})
+        left = list(importers)
+        while left:
+            done = Path(f"{self.request['reports']}.done")
+            done.write_text("")
+            status = _forked(lambda: self._with_compiler(left, importers, done))  # noqa: B023
+            ran = done.read_text().split()
+            left = [name for name in left if name not in ran]
+            if left:
+                error = f"the restoring process ended: {_status(status)}"
+                self.write(left.pop(0), {"error": error})
+
+    def _probe(self, name: str, note: Path) -> None:
+        @contextlib.contextmanager
+        def armed() -> Iterator[None]:
+            wire = Tripwire(lambda text: note.write_text(text) and None)  # type: ignore[func-returns-value]
+            sys.meta_path.insert(0, wire)
+            try:
+                yield
+            finally:
+                sys.meta_path.remove(wire)
+
+        self.write(name, self.run(name, armed))
+
+    def _with_compiler(self, names: Sequence[str], importers: Mapping[str, str], done: Path) -> None:
+        variables = dict(os.environ)
+        for name in names:
+            os.environ.update(variables)
+            report = self.run(name, contextlib.nullcontext)
+            report["importer"] = importers[name]
+            # what an earlier case imported counts for this one: it would have imported it
+            report["modules"] = report.get("modules") or ["torch._dynamo"]
+            self.write(name, report)
+            with done.open("a") as file:
+                file.write(f"{name}\n")
+            if "torch._dynamo" in sys.modules:
+                sys.modules["torch._dynamo"].reset()
+
+
+def _seed() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    random.seed(0)
+
+
+def _forked(body: Callable[[], None]) -> int:
+    """Run a function in a fork and return its exit status, negative for a signal."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            body()
+            firebrick.disable()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            deadline += _SECONDS
+        time.sleep(0.005)
+
+
+def _status(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit {status}"
+
+
+def main(text: str) -> None:
+    """Do what the parent asks for."""
+    import torch  # joins Firebrick where the environment asks for it
+
+    request = json.loads(text)
+    folder = Path(request["folder"])
+    sys.path.insert(0, str(folder))
+    asked = request.get("cases")
+    modules = {name.rpartition(".")[0] for name in asked} if asked is not None else None
+    found = sorted(path.stem for path in folder.glob("*.py"))
+    for module in found:
+        if modules is None or module in modules:
+            importlib.import_module(module)
+    if asked is None:
+        print(json.dumps({"cases": [f"{m}.{c}" for m in found for c in differential.cases_of(m)]}))
+        return
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    torch.set_grad_enabled(True)
+    session = Session(request)
+    session.save() if request["phase"] == "first" else session.restore()
+    firebrick.disable()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
