@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.abc
 import json
+import logging
 import os
 import random
 import signal
@@ -54,6 +55,18 @@ def _importer() -> str:
     return "?"
 
 
+class _Faults(logging.Handler):
+    """Collects the errors that Firebrick passed over."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__()
+        self._texts = faults
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info is not None and (error := record.exc_info[1]) is not None:
+            self._texts.append(f"{type(error).__name__}: {error}")
+
+
 class Session:
     """Runs cases and writes a line of JSON for each.
 
@@ -64,6 +77,11 @@ class Session:
     def __init__(self, request: Mapping[str, Any]) -> None:
         self.request = request
         self.watch: Watch | None = None
+        self._faults: list[str] = []
+        logger = logging.getLogger("firebrick")
+        logger.addHandler(_Faults(self._faults))
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
 
     def write(self, name: str, report: Mapping[str, Any]) -> None:
         """Append the report of a case."""
@@ -83,6 +101,7 @@ class Session:
         _seed()
         module, _, short = name.rpartition(".")
         report: dict[str, Any] = {"misses": []}
+        self._faults.clear()
         try:
             steps = Steps(differential.cases_of(module)[short]())
             counts, stats = self.watch.counts(), firebrick.stats().as_dict()
@@ -102,6 +121,7 @@ class Session:
             report = {"skip": str(reason)}
         except Exception:
             report["error"] = traceback.format_exc()
+        report["faults"] = list(self._faults)
         return report
 
     @contextlib.contextmanager

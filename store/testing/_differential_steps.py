@@ -130,4 +130,6 @@ def _tangent(output: torch.Tensor) -> torch.Tensor:
     """Return a gradient for an output: all different, the same in every process."""
     if output.layout is not torch.strided:
         return torch.ones_like(output)
-    return torch.linspace(0.5, 1.5, output.numel(), dtype=torch.float64).reshape(output.shape).to(output.dtype)
+    return (
+        torch.linspace(0.5, 1.5, output.numel(), dtype=torch.float64).reshape(output.shape).to(output.dtype)
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -198,10 +197,11 @@ def classify(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 
 def _reason(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """Return why nothing, or not all, was served."""
+    for phase in (first, second):
+        if phase.get("faults"):
+            return "fault: " + _one_line(phase["faults"][0])
     for prefix, stats, kind in (
         ("not stored: ", first["stats"], "bypasses"),
-        ("fault: ", first["stats"], "faults"),
-        ("fault: ", second["stats"], "faults"),
         ("miss: ", second["stats"], "misses"),
     ):
         if stats.get(kind):
@@ -272,14 +272,12 @@ def _child(
         "folder": str(folder.absolute()),
         "cases": list(names),
         "reports": str(reports),
-        "variables": {"PATH": os.environ.get("PATH", os.defpath)}
-        | ({"TORCHINDUCTOR_CACHE_DIR": str(warm / "cache-TORCHINDUCTOR")} if warm else {}),
+        "variables": {"TORCHINDUCTOR_CACHE_DIR": str(warm / "cache-TORCHINDUCTOR")} if warm else {},
     }
     return start(
         ["-P", "-m", "firebrick.testing._differential_child", json.dumps(request)],
         home=home,
         store=store,
-        compilers=phase == "first",
         env={"TORCHINDUCTOR_COMPILE_THREADS": "1"},
         timeout=timeout,
     )

@@ -213,7 +213,13 @@ def sparse_product(a, b):
 
 @case(lambda: [call(5, ramp(3))])
 def made_inside(n, x):
-    return torch.arange(n) * 2, torch.zeros(n, 2) + x[0], torch.eye(3) * x, torch.linspace(0, 1, n), x.new_ones(2)
+    return (
+        torch.arange(n) * 2,
+        torch.zeros(n, 2) + x[0],
+        torch.eye(3) * x,
+        torch.linspace(0, 1, n),
+        x.new_ones(2),
+    )
 
 
 @case(lambda: [call(mixed(4, 4, grad=True), mixed(4, 4, grad=True))], **trains)

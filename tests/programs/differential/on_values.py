@@ -84,7 +84,9 @@ def whole_numbers(a, b):
     return a // b, a % b, a & b, a | b, a ^ b, a << 1, torch.bitwise_not(a)
 
 
-@case(lambda: [call(torch.tensor([250, 3, 7], dtype=torch.uint8), torch.tensor([9, 2, 1], dtype=torch.uint8))])
+@case(
+    lambda: [call(torch.tensor([250, 3, 7], dtype=torch.uint8), torch.tensor([9, 2, 1], dtype=torch.uint8))]
+)
 def bytes_wrap_around(a, b):
     return a + b, a - b, a * b
 
@@ -170,6 +172,10 @@ def a_gradient_that_is_not_used(x):
     return x * 1, torch.ones(3) * 2
 
 
-@case(lambda: [call(ramp(3, 4, grad=True)), call(ramp(3, 4))], misses=lambda: [call(ramp(3, 4, dtype=DOUBLE, grad=True))], **trains)  # noqa: E501
+@case(
+    lambda: [call(ramp(3, 4, grad=True)), call(ramp(3, 4))],
+    misses=lambda: [call(ramp(3, 4, dtype=DOUBLE, grad=True))],
+    **trains,
+)  # noqa: E501
 def with_and_without_gradients(x):
     return torch.softmax(x, 1)
