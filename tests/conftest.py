@@ -9,6 +9,14 @@ import pytest
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--differential-all",
+        action="store_true",
+        help="run every case of the differential suite: half an hour",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     root = tempfile.mkdtemp(prefix="firebrick-tests-")
     config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))

@@ -210,8 +210,10 @@ class Session:
 
 
 def _seed() -> None:
+    """Begin a case as if it were the first, whatever the one before left behind."""
     import torch
 
+    torch.set_grad_enabled(True)
     torch.manual_seed(0)
     random.seed(0)
 
@@ -248,8 +250,7 @@ def _status(status: int) -> str:
 
 def main(text: str) -> None:
     """Do what the parent asks for."""
-    import torch  # joins Firebrick where the environment asks for it
-
+    importlib.import_module("torch")  # joins Firebrick where the environment asks for it
     request = json.loads(text)
     folder = Path(request["folder"])
     sys.path.insert(0, str(folder))
@@ -263,7 +264,6 @@ def main(text: str) -> None:
         print(json.dumps({"cases": [f"{m}.{c}" for m in found for c in differential.cases_of(m)]}))
         return
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-    torch.set_grad_enabled(True)
     session = Session(request)
     session.save() if request["phase"] == "first" else session.restore()
     firebrick.disable()

@@ -56,7 +56,7 @@ class Observer:
             value: anything; containers and objects are looked into.
             place: how to call it, for example ``args[0]``.
         """
-        if isinstance(value, _PLAIN) or isinstance(value, enum.Enum | type):
+        if isinstance(value, (*_PLAIN, enum.Enum, type)):
             kind = type(value).__name__
             return text(value) if kind in ("int", "float", "bool", "str", "NoneType") else [kind, text(value)]
         if id(value) in self._seen:
@@ -101,7 +101,9 @@ class Observer:
                 "autograd": self._autograd(value),
                 "version": "inference" if value.is_inference() else value._version,
             }
-            plain = value.detach().as_subclass(torch.Tensor)  # type: ignore[no-untyped-call]
+            plain = value.detach()
+            if type(plain) is not torch.Tensor:
+                plain = plain.as_subclass(torch.Tensor)  # type: ignore[no-untyped-call]
             if value.layout is torch.strided:
                 facts |= self._memory(plain, place)
                 facts |= self.bits(plain)

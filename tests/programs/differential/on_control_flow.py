@@ -123,7 +123,7 @@ def comprehensions(xs, ns):
     pairs = [x * n for x, n in zip(xs, ns, strict=True) if n > 0]
     return (
         pairs,
-        {n: x for n, x in zip(ns, reversed(xs), strict=True)},
+        {n: x + n for n, x in zip(ns, reversed(xs), strict=True)},
         [*map(torch.sin, xs)],
         any(n == 2 for n in ns),
     )

@@ -176,6 +176,6 @@ def a_gradient_that_is_not_used(x):
     lambda: [call(ramp(3, 4, grad=True)), call(ramp(3, 4))],
     misses=lambda: [call(ramp(3, 4, dtype=DOUBLE, grad=True))],
     **trains,
-)  # noqa: E501
+)
 def with_and_without_gradients(x):
     return torch.softmax(x, 1)
