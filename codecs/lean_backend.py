@@ -29,7 +29,6 @@ from firebrick.format import Kind
 
 DYNAMIC_MARKS: Final = ("_dynamo_weak_dynamic_indices", "_dynamo_propagated_dynamic_indices")
 MEMORY_FORMATS: Final = ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
-VIEW_MODES: Final = ("AlwaysView", "NeverView", "ViewOrScatterInverse")
 
 _LIMITS = Limits(size=64 << 20, depth=12)
 _CODE, _LIBRARY, _TENSOR = CodeCodec(), LibraryCodec(), TensorCodec()
@@ -58,8 +57,8 @@ class MutationKind(enum.IntEnum):
 class View:
     """Hold one step of a recorded view: the operator's name and its arguments.
 
-    The arguments are those of torch's ViewMeta: two flags, the name of the inverse mode, and integers,
-    lists of integers, booleans, None or the name of a dtype.
+    The arguments are those of torch's ViewMeta: booleans, integers, tuples of integers, None,
+    ``"mode …"`` for an inverse mode and ``"dtype …"``.
     """
 
     name: str
@@ -296,7 +295,9 @@ def check_program(program: Program) -> None:
             continue
         index("base", output.base, results if output.kind is OutputKind.VIEW_OF_RESULT else program.inputs)
         for view in output.views or ():
-            if not view.name.isidentifier() or len(view.arguments) < 3 or view.arguments[2] not in VIEW_MODES:
+            texts = [text.partition(" ") for text in view.arguments if type(text) is str]
+            named = all(kind in ("mode", "dtype") and name.isidentifier() for kind, _, name in texts)
+            if not view.name.isidentifier() or not named:
                 raise DecodeError(f"{view.name!r:.40} is no view")
     if training is None:
         return

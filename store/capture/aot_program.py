@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._C import _functionalization
 
 from firebrick.codecs.lean_backend import (
     Mutation,
@@ -126,16 +127,17 @@ def _output(info: Any, metadata: Any, trains: bool) -> Output:
 
 
 def _view(step: Any) -> View:
-    symbolic, multiple, mode, *rest = step.as_tuple()
     name = type(step).__name__.removesuffix("_ViewMeta")
-    return View(name, (bool(symbolic), bool(multiple), mode.name, *(_argument(name, arg) for arg in rest)))
+    return View(name, tuple(_argument(name, argument) for argument in step.as_tuple()))
 
 
 def _argument(view: str, value: Any) -> Any:
     if value is None or type(value) in (bool, int):
         return value
     if isinstance(value, torch.dtype):
-        return str(value).removeprefix("torch.")
+        return f"dtype {value}".replace("torch.", "")
+    if isinstance(value, _functionalization.InverseReturnMode):
+        return f"mode {value.name}"
     if isinstance(value, list | tuple) and all(type(item) is int for item in value):
         return tuple(value)
     raise NotLean(f"view {view} with an argument of type {type(value).__name__}")

@@ -41,9 +41,7 @@ def view_steps(views: Sequence[View]) -> list[Any]:
 def _view_step(view: View) -> Any:
     try:
         kind = getattr(_functionalization, f"{view.name}_ViewMeta")
-        symbolic, multiple, mode, *rest = view.arguments
-        inverse = getattr(_functionalization.InverseReturnMode, mode)
-        return kind((symbolic, multiple, inverse, *map(_argument, rest)))
+        return kind(tuple(map(_argument, view.arguments)))
     except (AttributeError, TypeError) as error:
         raise Unsupported(f"view {view.name}: {error}") from error
 
@@ -51,7 +49,10 @@ def _view_step(view: View) -> Any:
 def _argument(value: Any) -> Any:
     if type(value) is tuple:
         return list(value)
-    return getattr(torch, value) if type(value) is str else value
+    if type(value) is not str:
+        return value
+    kind, _, name = value.partition(" ")
+    return getattr(torch if kind == "dtype" else _functionalization.InverseReturnMode, name)
 
 
 def replay(base: Tensor, target: Tensor, requires_grad: bool, steps: list[Any]) -> Tensor:
