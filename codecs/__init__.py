@@ -5,40 +5,56 @@ The table below is the registration; nothing is found by walking a path.
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from firebrick.blob import Blob
 from firebrick.codecs.abc import Codec, Source
-from firebrick.codecs.backend import BackendCodec
-from firebrick.codecs.code import CodeCodec
-from firebrick.codecs.dynamo import DynamoCodec
-from firebrick.codecs.graph import GraphCodec
-from firebrick.codecs.guards import GuardsCodec
-from firebrick.codecs.lean_backend import LeanBackendCodec
-from firebrick.codecs.library import LibraryCodec
-from firebrick.codecs.tensor import TensorCodec
-from firebrick.codecs.text import TextCodec
-from firebrick.codecs.triton import TritonCodec
-from firebrick.codecs.wrapper import WrapperCodec
 from firebrick.errors import UnknownKind
 from firebrick.format import Kind
 from firebrick.keys import ContentKey, content_key
 
 __all__ = ["CODECS", "Collector", "Encoded", "codec_for", "decode", "encode"]
 
-CODECS: Final[dict[Kind, Codec[Any]]] = {
-    Kind.BACKEND: BackendCodec(),
-    Kind.CODE: CodeCodec(),
-    Kind.DYNAMO: DynamoCodec(),
-    Kind.GRAPH: GraphCodec(),
-    Kind.GUARDS: GuardsCodec(),
-    Kind.LEAN_BACKEND: LeanBackendCodec(),
-    Kind.LIBRARY: LibraryCodec(),
-    Kind.TENSOR: TensorCodec(),
-    Kind.TEXT: TextCodec(),
-    Kind.TRITON: TritonCodec(),
-    Kind.WRAPPER: WrapperCodec(),
+# kind -> module and class
+_TABLE: Final[dict[Kind, tuple[str, str]]] = {
+    Kind.BACKEND: ("backend", "BackendCodec"),
+    Kind.CODE: ("code", "CodeCodec"),
+    Kind.DYNAMO: ("dynamo", "DynamoCodec"),
+    Kind.GRAPH: ("graph", "GraphCodec"),
+    Kind.GUARDS: ("guards", "GuardsCodec"),
+    Kind.GUARD_PROGRAM: ("guard_program", "GuardProgramCodec"),
+    Kind.LEAN_BACKEND: ("lean_backend", "LeanBackendCodec"),
+    Kind.LIBRARY: ("library", "LibraryCodec"),
+    Kind.TENSOR: ("tensor", "TensorCodec"),
+    Kind.TEXT: ("text", "TextCodec"),
+    Kind.TRITON: ("triton", "TritonCodec"),
+    Kind.WRAPPER: ("wrapper", "WrapperCodec"),
 }
+
+
+class _Codecs(Mapping[Kind, Codec[Any]]):
+    """The codecs by kind; the module of one is imported when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[Kind, Codec[Any]] = {}
+
+    def __getitem__(self, kind: Kind) -> Codec[Any]:
+        if (codec := self._made.get(kind)) is None:
+            module, name = _TABLE[kind]
+            codec = getattr(importlib.import_module(f"firebrick.codecs.{module}"), name)()
+            self._made[kind] = codec
+        return codec
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(_TABLE)
+
+    def __len__(self) -> int:
+        return len(_TABLE)
+
+
+CODECS: Final[Mapping[Kind, Codec[Any]]] = _Codecs()
 
 
 class Encoded(NamedTuple):

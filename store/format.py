@@ -42,6 +42,7 @@ class Kind(enum.IntEnum):
     BUNDLE = 10  # manifest of a bundle
     REVISION = 11  # revision of a context
     TEXT = 12  # UTF-8 text
+    GUARD_PROGRAM = 13  # recorded steps that build guards
     LEAN_BACKEND = 14  # backend function that needs no compiler
 
 
@@ -78,6 +79,7 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.BUNDLE: None,
     Kind.REVISION: None,
     Kind.TEXT: None,
+    Kind.GUARD_PROGRAM: 3,
     Kind.LEAN_BACKEND: None,
 }
 MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are

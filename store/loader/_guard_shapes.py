@@ -1,0 +1,176 @@
+"""The closed language of guards over symbolic shapes and aliasing, which torch writes as Python source.
+
+A guard is a list of statements: ``_var0 = expression`` and ``if not (expression): return False``.
+Expressions reach the frame's locals ``L`` and globals ``G``, attributes and items of them, and a
+closed table of functions. Text is checked when it is recorded and again before it is compiled.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections
+import math
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+_VARIABLE: Final = re.compile(r"_var\d+")
+_METHODS: Final = frozenset({"size", "stride", "storage_offset", "item", "dim", "numel"})
+_MATH: Final = frozenset(
+    {"ceil", "floor", "trunc", "sqrt", "log", "log2", "exp", "pow", "isnan", "inf", "isinf", "nan"}
+)
+_DICT: Final = frozenset({"keys", "values", "items"})
+_DUNDERS: Final = frozenset(
+    {
+        "__dict__",
+        "__closure__",
+        "__defaults__",
+        "__kwdefaults__",
+        "__code__",
+        "__func__",
+        "__self__",
+        "__class__",
+    }
+)
+_NODES: Final = (
+    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.BinOp, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd,
+    ast.Invert, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.BitAnd, ast.BitOr,
+    ast.BitXor, ast.LShift, ast.RShift, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE,
+    ast.Is, ast.IsNot, ast.In, ast.NotIn, ast.IfExp, ast.Call, ast.Attribute, ast.Subscript, ast.Slice,
+    ast.Name, ast.Load, ast.Constant, ast.Tuple, ast.List,
+)  # fmt: skip
+_CONSTANTS: Final = (type(None), bool, int, float, str)
+
+
+class NotInLanguage(ValueError):
+    """A guard's source says something that the closed language has no words for."""
+
+
+def from_numpy(value: Any) -> Any:
+    """Return the tensor over a NumPy array or scalar, anything else as it is."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
+        return value
+    with torch.overrides._enable_torch_function():
+        return torch.as_tensor(value)
+
+
+_FUNCTIONS: Final[dict[str, Any]] = {
+    "max": max, "min": min, "abs": abs, "int": int, "float": float, "bool": bool, "len": len,
+    "list": list, "type": type, "__math_isnan": math.isnan, "___from_numpy": from_numpy,
+    "___as_tensor": torch._as_tensor_fullprec,  # type: ignore[attr-defined]
+    "___dict_contains": lambda key, mapping: dict.__contains__(mapping, key),
+    "___odict_getitem": collections.OrderedDict.__getitem__,
+}  # fmt: skip
+_NAMES: Final = {**_FUNCTIONS, "math": math, "dict": dict, "inf": math.inf}
+
+
+def canonical(body: str) -> tuple[str, set[str]]:
+    """Return the canonical text of a guard's statements, and the globals that it reads.
+
+    Raises:
+        NotInLanguage: naming the construct.
+    """
+    tree = _parse(body)
+    read = {
+        node.slice.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "G"
+        and isinstance(node.slice, ast.Constant)
+    }
+    return ast.unparse(tree), {str(name) for name in read}
+
+
+def compile_guard(body: str, scope: dict[str, Any]) -> Callable[[Any], bool]:
+    """Return the function of a frame's locals that a guard's statements are.
+
+    Args:
+        body: from `canonical`; checked again.
+        scope: the frame's globals.
+
+    Raises:
+        NotInLanguage: for anything else.
+    """
+    tree = _parse(body)
+    function = ast.parse("def guard(L):\n    return True")
+    definition: Any = function.body[0]
+    definition.body[:0] = tree.body
+    names: dict[str, Any] = {**_NAMES, "G": scope, "__builtins__": {}}
+    exec(compile(ast.fix_missing_locations(function), "<guard>", "exec"), names)
+    guard: Callable[[Any], bool] = names["guard"]
+    return guard
+
+
+def _parse(body: str) -> ast.Module:
+    try:
+        tree = ast.parse(body)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise NotInLanguage(f"no Python: {error}") from None
+    known: set[str] = set()
+    callable_: set[str] = set()  # variables that hold a method
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign):
+            (target,) = statement.targets if len(statement.targets) == 1 else (None,)
+            if not isinstance(target, ast.Name) or not _VARIABLE.fullmatch(target.id):
+                raise NotInLanguage(ast.unparse(statement))
+            _check(statement.value, known, callable_)
+            known.add(target.id)
+            if isinstance(statement.value, ast.Attribute) and _names_function(statement.value):
+                callable_.add(target.id)
+        elif isinstance(statement, ast.If) and _is_failure(statement):
+            _check(statement.test, known, callable_)
+        else:
+            raise NotInLanguage(ast.unparse(statement)[:80])
+    return tree
+
+
+def _is_failure(statement: ast.If) -> bool:
+    body = statement.body
+    return (
+        len(body) == 1
+        and isinstance(body[0], ast.Return)
+        and isinstance(body[0].value, ast.Constant)
+        and body[0].value.value is False
+        and not statement.orelse
+    )
+
+
+def _check(expression: ast.expr, known: set[str], callable_: set[str]) -> None:
+    for node in ast.walk(expression):
+        if not isinstance(node, _NODES):
+            raise NotInLanguage(f"{type(node).__name__} in {ast.unparse(expression)[:80]}")
+        if isinstance(node, ast.Constant) and type(node.value) not in _CONSTANTS:
+            raise NotInLanguage(f"constant {node.value!r:.40}")
+        if isinstance(node, ast.Name) and node.id not in {"L", "G", *_NAMES, *known}:
+            raise NotInLanguage(f"name {node.id}")
+        if isinstance(node, ast.Attribute):
+            _check_attribute(node)
+        if isinstance(node, ast.Call) and not _may_call(node, callable_):
+            raise NotInLanguage(f"call of {ast.unparse(node.func)[:80]}")
+
+
+def _check_attribute(node: ast.Attribute) -> None:
+    if isinstance(node.value, ast.Name) and node.value.id in ("math", "dict"):
+        if node.attr not in (_MATH if node.value.id == "math" else _DICT):
+            raise NotInLanguage(f"{node.value.id}.{node.attr}")
+    elif node.attr.startswith("__") and node.attr not in _DUNDERS:
+        raise NotInLanguage(f"attribute {node.attr}")
+
+
+def _may_call(node: ast.Call, callable_: set[str]) -> bool:
+    if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
+        return False
+    if isinstance(node.func, ast.Name):
+        return node.func.id in _FUNCTIONS or node.func.id in callable_
+    return isinstance(node.func, ast.Attribute) and _names_function(node.func)
+
+
+def _names_function(node: ast.Attribute) -> bool:
+    if isinstance(node.value, ast.Name) and node.value.id in ("math", "dict"):
+        return True  # checked as an attribute
+    return node.attr in _METHODS

@@ -1,0 +1,378 @@
+"""Build the guards of a specialisation again from its guard program, without torch's compiler.
+
+The steps of the program are played against torch's C++ guard managers, in the order in which Dynamo made
+them. Source followed: ``torch/_dynamo/guards.py``, ``torch/csrc/dynamo/guards.cpp``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from types import CodeType, MappingProxyType
+from typing import Any, Final
+
+import torch
+import torch._C._dynamo.guards as cpp
+from torch._C._dynamo.eval_frame import code_framelocals_names  # type: ignore[import-not-found]
+from torch.utils import _device
+
+from firebrick.codecs.guard_program import FIND, NUMBERS, OPERATIONS, GuardProgram, Operand
+from firebrick.errors import NotStorable
+from firebrick.loader._guard_examples import example, sample
+from firebrick.loader._guard_functions import accessor, leaf
+from firebrick.loader._guard_identity import Changed, Describer, find, of_compiler
+from firebrick.loader._guard_manager import (
+    Manager,
+    Unfit,
+    adopt,
+    configure,
+    hold,
+    manager_types,
+    stand_ins,
+)
+from firebrick.loader._guard_shapes import NotInLanguage, compile_guard
+from firebrick.loader._guard_sources import evaluate
+from firebrick.loader._guard_values import value_of
+
+__all__ = ["Changed", "Manager", "Unfit", "adopt", "build", "stand_ins"]
+
+_CONSTANT: Final = frozenset({Operand.SCOPE, Operand.STACK, Operand.EMPTY, Operand.KEYS})
+
+
+def build(
+    program: GuardProgram, scope: dict[str, Any], code: CodeType, f_locals: Mapping[str, Any] | None = None
+) -> Manager:
+    """Build the guard manager of a program.
+
+    Args:
+        program: decoded; its body was checked against its content key.
+        scope: globals of the frame; generated names that guards look at are installed there.
+        code: the frame's code object.
+        f_locals: the frame's locals, if at hand: what has no name to be found by is then guarded by its
+            address, as torch does, and else by a Python function that looks at its code on every call.
+
+    Raises:
+        Changed: an object that guards know by name and code is not what it was.
+        Unfit: the guards can not pass now; with `f_locals`, for these locals.
+
+    Any thread may call it; one builds at a time.
+    """
+    with stand_ins(), torch._C.DisableTorchFunction():
+        configure(program.immutable_tensors, program.saved_pointers)
+        manager = _Build(program, scope, code, f_locals).run()
+        if "torch._dynamo.guards" in sys.modules:
+            adopt()  # where Dynamo is loaded already
+        return manager
+
+
+class _Build:
+    """Plays one program; used once."""
+
+    def __init__(
+        self,
+        program: GuardProgram,
+        scope: dict[str, Any],
+        code: CodeType,
+        f_locals: Mapping[str, Any] | None,
+    ) -> None:
+        self.program = program
+        self.scope = scope
+        self.f_locals = f_locals
+        self.code = code
+        self.managers: list[Any] = []
+        self.makers: list[list[Any]] = [[]]  # the step that made each manager
+        self.guarded: dict[int, tuple[Any, str]] = {}  # objects whose addresses are guarded
+        self.describer = Describer()
+        self.known: dict[int, Any] = {}  # identities that were found by name
+        self.terms: list[Any] = [_UNREAD] * len(program.terms)
+        self.dummies: list[Any] = [_UNREAD] * len(program.examples)
+        self.absent: set[str] = set()  # generated globals of modules of the compiler that is not loaded
+        self.tensors: list[str] = []
+        self.aliased: list[str] = []
+        self.operand: dict[str, Callable[[Any], Any]] = {
+            Operand.LOCAL: self._local,
+            Operand.TEXT: program.texts.__getitem__,
+            Operand.STATE: self._state,
+            Operand.TEXTS: program.parts.__getitem__,
+            Operand.NAMES: self._names,
+            Operand.TERM: self._term,
+            Operand.MAPPING: lambda index: MappingProxyType(dict.fromkeys(self._term(index))),
+            Operand.EXAMPLE: self._example,
+            Operand.DICT: manager_types().__getitem__,
+            Operand.NUMBER: lambda number: number,
+            Operand.TYPE: self._found,
+            Operand.KEY_SET: _key_set,
+            Operand.MANAGER: self._manager,
+            Operand.MANAGERS: lambda indices: [self.managers[index] for index in indices],
+        }
+        self.constant = {Operand.SCOPE: scope, Operand.STACK: None, Operand.EMPTY: []}
+        self.special: dict[str, Callable[[Any, list[Any]], None]] = {
+            "add_tensor_match_guard": self._tensor_guard,
+            "add_id_match_guard": self._identity_guard,
+            "add_type_match_guard": self._identity_guard,
+            "add_tuple_iterator_length_guard": self._identity_guard,
+            "add_range_iterator_match_guard": self._identity_guard,
+            "add_default_device_guard": self._device_guard,
+            "add_lambda_guard": self._lambda_guard,
+            "add_epilogue_lambda_guard": self._lambda_guard,
+            "lambda_manager": self._lambda_manager,
+        }
+
+    def run(self) -> Manager:
+        self._install_generated_names()
+        root = cpp.RootGuardManager()
+        self.managers.append(root)
+        managers, makers = self.managers, self.makers
+        plans = [self._plan(operation.operands) for operation in OPERATIONS]
+        names = [operation.name for operation in OPERATIONS]
+        special = [self.special.get(name) for name in names]
+        functions = [getattr(cpp, o.name) if o.function else None for o in OPERATIONS]
+        absent = self.absent
+        for step in self.program.steps:
+            number = step[0]
+            if absent and self._is_pinned(step):
+                continue
+            if (handler := special[number]) is not None:
+                handler(names[number], step)
+                continue
+            operands = iter(step)
+            next(operands), next(operands)
+            arguments = [constant if get is None else get(next(operands)) for get, constant in plans[number]]
+            function = functions[number]
+            if function is None:
+                function = getattr(managers[step[1]], names[number])
+            made = function(*arguments)
+            if OPERATIONS[number].makes:
+                managers.append(made)
+                makers.append(step)
+        manager = Manager(root, self.scope, self.tensors, self.aliased)
+        for value, name in self.guarded.values():
+            hold(manager, value, name)
+        return manager
+
+    def _plan(self, operands: tuple[tuple[str, Operand], ...]) -> list[tuple[Any, Any]]:
+        return [
+            (None, self.constant.get(sort)) if sort in _CONSTANT else (self.operand.get(sort), None)
+            for _, sort in operands
+        ]
+
+    def _install_generated_names(self) -> None:
+        if name := self.program.builtins:
+            found = self.scope.get("__builtins__", __builtins__)
+            self.scope.setdefault(name, found if isinstance(found, dict) else found.__dict__)
+        for alias, module in self.program.imports:
+            if of_compiler(module) and module not in sys.modules:
+                self.absent.add(alias)
+            elif alias not in self.scope:
+                self.scope[alias] = _module(module)
+
+    def _is_pinned(self, step: list[Any]) -> bool:
+        """Tell whether a step lies inside a module of the compiler that is not imported.
+
+        What is guarded there is code that the platform pins, so it is as it was.
+        """
+        number, manager = step[:2]
+        if manager >= 0 and self.managers[manager] is not None:
+            if number != _DICT_GETITEM or self.makers[manager][:1] != [_GLOBALS]:
+                return False
+            if self._term(step[2]) not in self.absent:
+                return False
+        if OPERATIONS[number].makes:
+            self.managers.append(None)
+            self.makers.append(step)
+        return manager >= 0
+
+    # Operands.
+
+    def _local(self, index: int) -> tuple[str, int]:
+        name = self.program.texts[index]
+        names = code_framelocals_names(self.code)
+        if name not in names:
+            raise Changed(f"no local variable {name}")
+        return name, len(names) - 1 - names[::-1].index(name)
+
+    def _state(self, index: int) -> Any:
+        state = cpp.GlobalStateGuard()
+        state.__setstate__(self.program.texts[index])  # type: ignore[attr-defined]
+        return state
+
+    def _names(self, index: int) -> list[str]:
+        self.aliased = self.program.parts[index]
+        return self.aliased
+
+    def _manager(self, index: int) -> Any:
+        return self.managers[index]
+
+    def _term(self, index: int) -> Any:
+        value = self.terms[index]
+        if value is _UNREAD:
+            try:
+                value = value_of(self.program.terms[index], self._found)
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                raise Changed(f"a value that guards compare with: {error}") from error
+            if type(value) not in (list, set):  # a copy each, so that no two guards share one
+                self.terms[index] = value
+        return value
+
+    def _example(self, index: int) -> Any:
+        dummy = self.dummies[index]
+        if dummy is _UNREAD:
+            identity, immutable, length = self.program.examples[index]
+            cls = None
+            if identity >= 0:
+                kind, name, _, _ = self.program.identities[identity]
+                try:
+                    cls = find(kind, name)
+                except (LookupError, AttributeError, StopIteration):
+                    cls = None
+            dummy = self.dummies[index] = example(cls, bool(immutable), length)
+        return dummy
+
+    # Identities.
+
+    def _found(self, index: int) -> Any:
+        """Return an object by its name, if it is what it was."""
+        if index not in self.known:
+            kind, name, digest, _ = self.program.identities[index]
+            try:
+                value = find(kind, name)
+            except (LookupError, AttributeError, StopIteration):
+                raise Changed(f"{kind} {name} is not there") from None
+            self._compare(value, (kind, name, digest), name)
+            self.known[index] = value
+        return self.known[index]
+
+    def _compare(self, value: Any, wanted: tuple[str, str, str], where: str) -> None:
+        try:
+            here = self.describer.describe(value)
+        except NotStorable as error:
+            raise Changed(f"{where}: {error}") from error
+        if here != wanted:
+            other = " with other code" if here[:2] == wanted[:2] else ""
+            raise Changed(f"{where}: stored {wanted[0]} {wanted[1]}, here {here[0]} {here[1]}{other}")
+
+    def _identity_guard(self, name: str, step: list[Any]) -> None:
+        """Guard the address of an object, or of a value's type."""
+        operation = OPERATIONS[step[0]]
+        operands = iter(step[2:])
+        stored = {key: next(operands) for key, sort in operation.operands if sort not in _CONSTANT}
+        index = next(stored[key] for key, sort in operation.operands if sort is Operand.IDENTITY)
+        of_type = name != "add_id_match_guard"
+        kind, known_as, digest, how = self.program.identities[index]
+        manager = self.managers[step[1]]
+        parts = self.program.parts[stored["verbose_code_parts"]]
+        if how == FIND:
+            value = self._found(index)
+        else:
+            source = manager.get_source()
+            try:
+                value = evaluate(self, step[1])
+            except LookupError:  # the locals are not at hand
+                check = self._recognise((kind, known_as, digest), of_type)
+                manager.add_lambda_guard(check, parts, None)
+                return
+            value = type(value) if of_type else value
+            self._compare(value, (kind, known_as, digest), source)
+        address = id(value)
+        self.guarded[address] = value, known_as
+        arguments: list[Any] = []
+        for key, sort in operation.operands:
+            if sort is Operand.IDENTITY:
+                arguments.append(address)
+            elif sort is Operand.TEXTS:
+                arguments.append([part.replace("\0", str(address)) for part in parts])
+            else:
+                arguments.append(None if sort in _CONSTANT else self.operand[sort](stored[key]))
+        getattr(manager, name)(*arguments)
+
+    def _recognise(self, wanted: tuple[str, str, str], of_type: bool) -> Callable[[Any], bool]:
+        """Return a check for objects without a name; it remembers the last one that it knew."""
+        known: Callable[[], Any] = _nothing
+
+        def check(value: Any) -> bool:
+            nonlocal known
+            value = type(value) if of_type else value
+            if value is not None and known() is value:
+                return True
+            try:
+                if Describer().describe(value) != wanted:
+                    return False
+                known = weakref.ref(value)
+            except (NotStorable, TypeError):
+                return False
+            return True
+
+        return check
+
+    # Steps with a way of their own.
+
+    def _tensor_guard(self, name: str, step: list[Any]) -> None:
+        _, index, tensor, sizes, strides, source, parts, cls = step
+        dtype, device, number, requires_grad, keys = self.program.tensors[tensor]
+        value = sample(dtype, device, number, requires_grad)
+        kind = self._found(cls)
+        text = self.program.texts[source]
+        if not issubclass(kind, torch.nn.Parameter):
+            self.tensors.append(text)
+        arguments = (
+            *(value, self._term(sizes), self._term(strides), text, self.program.parts[parts], None, kind),
+            _key_set(keys),
+        )
+        # stored are the keys as the thread's state made them, so that state must not count again
+        with torch._C._ForceDispatchKeyGuard(_key_set(0), _key_set(0)):
+            self.managers[index].add_tensor_match_guard(*arguments)
+
+    def _device_guard(self, name: str, step: list[Any]) -> None:
+        _, index, parts = step
+        wanted, here = value_of(self.program.device, self._found), _device.CURRENT_DEVICE
+        if wanted != here:  # the guard would take what is there now for what was
+            raise Unfit(f"default device: stored {wanted}, here {here}")
+        self.managers[index].add_default_device_guard(self.program.parts[parts], None)
+
+    def _lambda_guard(self, name: str, step: list[Any]) -> None:
+        _, index, function, parts = step
+        kind, *operands = self.program.functions[function]
+        if kind == "shapes":
+            try:
+                check = compile_guard(operands[0], self.scope)
+            except NotInLanguage as error:
+                raise Changed(f"a guard over shapes: {error}") from error
+        else:
+            check = leaf(kind, operands, self._term)
+        getattr(self.managers[index], name)(check, self.program.parts[parts], None)
+
+    def _lambda_manager(self, name: str, step: list[Any]) -> None:
+        _, index, function, source, dummy, kind = step
+        made = self.managers[index].lambda_manager(
+            accessor(*self.program.functions[function]), self.program.texts[source],
+            self._example(dummy), self.operand[Operand.DICT](kind),
+        )  # fmt: skip
+        self.managers.append(made)
+        self.makers.append(step)
+
+
+_UNREAD: Final = object()
+_DICT_GETITEM: Final = NUMBERS["dict_getitem_manager"]
+_GLOBALS: Final = NUMBERS["globals_dict_manager"]
+
+
+def _nothing() -> None:
+    return None
+
+
+_key_set = functools.cache(torch._C.DispatchKeySet.from_raw_repr)
+
+
+def _module(name: str) -> Any:
+    """Return a module of a package that the program uses; never one of the compiler."""
+    if name in sys.modules:
+        return sys.modules[name]
+    if of_compiler(name) or name.split(".", 1)[0] not in sys.modules:
+        raise Changed(f"module {name} is not imported")
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Changed(f"module {name}: {error}") from error
