@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib.abc
 import importlib.machinery
 import logging
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from firebrick._patches import Patches
 from firebrick.counters import Stats
 from firebrick.errors import FirebrickError, StoreClosed, Unsupported, UsageError
 from firebrick.settings import Settings
@@ -28,6 +30,7 @@ from firebrick.settings import Settings
 if TYPE_CHECKING:
     from firebrick.context import Context
     from firebrick.hooks import Hooks
+    from firebrick.loader.entry import Entry
     from firebrick.store import Store
 
 _log = logging.getLogger("firebrick")
@@ -51,8 +54,10 @@ class Session:
         self.stats = Stats()
         self.store: Store | None = None
         self.context: Context | None = None
+        self.entry: Entry | None = None
         self._hooks: Hooks | None = None
-        self._finder: _Finder | None = None
+        self._finders: list[_Finder] = []
+        self._patches = Patches()
         self._warned: set[str] = set()
         self._lock = threading.RLock()
         self._closed = False
@@ -72,11 +77,38 @@ class Session:
         self.context = Context.open(self.store, settings.context, on_fault=self.fault)
         self.context.on_written = lambda size: self.stats.moved(written=size)
         set_current(self.context)
-        if _DYNAMO in sys.modules:
-            self._attach()
+        if settings.lean and settings.load:
+            self._after_import("torch", self._enter)
+        self._after_import(_DYNAMO, self._attach)
+
+    def _after_import(self, name: str, then: Callable[[], None]) -> None:
+        """Call a function now if a module is there, else right after it is imported."""
+        if name in sys.modules:
+            then()
         else:
-            self._finder = _Finder(self._attach)
-            sys.meta_path.insert(0, self._finder)
+            self._finders.append(_Finder(name, then))
+            sys.meta_path.insert(0, self._finders[-1])
+
+    def _enter(self) -> None:
+        """Stand for ``torch.compile``; without it the full lane serves alone."""
+        try:
+            import torch
+
+            from firebrick.loader.entry import Entry
+            from firebrick.torch_api import check_minor
+
+            check_minor()
+            self.entry = entry = Entry(self, torch.compile)
+
+            @functools.wraps(torch.compile)
+            def compile(model: Any = None, **arguments: Any) -> Any:
+                return entry.compile(model, **arguments)
+
+            self._patches.set(torch, "compile", compile)
+        except Unsupported:
+            return  # said when the compiler is imported
+        except Exception as error:
+            self.fault(error)
 
     def opened(self) -> tuple[Store, Context]:
         """Return store and context.
@@ -126,9 +158,12 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-            if self._finder is not None:
+            for finder in self._finders:
                 with contextlib.suppress(ValueError):
-                    sys.meta_path.remove(self._finder)
+                    sys.meta_path.remove(finder)
+            self._patches.undo()
+            if self.entry is not None:
+                self.entry.closed = True
             if self._hooks is not None:
                 self._hooks.remove()
             set_current(None)
@@ -140,15 +175,16 @@ class Session:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Calls a function once, right after ``torch._dynamo`` was imported."""
+    """Calls a function once, right after a module was imported."""
 
-    def __init__(self, then: Callable[[], None]) -> None:
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        self._name = name
         self._then = then
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != _DYNAMO:
+        if fullname != self._name:
             return None
         with contextlib.suppress(ValueError):
             sys.meta_path.remove(self)

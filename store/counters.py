@@ -20,6 +20,8 @@ class Stats:
         stored: bundles that were published.
         bytes_read: raw bytes of the blobs that were read.
         bytes_written: raw bytes of the blobs that were handed to the store.
+        lean: how many of the hits were served without the compiler.
+        not_lean: reason -> bundles that were stored for the full lane only.
         seconds_saved: seconds that compiling the served frames took when they were stored.
     """
 
@@ -31,12 +33,15 @@ class Stats:
     bytes_read: int = 0
     bytes_written: int = 0
     seconds_saved: float = 0.0
+    lean: int = 0
+    not_lean: Counter[str] = dataclasses.field(default_factory=Counter)
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def hit(self, seconds: float) -> None:
+    def hit(self, seconds: float, *, lean: bool = False) -> None:
         """Count a served frame and the seconds of compilation that it saved."""
         with self._lock:
             self.hits += 1
+            self.lean += lean
             self.seconds_saved += seconds
 
     def miss(self, reason: str) -> None:
@@ -53,6 +58,12 @@ class Stats:
         """Count a fault that was passed over."""
         with self._lock:
             self.faults[type(error).__name__] += 1
+
+    def eligible(self, refused: str | None) -> None:
+        """Count a stored bundle that the compiler-free lane refuses, with the reason."""
+        with self._lock:
+            if refused is not None:
+                self.not_lean[refused] += 1
 
     def published(self) -> None:
         """Count a published bundle."""
@@ -76,7 +87,7 @@ class Stats:
         """Return one line for the log."""
         with self._lock:
             return (
-                f"{self.hits} hits, {self.misses.total()} misses, {self.bypasses.total()} bypasses, "
+                f"{self.hits} hits ({self.lean} lean), {self.misses.total()} misses, {self.bypasses.total()} bypasses, "
                 f"{self.stored} bundles stored, {self.bytes_read} bytes read, "
                 f"{self.bytes_written} bytes written, {self.seconds_saved:.1f} s of compilation saved"
             )

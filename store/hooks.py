@@ -21,10 +21,15 @@ from typing import TYPE_CHECKING, Any
 from firebrick import torch_api
 from firebrick._patches import Patches
 from firebrick.capture.bundle import Part, generated_names
+from firebrick.capture.guard_program import GuardRecorder
 from firebrick.capture.guards import recording_init
 from firebrick.capture.kernels import Kernels
+from firebrick.capture.lean_backend import lean_backend
 from firebrick.capture.recorder import Compilation, Recorder
-from firebrick.errors import InternalError, Unsupported
+from firebrick.codecs import Encoded, encode
+from firebrick.codecs._msgpack import pack
+from firebrick.errors import EncodeError, InternalError, NotStorable, Unsupported
+from firebrick.format import Kind
 from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
@@ -33,6 +38,7 @@ from firebrick.loader.module_hooks import has_hooks
 from firebrick.platform import gpu_facts, host_facts
 from firebrick.recipe import Recipe, make_recipe
 from firebrick.torch_api import registry
+from firebrick.torch_api.ambient import AMBIENT, ARGUMENTS, OPTIONS, ambient_key
 
 if TYPE_CHECKING:
     from firebrick.attach import Session
@@ -49,6 +55,9 @@ class Hooks:
         torch_api.check_minor()
         self._session = session
         self._recording = session.settings.record and not session.settings.readonly
+        self._lean = session.settings.lean
+        self._lean_backends: dict[str, Encoded | str] = {}
+        self._ambient: set[str] = set()
         self._patches = Patches()
         self._undo_mirror: Callable[[], None] | None = None
         self._watching: Recorder | None = None
@@ -60,6 +69,8 @@ class Hooks:
         """Wrap the entry of ``torch.compile``, and make torch's registry and the context one."""
         from torch._dynamo import eval_frame
 
+        if self._session.entry is not None:
+            self._session.entry.adopt()
         for name in ("_optimize", "_optimize_assert"):
             self._patches.set(eval_frame, name, self._optimizing(getattr(eval_frame, name)))
         if self._recording:
@@ -89,7 +100,10 @@ class Hooks:
 
             if type(backend) is torch._TorchCompileInductorWrapper and not kwargs.get("disable"):
                 self.attach()
-                return original(rebuild_ctx, backend, *args, **kwargs)
+                made = original(rebuild_ctx, backend, *args, **kwargs)
+                if self._session.entry is not None:
+                    self._session.entry.made(backend, made)
+                return made
             with registry.without_precompile() if self._attached else contextlib.nullcontext():
                 return original(rebuild_ctx, backend, *args, **kwargs)
 
@@ -119,7 +133,7 @@ class Hooks:
         libraries = Libraries()
         self._kernels = kernels = Kernels(libraries)
         self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
-        self._watching = Recorder(store, self, session.stats, session.fault)
+        self._watching = Recorder(store, self, session.stats, session.fault, lean=self._lean)
 
         for owner, name, wrap in (
             (api.PyCodeCache, "load_by_key_path", kernels.loading_wrapper),
@@ -134,6 +148,10 @@ class Hooks:
             patches.set(owner, "__call__", self._converting(owner.__call__))
         if not self._recording:
             return
+        if self._lean:
+            self._programs = GuardRecorder()
+            self._programs.install(patches)
+            patches.set(api.CatchErrorsWrapper, "__call__", self._catching(api.CatchErrorsWrapper.__call__))
         patches.set(
             api.CheckFunctionManager,
             "__init__",
@@ -212,7 +230,40 @@ class Hooks:
 
     def _recipe(self, converter: Any, frame: Any, backend: Any) -> Recipe:
         options = self._api.options(converter, backend)
+        if self._recording and self._lean:
+            self._note_ambient(backend, options)
         return make_recipe(frame.f_code, frame.f_globals.get("__name__", ""), options, host_facts())
+
+    def _note_ambient(self, backend: Any, options: dict[str, str]) -> None:
+        """Keep under which options frames are stored, for processes that can not ask the compiler."""
+        if (arguments := getattr(backend, ARGUMENTS, None)) is None:
+            return
+        key = ambient_key(arguments)
+        if key not in self._ambient:
+            self._ambient.add(key)
+            packed, (store, _) = pack(options), self._session.opened()
+            if store.registry_get(AMBIENT, OPTIONS, key) != packed:
+                store.registry_update(AMBIENT, {(OPTIONS, key): packed})
+
+    def _catching(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``CatchErrorsWrapper.__call__``: keep which frames torch does not look into."""
+
+        @functools.wraps(original)
+        def catch(self_: Any, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
+            result = original(self_, frame, cache_entry, frame_state)
+            try:
+                compiler = frame.f_globals.get("__name__", "").startswith("torch._dynamo")
+                if result.guarded_code is None and not compiler and self._api.is_skipped_file(frame):
+                    converter = self_._torchdynamo_orig_backend
+                    if (backend := self._api.inductor_backend(converter)) is not None:
+                        recipe = self._recipe(converter, frame, backend)
+                        if not self._session.opened()[0].bundles(recipe.key):
+                            self._recorder.skipped(Compilation(recipe, frame.f_code, frame.f_globals))
+            except Exception as error:
+                self._session.fault(error)
+            return result
+
+        return catch
 
     def _serve(self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any) -> Any | None:
         if not self._session.settings.load or self._asked:
@@ -276,7 +327,7 @@ class Hooks:
     # What torch hands over while it compiles a frame.
 
     def _guards_built(
-        self, graph: Any, identities: set[str], expected: str, error: BaseException | None
+        self, manager: Any, graph: Any, identities: set[str], expected: str, error: BaseException | None
     ) -> None:
         compilation = self._recorder.current
         if error is not None:
@@ -287,6 +338,18 @@ class Hooks:
             compilation.expected = expected
             compilation.installed = frozenset(graph.installed_globals)
             compilation.imports = dict(graph.import_sources)
+            if self._lean:
+                compilation.program = self._guard_program(manager, compilation)
+
+    def _guard_program(self, manager: Any, compilation: Compilation) -> Any:
+        """Return the recorded guard program of a frame, or why there is none."""
+        try:
+            return self._programs.program(manager, compilation.scope, compilation.code)
+        except NotStorable as error:
+            return str(error)
+        except Exception as error:
+            self._session.fault(error)
+            return f"guards: {type(error).__name__}"
 
     def _tracing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -362,6 +425,8 @@ class Hooks:
         @functools.wraps(original)
         def record_artifact(cls: Any, artifact: Any) -> None:
             try:
+                if self._lean:
+                    self._lean_backends[artifact.key] = self._lean_backend(artifact)
                 with self._api.holding_libraries(artifact, self._kernels.of):
                     original(cls, artifact)
                 self._recorder.artifact_recorded(artifact.key)
@@ -370,6 +435,19 @@ class Hooks:
                 self._session.fault(error)
 
         return record_artifact
+
+    def _lean_backend(self, artifact: Any) -> Encoded | str:
+        try:
+            return encode(Kind.LEAN_BACKEND, lean_backend(artifact, self._kernels.of))
+        except (NotStorable, EncodeError) as error:
+            return str(error)
+        except Exception as error:
+            self._session.fault(error)
+            return f"backend: {type(error).__name__}"
+
+    def lean_part(self, backend_id: str) -> Encoded | str:
+        """Return the lean form of a backend of this process, or why there is none."""
+        return self._lean_backends.get(backend_id, "its backend was not compiled in this process")
 
     def backend_part(self, backend_id: str) -> Part | None:
         """Return the stored artifact of a backend of this process, once it is recorded."""

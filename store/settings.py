@@ -33,6 +33,8 @@ class Settings:
     """Serve compiled functions from the store."""
     record: bool = True
     """Write what torch compiles to the store."""
+    lean: bool = True
+    """Serve without the compiler what can be, and record what this needs."""
     readonly: bool = False
     """Open the store without touching its folder; implies that nothing is recorded."""
     strict: bool = False
@@ -105,6 +107,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "cache_dir": _folder,
     "context": _name,
     "load": _flag,
+    "lean": _flag,
     "record": _flag,
     "readonly": _flag,
     "strict": _flag,

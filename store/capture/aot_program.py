@@ -88,6 +88,8 @@ def _refusals(entry: Any) -> Iterator[str]:
         yield "asynchronous collectives among the inputs"
     if any(stream is not None for stream in metadata.mutated_inp_stream_indices or ()):
         yield "inputs mutated on streams"
+    if api.functorch_config.debug_assert:
+        yield "debug_assert"
     if backward is not None and backward.backward_state_indices:
         yield "BackwardState"
     for wrapper in entry.dispatch_wrappers:

@@ -7,13 +7,15 @@ a name that the compiler of the loading process makes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from firebrick import codecs, torch_api
+from firebrick.capture.lean import make_lean
 from firebrick.codecs._msgpack import pack
 from firebrick.codecs.code import rename
-from firebrick.errors import NotStorable
+from firebrick.errors import NotLean, NotStorable
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.bundles import parts_digest
@@ -37,7 +39,12 @@ def generated_names(code: CodeType, prefix: str) -> frozenset[str]:
 
 
 def frame_manifest(
-    compilation: Compilation, backends: dict[str, Part], inlined: list[Inlined], *, skip: bool
+    compilation: Compilation,
+    backends: dict[str, Part],
+    inlined: list[Inlined],
+    *,
+    skip: bool,
+    lean: Mapping[str, codecs.Encoded | str] | None = None,
 ) -> tuple[Blob, list[Blob], list[ContentKey]]:
     """Return the manifest of a frame, the blobs that come with it, and the keys of all its parts.
 
@@ -46,6 +53,7 @@ def frame_manifest(
         backends: torch's backend id -> stored artifact.
         inlined: functions that were inlined.
         skip: whether torch decided to run the frame as it is; the bundle then says only this.
+        lean: torch's backend id -> lean backend, or the reason why there is none.
 
     Raises:
         NotStorable: when the compiled code uses a global that can not be made again.
@@ -57,6 +65,7 @@ def frame_manifest(
         "recipe": compilation.recipe.key,
         "skip": skip,
         "inlined": [list(entry) for entry in inlined],
+        "lean": "off",
     }
     blobs: list[Blob] = []
     parts: list[ContentKey] = []
@@ -87,6 +96,20 @@ def frame_manifest(
         }
         for part in backends.values():
             parts += [part.key, *part.children]
+        if lean is not None:
+            try:
+                made = make_lean(
+                    compilation.program,
+                    {names[name]: backend for name, backend in lean.items()},
+                    compilation.compiled,
+                    body["imports"],
+                )
+            except NotLean as error:
+                body["lean"] = str(error)
+            else:
+                body["lean"] = made.body
+                blobs += made.blobs
+                parts += [blob.key for blob in made.blobs]
     parts = sorted(set(parts))
     body["parts"] = parts_digest(parts)
     return Blob(Kind.BUNDLE, pack(body), MANIFEST_VERSION), blobs, parts

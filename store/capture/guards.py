@@ -21,7 +21,7 @@ from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import describe, identity_match
 from firebrick.torch_api import registry
 
-Report = Callable[[Any, set[str], str, BaseException | None], None]
+Report = Callable[[Any, Any, set[str], str, BaseException | None], None]
 
 
 def recording_init(original: Callable[..., None], report: Report) -> Callable[..., None]:
@@ -29,7 +29,7 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
 
     Args:
         original: torch's own function.
-        report: called with torch's output graph, the digests of the code that identity guards compare,
+        report: called with the manager, torch's output graph, the digests of the code that identity guards compare,
             what the guards expect, and the reason why they can not be stored, if so; the state is then
             empty and the frame compiles as if nothing were recorded.
     """
@@ -52,9 +52,9 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
                 self.guards_state, expected = guards_state(code, graph, live, digests)
             except Exception as error:
                 self.guards_state = b""
-                report(graph, digests, "", error)
+                report(self, graph, digests, "", error)
             else:
-                report(graph, digests, expected, None)
+                report(self, graph, digests, expected, None)
 
     return init
 

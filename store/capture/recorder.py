@@ -20,6 +20,8 @@ from typing import Any, Protocol
 from firebrick import torch_api
 from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.inlined import inlined_functions
+from firebrick.codecs import Encoded
+from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.recipe import Recipe
@@ -32,6 +34,8 @@ class Artifacts(Protocol):
     """Where recorded backend artifacts went: gives their parts by torch's name of the backend."""
 
     def backend_part(self, backend_id: str) -> Part | None: ...
+
+    def lean_part(self, backend_id: str) -> Encoded | str: ...
 
 
 @dataclasses.dataclass(repr=False)
@@ -46,6 +50,7 @@ class Compilation:
     traced: bool = False
     guards_state: bytes = b""
     expected: str = ""
+    program: Any = "its guards were not recorded"  # guard program, or why there is none
     hooks: bool = False
     compiled: CodeType | None = None
     inlined: list[CodeType] = dataclasses.field(default_factory=list)
@@ -69,6 +74,7 @@ class Recorder:
         artifacts: where backend artifacts went.
         stats: counts what was stored and what was not, with the reason.
         fault: called with an error of Firebrick or of the store; must not raise unless strict.
+        lean: whether bundles get what the compiler-free lane needs.
     """
 
     def __init__(
@@ -77,8 +83,11 @@ class Recorder:
         artifacts: Artifacts,
         stats: Stats,
         fault: Callable[[BaseException], None],
+        *,
+        lean: bool = True,
     ) -> None:
         self._store = store
+        self._lean = lean
         self._artifacts = artifacts
         self._stats = stats
         self._fault = fault
@@ -161,13 +170,17 @@ class Recorder:
         self, compilation: Compilation, backends: dict[str, Part] | None = None, skip: bool = False
     ) -> None:
         inlined = inlined_functions(compilation.code, compilation.inlined, compilation.guarded)
-        manifest, blobs, parts = frame_manifest(compilation, backends or {}, inlined, skip=skip)
+        lean = {name: self._artifacts.lean_part(name) for name in backends or {}} if self._lean else None
+        manifest, blobs, parts = frame_manifest(compilation, backends or {}, inlined, skip=skip, lean=lean)
         recipe = compilation.recipe
         new = self._store.publish(recipe.key, recipe.components, manifest, parts, blobs)
         if new:
             self._stats.published()
             self._stats.moved(written=sum(len(blob.data) for blob in (manifest, *blobs)))
             self._store.note(manifest.key, {"seconds": compilation.seconds, "when": time.time()})
+            if lean is not None and not skip:
+                reason = unpack(manifest.data)["lean"]
+                self._stats.eligible(reason if isinstance(reason, str) else None)
         _log.debug("published %s as %s", compilation.code.co_qualname, manifest.key.hex()[:12])
 
     def _bypass(self, compilation: Compilation) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch._inductor.config as inductor_config
-from torch._dynamo import convert_frame, eval_frame, exc, output_graph, package, types, utils
+from torch._dynamo import convert_frame, eval_frame, exc, output_graph, package, trace_rules, types, utils
 from torch._dynamo import guards as dynamo_guards
 from torch._functorch._aot_autograd import autograd_cache
 from torch._guards import CompileContext, CompileId, compile_context
@@ -34,6 +34,7 @@ from firebrick.torch_api._plain import making_entries, saving_entries  # noqa: F
 
 ConvertFrame = convert_frame.ConvertFrame
 ConvertFrameAssert = convert_frame.ConvertFrameAssert
+CatchErrorsWrapper = convert_frame.CatchErrorsWrapper
 ConvertFrameReturn = types.ConvertFrameReturn
 CompilePackage = package.CompilePackage
 OutputGraph = output_graph.OutputGraph
@@ -55,6 +56,8 @@ def probe() -> None:
     for owner, names in (
         (ConvertFrame, ("__call__",)),
         (ConvertFrameAssert, ("__call__",)),
+        (CatchErrorsWrapper, ("__call__",)),
+        (trace_rules, ("check",)),
         (CheckFunctionManager, ("__init__", "serialize_guards", "id_ref")),
         (GuardBuilder, ("get", "get_guard_manager")),
         (
@@ -97,6 +100,11 @@ def options(convert: Any, backend: Any) -> dict[str, str]:
 def may_compile(frame: Any) -> bool:
     """Tell whether torch would go on to trace a frame, by its own quick checks."""
     return frame.f_code not in convert_frame.output_codes and bool(convert_frame.has_tensor_in_frame(frame))
+
+
+def is_skipped_file(frame: Any) -> bool:
+    """Tell whether torch does not look into frames of this code because of where it stands."""
+    return bool(trace_rules.check(frame.f_code))
 
 
 def must_compile(convert: Any) -> bool:

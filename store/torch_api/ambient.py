@@ -24,6 +24,9 @@ from blake3 import blake3
 from firebrick.codecs._msgpack import pack
 from firebrick.platform import host_facts
 
+AMBIENT, OPTIONS = ".ambient", "options"  # context and section of the registry: key -> options of recipes
+ARGUMENTS = "_firebrick_arguments"  # attribute of a backend: the texts of the arguments of torch.compile
+
 # Configuration that does not change what is computed (folders, compilers' names, logs, limits), by
 # prefix, beside what torch itself leaves out of its cache keys.
 _IGNORED_CONFIG: Mapping[str, tuple[str, ...]] = {

@@ -1,0 +1,82 @@
+"""Decide whether the compiler-free lane may serve a frame, and put together what it needs.
+
+All or nothing: every guard, every backend function and every helper that the bytecode calls must be one
+that the lane knows. Otherwise the manifest says why not, and the full lane serves the frame.
+"""
+
+from __future__ import annotations
+
+import dis
+import re
+from collections.abc import Iterable, Mapping
+from types import CodeType
+from typing import Any
+
+from firebrick import codecs
+from firebrick.errors import NotLean
+from firebrick.format import Kind
+from firebrick.loader.inlined import nested
+from firebrick.runtime.helpers import HELPERS
+
+_COMPILER = re.compile(r"torch\.(_dynamo|_inductor|_functorch|fx\.experimental)\b|sympy\b|triton\b")
+
+
+class Lean:
+    """What the lane needs of one frame beside its code.
+
+    Args:
+        guards: the guard program.
+        backends: name in the compiled code -> lean backend, encoded.
+    """
+
+    def __init__(self, guards: codecs.Encoded, backends: Mapping[str, codecs.Encoded]) -> None:
+        self.body = {
+            "guards": guards.root.key,
+            "backends": {name: encoded.root.key for name, encoded in backends.items()},
+        }
+        every = (guards, *backends.values())
+        self.blobs = [blob for encoded in every for blob in (*encoded.children, encoded.root)]
+
+
+def make_lean(
+    program: Any, backends: Mapping[str, codecs.Encoded | str], code: CodeType, imports: Mapping[str, str]
+) -> Lean:
+    """Return what the lane needs of a frame.
+
+    Args:
+        program: its guard program, or the reason why there is none.
+        backends: name in the compiled code -> lean backend, or the reason why there is none.
+        code: the compiled code.
+        imports: alias -> module, of the generated globals that stand for modules.
+
+    Raises:
+        NotLean: naming what the lane does not know.
+    """
+    for reason in (program, *backends.values()):
+        if isinstance(reason, str):
+            raise NotLean(reason)
+    _check_helpers(code, imports)
+    encoded = {name: value for name, value in backends.items() if not isinstance(value, str)}
+    return Lean(codecs.encode(Kind.GUARD_PROGRAM, program), encoded)
+
+
+def _check_helpers(code: CodeType, imports: Mapping[str, str]) -> None:
+    aliases = {alias: module for alias, module in imports.items() if _COMPILER.match(module)}
+    for inner in nested(code):
+        before: Any = None
+        for step in (*_steps(inner), None):
+            if before in aliases:
+                known = HELPERS.get(aliases[before], {})
+                name = step.argval if step is not None and step.opname in _ATTRIBUTE else "as a whole"
+                if name not in known:
+                    raise NotLean(f"bytecode uses {aliases[before]} {name}")
+            loads = step is not None and step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+            before = step.argval if step is not None and loads else None
+
+
+_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
+_QUIET = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL")
+
+
+def _steps(code: CodeType) -> Iterable[dis.Instruction]:
+    return (step for step in dis.get_instructions(code) if step.opname not in _QUIET)

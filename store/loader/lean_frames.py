@@ -1,0 +1,150 @@
+"""Serve frames from the store without torch's compiler: the lean lane.
+
+The first bundle of a frame's recipe whose recorded guards pass is handed to torch's C++ hook as compiled
+code: a real cache entry, which the compiler takes over as its own when it is imported later.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from types import CodeType, FunctionType
+from typing import Any
+
+from firebrick.codecs._msgpack import unpack
+from firebrick.counters import Stats
+from firebrick.format import Kind
+from firebrick.keys import ContentKey
+from firebrick.loader.bundles import Bundles, Miss, reason_of
+from firebrick.loader.guard_program import Changed, Unfit, build, stand_ins
+from firebrick.loader.lean_backend import LeanBackends
+from firebrick.loader.module_hooks import has_hooks
+from firebrick.platform import host_facts
+from firebrick.recipe import make_recipe
+from firebrick.runtime import helpers
+from firebrick.store import Store
+from firebrick.torch_api import lean as api
+from firebrick.torch_api.ambient import AMBIENT, OPTIONS, ambient_key
+
+_log = logging.getLogger("firebrick")
+
+
+class LeanFrames:
+    """Finds and installs compiled frames. Any thread may use it; one at a time is at work.
+
+    Args:
+        store: where bundles come from.
+        stats: counts hits. Misses are counted by the full lane, which is asked next.
+    """
+
+    def __init__(self, store: Store, stats: Stats) -> None:
+        self._store = store
+        self._bundles = Bundles(store, stats)
+        self._backends = LeanBackends(store, stats=stats)
+        self._stats = stats
+        for helper in helpers.functions():
+            api.never_trace(helper.__code__)
+
+    def options(self, arguments: Mapping[str, str]) -> dict[str, str] | None:
+        """Return the options of recipes under these arguments of ``torch.compile``, if they are known."""
+        packed = self._store.registry_get(AMBIENT, OPTIONS, ambient_key(arguments))
+        options: dict[str, str] | None = unpack(packed) if packed is not None else None
+        return options
+
+    def knows(self, code: CodeType, module: str, options: Mapping[str, str]) -> bool:
+        """Tell whether a frame has a bundle that this lane may be able to serve."""
+        recipe = make_recipe(code, module, options, host_facts())
+        try:
+            return any(_serves(self._bundles.manifest(key)) for key in self._store.bundles(recipe.key))
+        except Exception:  # damaged: the full lane says so
+            return False
+
+    def serve(
+        self, code: CodeType, scope: dict[str, Any], values: Any, frame_state: MutableMapping[str, Any],
+        arguments: Mapping[str, str],
+    ) -> Any | None:  # fmt: skip
+        """Return the answer for torch's hook, or ``None`` where the compiler has to be asked.
+
+        Args:
+            code: the frame's code object.
+            scope: its globals; generated names are installed there.
+            values: its locals, as guards want them.
+            frame_state: torch's state of the frame.
+            arguments: of ``torch.compile``.
+        """
+        if (options := self.options(arguments)) is None:
+            return None
+        recipe = make_recipe(code, scope.get("__name__", ""), options, host_facts())
+        found = self._bundles.of(recipe.key)
+        if not found:
+            return None if api.may_hold_tensors(code, scope, values) else api.skip_answer()
+        if has_hooks(code, values, scope):
+            return None
+        for key, facts in found.items():
+            try:
+                answer = self._install(key, recipe.key, code, scope, values, frame_state)
+            except Exception as error:  # whatever is wrong with a bundle, the next one may serve
+                reason = str(error) if isinstance(error, Changed | Unfit) else reason_of(error)
+                _log.info("bundle %s, lean, does not serve %s: %s", key.hex()[:12], code.co_qualname, reason)
+                continue
+            if answer.guarded_code is not None:
+                self._stats.hit(float(facts.get("seconds", 0.0)), lean=True)
+                self._store.touch(key)
+            return answer
+        return None
+
+    def _install(
+        self, key: ContentKey, recipe: bytes, code: CodeType, scope: dict[str, Any], values: Any,
+        frame_state: MutableMapping[str, Any],
+    ) -> api.Answer:  # fmt: skip
+        manifest = self._bundles.manifest(key)
+        if manifest["recipe"] != recipe:
+            raise Miss("a bundle of another recipe")
+        if manifest["skip"]:
+            self._bundles.check_here(key)
+            return api.skip_answer()
+        lean = manifest["lean"]
+        if isinstance(lean, str):
+            raise Miss(lean)
+        self._bundles.check_here(key)
+        for alias, module in manifest["imports"].items():
+            scope.setdefault(alias, _module(module))
+        with stand_ins():
+            manager = build(self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"]), scope, code, values)
+            if not manager.check(values):
+                raise Miss("guards")
+        compiled = self._bundles.part(Kind.CODE, manifest["code"])
+        for name, part in manifest["resumes"].items():
+            if name not in scope:
+                scope[name] = _resume(self._bundles.part(Kind.CODE, part), scope, name)
+        for name, part in lean["backends"].items():
+            if name not in scope:
+                function = self._backends.load(ContentKey(part))
+                api.never_trace(function.__code__)
+                scope[name] = function
+        return api.guarded_answer(frame_state, code, compiled, manager)
+
+
+def _serves(manifest: Mapping[str, Any]) -> bool:
+    return manifest["skip"] or not isinstance(manifest["lean"], str)
+
+
+def _module(name: str) -> Any:
+    """Return a module that compiled code names; for one of the compiler, what stands for it."""
+    if name in sys.modules:
+        return sys.modules[name]
+    if (helper := helpers.stands_for(name)) is not None:
+        return helper
+    if name.split(".", 1)[0] not in sys.modules:
+        raise Miss(f"module {name} is not imported")
+    return importlib.import_module(name)
+
+
+def _resume(code: CodeType, scope: dict[str, Any], name: str) -> Any:
+    """Return a resume function, or for one with free variables the function that binds them."""
+    if not code.co_freevars:
+        return FunctionType(code, scope, name)
+    return functools.partial(FunctionType, code, scope, name, None)

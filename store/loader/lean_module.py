@@ -1,0 +1,123 @@
+"""A compiled module that was made without the compiler: behaves as torch's ``OptimizedModule``.
+
+Source followed: ``OptimizedModule`` of ``torch/_dynamo/eval_frame.py``. When Dynamo is imported, `adopt`
+makes this class one of its subclasses, so that ``isinstance`` holds.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.modules.module as nn_module
+
+if TYPE_CHECKING:
+    from firebrick.loader.entry import Region
+
+_OWN = frozenset(
+    (
+        *("_orig_mod", "dynamo_ctx", "_torchdynamo_orig_callable", "_torchdynamo_wrapper_id"),
+        *("get_compiler_config", "forward", "_forward", "__dict__", "named_children_walk"),
+        *("_super_module_initialized", "_region"),
+    )
+)
+
+
+class LeanModule(torch.nn.Module):
+    """Wraps a module whose forward runs under torch's hook; attributes are those of the module.
+
+    Args:
+        module: what was compiled.
+        region: serves its frames, or hands it over.
+        forward: runs the module under the hook.
+    """
+
+    def __init__(self, module: torch.nn.Module, region: Region, forward: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_orig_mod", module)  # attributes are looked up there from now on
+        self._super_module_initialized = False
+        torch.nn.Module.__init__(self)
+        self._super_module_initialized = True
+        self._orig_mod = module
+        self._region = region
+        self.forward = forward
+        self._torchdynamo_orig_callable = module.forward
+        self._torchdynamo_wrapper_id = id(self)
+        self.get_compiler_config = lambda: region.hand_over().result.get_compiler_config()
+        region.on_hand_over = self._handed_over
+
+    def _handed_over(self, real: Any) -> None:
+        self.forward = real.forward
+
+    @property
+    def dynamo_ctx(self) -> Any:
+        """torch's context of the compiled module; asking for it imports the compiler."""
+        return self._region.hand_over().context
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the compiled module, with the hooks of this wrapper around it."""
+        if nn_module._has_any_global_hook():
+            warnings.warn(
+                "torch.compile(module) with global module hooks: they run an extra time for the compiled "
+                "wrapper; use module.compile() or hooks of single modules instead",
+                stacklevel=2,
+            )
+        return torch.nn.Module.__call__(self, *args, **kwargs)
+
+    def __len__(self) -> int:
+        """Return the length of the module."""
+        if not hasattr(type(self._orig_mod), "__len__"):
+            raise TypeError(f"{type(self._orig_mod).__name__} does not support len()")
+        return len(self._orig_mod)  # type: ignore[arg-type]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as the module and the arguments of ``torch.compile``."""
+        return _compile, (self._orig_mod, self._region.arguments)
+
+    @property
+    def training(self) -> bool:  # type: ignore[override]
+        """Whether the module is in training mode."""
+        return self._orig_mod.training
+
+    @training.setter
+    def training(self, value: bool) -> None:
+        if self._super_module_initialized:
+            self._orig_mod.training = value
+
+    def __getattr__(self, name: str) -> Any:
+        """Look an attribute up in the module."""
+        if name == "_orig_mod":
+            return self._modules["_orig_mod"]
+        return getattr(self._orig_mod, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the module, but for those of the wrapper."""
+        if hasattr(type(self), name) or name in _OWN:
+            torch.nn.Module.__setattr__(self, name, value)
+        else:
+            setattr(self._orig_mod, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Delete an attribute of the module, but for those of the wrapper."""
+        if hasattr(type(self), name) or name in _OWN:
+            torch.nn.Module.__delattr__(self, name)
+        else:
+            delattr(self._orig_mod, name)
+
+    def __dir__(self) -> list[str]:
+        """List the attributes of module and wrapper."""
+        own = self._orig_mod.__dir__()
+        return [*own, *(name for name in super().__dir__() if name not in own)]
+
+
+def adopt() -> None:
+    """Make the class a subclass of Dynamo's, which has been imported."""
+    optimized = sys.modules["torch._dynamo.eval_frame"].OptimizedModule  # type: ignore[attr-defined]
+    if LeanModule.__bases__ != (optimized,):
+        LeanModule.__bases__ = (optimized,)
+
+
+def _compile(module: torch.nn.Module, arguments: dict[str, Any]) -> Any:
+    return torch.compile(module, **arguments)

@@ -1,0 +1,113 @@
+"""The helpers of torch's compiler that Dynamo's bytecode calls, for a process without the compiler.
+
+Dynamo reaches a helper as an attribute of one of its modules, by a generated global name. Capture
+refuses bytecode that reaches anything else than what stands here.
+Source followed: ``torch/_dynamo/utils.py``, ``torch/_dynamo/variables/functions.py``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import CellType, CodeType, FunctionType, SimpleNamespace
+from typing import Any, Final
+
+import torch
+
+
+def _tuple_iterator_getitem(iterator: Any, index: int) -> Any:
+    _, (items,), start = iterator.__reduce__()
+    return items[start + index]
+
+
+def _dict_keys_getitem(mapping: dict[Any, Any], index: int) -> Any:
+    return next(itertools.islice(dict.keys(mapping), index, None))  # not the keys() of a subclass
+
+
+def _set_getitem(items: set[Any], index: int) -> Any:
+    return list(items)[index]
+
+
+def _to_subclass(tensor: torch.Tensor, cls: type) -> Any:
+    return tensor.as_subclass(cls)
+
+
+def _call_size(tensor: torch.Tensor, dimension: int) -> int:
+    return tensor.size(dimension)
+
+
+def _call_stride(tensor: torch.Tensor, dimension: int) -> int:
+    return tensor.stride(dimension)
+
+
+def _call_storage_offset(tensor: torch.Tensor) -> int:
+    return int(tensor.storage_offset())
+
+
+def _record_pregraph_bytecode_enter() -> AbstractContextManager[Any]:
+    on = torch.autograd.profiler._is_profiler_enabled
+    region: AbstractContextManager[Any] = (
+        torch._C._profiler._RecordFunctionFast("Pregraph bytecode") if on else nullcontext()  # type: ignore[attr-defined]
+    )
+    region.__enter__()
+    return region
+
+
+def _record_pregraph_bytecode_exit(region: AbstractContextManager[Any]) -> None:
+    region.__exit__(None, None, None)
+
+
+def _make_cell(value: Any = None) -> CellType:
+    return CellType(value)
+
+
+def _create_nested_fn(
+    code: CodeType,
+    scope: dict[str, Any],
+    name: str,
+    defaults: tuple[object, ...] | None,
+    closure: tuple[CellType, ...] | None,
+    keyword_defaults: dict[str, Any] | None,
+    annotations: dict[str, Any] | tuple[Any, ...] | None,
+) -> FunctionType:
+    function = FunctionType(code, scope, name, defaults, closure)
+    function.__kwdefaults__ = keyword_defaults
+    if isinstance(annotations, tuple):  # name, value, name, value, …
+        annotations = dict(zip(annotations[::2], annotations[1::2], strict=True))
+    function.__annotations__ = annotations or {}
+    return function
+
+
+HELPERS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
+    "torch._dynamo.utils": {
+        "call_size": _call_size,
+        "call_storage_offset": _call_storage_offset,
+        "call_stride": _call_stride,
+        "dict_getitem": dict.__getitem__,
+        "dict_keys": type({}.keys()),
+        "dict_keys_getitem": _dict_keys_getitem,
+        "iter_next": next,
+        "list_getitem": list.__getitem__,
+        "make_cell": _make_cell,
+        "object_new": object.__new__,
+        "record_pregraph_bytecode_enter": _record_pregraph_bytecode_enter,
+        "record_pregraph_bytecode_exit": _record_pregraph_bytecode_exit,
+        "set_getitem": _set_getitem,
+        "to_subclass": _to_subclass,
+        "tuple_iterator_getitem": _tuple_iterator_getitem,
+    },
+    "torch._dynamo.variables.functions": {"_create_nested_fn": _create_nested_fn},
+}
+_modules = {name: SimpleNamespace(**helpers) for name, helpers in HELPERS.items()}
+
+
+def stands_for(name: str) -> SimpleNamespace | None:
+    """Return what stands for a module of the compiler: an object with the helpers above, else ``None``."""
+    return _modules.get(name)
+
+
+def functions() -> list[FunctionType]:
+    """Return the helpers that are Python functions, whose frames nobody needs to look at."""
+    every = (helper for helpers in HELPERS.values() for helper in helpers.values())
+    return [helper for helper in every if isinstance(helper, FunctionType)]

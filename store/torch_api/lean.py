@@ -1,0 +1,139 @@
+"""Private names of torch 2.11 to 2.13 that need no compiler: what the lean lane stands on.
+
+Source followed: ``torch/_dynamo/{eval_frame,convert_frame,types}.py`` for what the C++ hook of Python's
+frame evaluation wants; the hook itself is in ``torch._C`` and is there without Dynamo.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import MutableMapping
+from types import CodeType, ModuleType
+from typing import Any
+
+import torch
+import torch._C._dynamo.eval_frame as _hook  # type: ignore[import-not-found]
+from torch._guards import CompileId, TracingContext
+from torch.fx._symbolic_trace import is_fx_symbolic_tracing
+
+set_eval_frame = _hook.set_eval_frame
+_RUN = _hook._FrameExecStrategy(_hook._FrameAction.DEFAULT, _hook._FrameAction.DEFAULT)
+_SKIP = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.DEFAULT)
+_SKIP_ALL = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.SKIP)
+_DYNAMO = "torch._dynamo"
+
+
+@dataclasses.dataclass(slots=True)
+class Guarded:
+    """Compiled code with its guards, as the hook takes it (``GuardedCode`` in torch)."""
+
+    code: CodeType
+    guard_manager: Any
+    compile_id: CompileId
+    trace_annotation: str
+
+
+@dataclasses.dataclass(slots=True)
+class Answer:
+    """What a callback tells the hook about a frame (``ConvertFrameReturn`` in torch)."""
+
+    frame_exec_strategy: Any
+    apply_to_code: bool
+    guarded_code: Guarded | None
+
+
+_served: list[tuple[CodeType, CodeType]] = []  # (original, compiled), while Dynamo was not there
+_frames = 0  # frames that have a number
+
+
+def guarded_answer(
+    frame_state: MutableMapping[str, Any], original: CodeType, code: CodeType, manager: Any
+) -> Answer:
+    """Return the answer that makes compiled code a real cache entry of a frame."""
+    global _frames
+    if (convert_frame := sys.modules.get(f"{_DYNAMO}.convert_frame")) is not None:
+        _introduce(convert_frame, original, code)
+        compile_id = convert_frame.get_compile_id(frame_state)
+    else:
+        if "_id" not in frame_state:
+            frame_state["_id"] = _frames
+            _frames += 1
+        compile_id = CompileId(frame_id=frame_state["_id"], frame_compile_id=0)
+        _served.append((original, code))
+    return Answer(_RUN, True, Guarded(code, manager, compile_id, f"Torch-Compiled Region: {compile_id}"))
+
+
+def skip_answer() -> Answer:
+    """Return the answer that lets a frame, now and later, run as it is; its callees are looked at."""
+    return Answer(_SKIP, True, None)
+
+
+def never_trace(code: CodeType) -> None:
+    """Let frames of this code, and all that they call, pass the hook; costs nothing per call."""
+    _hook.set_code_exec_strategy(code, _SKIP_ALL)
+
+
+def tell_dynamo() -> None:
+    """Give Dynamo, which has just been imported, what it would know had it compiled what was served."""
+    from torch._dynamo import convert_frame
+
+    for original, code in _served:
+        _introduce(convert_frame, original, code)
+    _served.clear()
+    convert_frame.FRAME_COUNTER = max(convert_frame.FRAME_COUNTER, _frames)
+    convert_frame.FRAME_COMPILE_COUNTER.update(range(_frames))
+
+
+def _introduce(convert_frame: Any, original: CodeType, code: CodeType) -> None:
+    convert_frame.input_codes.add(original)
+    convert_frame.output_codes.add(code)
+    sys.modules[f"{_DYNAMO}.utils"].orig_code_map[code] = original  # type: ignore[attr-defined]
+
+
+def dynamo() -> ModuleType | None:
+    """Return Dynamo's module of frames if the process has loaded it."""
+    return sys.modules.get(f"{_DYNAMO}.eval_frame")
+
+
+def is_traced() -> bool:
+    """Tell whether the call happens while something traces or exports, where torch has rules of its own."""
+    return bool(
+        torch._C._is_tracing()
+        or is_fx_symbolic_tracing()
+        or TracingContext.try_get() is not None
+        or torch.compiler.is_exporting()
+    )
+
+
+def has_default_stance() -> bool:
+    """Tell whether ``torch.compiler.set_stance`` leaves compilation as it is."""
+    module = dynamo()
+    return module is None or (module._stance.stance == "default" and module._stance.backend is None)
+
+
+def may_hold_tensors(code: CodeType, scope: Any, values: Any) -> bool:
+    """Tell whether torch would look at a frame at all; follows ``has_tensor_in_frame``."""
+    for name in code.co_names:
+        value = scope.get(name)
+        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] in ("torch", "numpy"):
+            return True
+    seen: set[int] = set()
+    return any(_holds_tensor(value, seen) for value in values.values())
+
+
+def _holds_tensor(value: Any, seen: set[int]) -> bool:
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor | torch.nn.Module):
+        return True
+    if type(value) is type:
+        return issubclass(value, torch.nn.Module)
+    if type(value).__module__ == "numpy":
+        return True
+    if type(value) in (list, tuple) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+        return any(_holds_tensor(item, seen) for item in value)
+    if type(value) is dict:
+        return any(_holds_tensor(item, seen) for item in list(value.values()))
+    return False
