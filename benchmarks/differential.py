@@ -43,10 +43,10 @@ def document(verdicts: Iterable[Verdict]) -> str:
     lines = [
         "# What is served, and by which lane",
         "",
-        "Made by `benchmarks/differential.py --write`. Each case of `tests/programs/differential` is saved in",
-        "one process and restored in another. Values, gradients, written arguments and buffers, strides,",
-        "aliasing, version counters, random states, modes and exceptions are equal bit for bit, and so is what",
-        "a call does that nothing stored fits.",
+        "Made by `benchmarks/differential.py --write`. Each case of `tests/programs/differential` is saved",
+        "in one process and restored in another. Values, gradients, written arguments and buffers, strides,",
+        "aliasing, version counters, random states, modes and exceptions are equal bit for bit, and so is",
+        "what a call does that nothing stored fits.",
         "",
         f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}; "
         f"{len(found)} cases.",

@@ -107,7 +107,7 @@ def wrong(name, changed, right=lambda x, y: y, **fields):
 
         x = torch.ones(2, 2, requires_grad="train" in fields)
         calls = [call(x)] if "misses" not in fields else []
-        return Program(target=f, calls=calls, options={"disable": True}, **fields)
+        return Program(target=f, calls=calls, how="already", **fields)
 
     build.__name__ = name
     program(build)

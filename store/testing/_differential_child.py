@@ -28,13 +28,13 @@ from firebrick.testing import differential
 from firebrick.testing.programs import Watch, _difference, is_compiler, skip_code
 
 _NEEDS_COMPILER = 3  # exit status of a fork that began to import the compiler
-_SECONDS = 300.0  # for the calls of one fork
+_SECONDS = 300.0  # for one case in a fork
 
 
 class Tripwire(importlib.abc.MetaPathFinder):
     """Ends the process when a module of the compiler is about to be imported."""
 
-    def __init__(self, report: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], object]) -> None:
         self._report = report
         skip_code(Tripwire.find_spec)  # it may run inside a compiled region
 
@@ -99,7 +99,7 @@ class Session:
 
         self.watch = self.watch or Watch()
         _seed()
-        module, _, short = name.rpartition(".")
+        module, short = _module(name), name.rpartition(".")[2]
         report: dict[str, Any] = {"misses": []}
         self._faults.clear()
         try:
@@ -143,6 +143,7 @@ class Session:
     def save(self) -> None:
         """Run all cases in this process."""
         for name in self.request["cases"]:
+            importlib.import_module(_module(name))
             report = self.run(name, contextlib.nullcontext)
             self._close(report)
             self.write(name, report)
@@ -162,30 +163,37 @@ class Session:
 
     def restore(self) -> None:
         """Fork for each case; then run those that need the compiler in one process that has it."""
-        importers: dict[str, str] = {}
-        for name in self.request["cases"]:
-            note = Path(f"{self.request['reports']}.importer")
-            note.unlink(missing_ok=True)
-            status = _forked(lambda name=name, note=note: self._probe(name, note))  # type: ignore[misc]
-            if status == _NEEDS_COMPILER:
-                importers[name] = note.read_text()
-            elif status:
-                self.write(name, {"error": f"the restoring process ended: {_status(status)}"})
+        names: Sequence[str] = self.request["cases"]
+        for module in dict.fromkeys(map(_module, names)):
+            own = [name for name in names if _module(name) == module]
+            # a module may import the compiler itself: that is its own affair
+            _forked(lambda module=module, own=own: self._probe_module(module, own), len(own))  # type: ignore[misc]
+        importers = {name: note.read_text() for name in names if (note := self._note(name)).exists()}
         left = list(importers)
         while left:
             done = Path(f"{self.request['reports']}.done")
             done.write_text("")
-            status = _forked(lambda: self._with_compiler(left, importers, done))  # noqa: B023
+            status = _forked(lambda: self._with_compiler(left, importers, done), len(left))  # noqa: B023
             ran = done.read_text().split()
             left = [name for name in left if name not in ran]
             if left:
                 error = f"the restoring process ended: {_status(status)}"
                 self.write(left.pop(0), {"error": error})
 
-    def _probe(self, name: str, note: Path) -> None:
+    def _note(self, name: str) -> Path:
+        return Path(f"{self.request['reports']}.{name}")
+
+    def _probe_module(self, module: str, names: Sequence[str]) -> None:
+        importlib.import_module(module)
+        for name in names:
+            status = _forked(lambda name=name: self._probe(name))  # type: ignore[misc]
+            if status and status != _NEEDS_COMPILER:
+                self.write(name, {"error": f"the restoring process ended: {_status(status)}"})
+
+    def _probe(self, name: str) -> None:
         @contextlib.contextmanager
         def armed() -> Iterator[None]:
-            wire = Tripwire(lambda text: note.write_text(text) and None)  # type: ignore[func-returns-value]
+            wire = Tripwire(lambda text: self._note(name).write_text(text))
             sys.meta_path.insert(0, wire)
             try:
                 yield
@@ -196,6 +204,8 @@ class Session:
 
     def _with_compiler(self, names: Sequence[str], importers: Mapping[str, str], done: Path) -> None:
         variables = dict(os.environ)
+        for module in map(_module, names):
+            importlib.import_module(module)
         for name in names:
             os.environ.update(variables)
             report = self.run(name, contextlib.nullcontext)
@@ -218,8 +228,17 @@ def _seed() -> None:
     random.seed(0)
 
 
-def _forked(body: Callable[[], None]) -> int:
-    """Run a function in a fork and return its exit status, negative for a signal."""
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _forked(body: Callable[[], None], cases: int = 1) -> int:
+    """Run a function in a fork and return its exit status, negative for a signal.
+
+    Args:
+        body: what runs there.
+        cases: how many cases it may run; the time that it has hangs on them.
+    """
     child = os.fork()
     if not child:
         status = 1
@@ -233,7 +252,7 @@ def _forked(body: Callable[[], None]) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + _SECONDS * cases
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -254,14 +273,11 @@ def main(text: str) -> None:
     request = json.loads(text)
     folder = Path(request["folder"])
     sys.path.insert(0, str(folder))
-    asked = request.get("cases")
-    modules = {name.rpartition(".")[0] for name in asked} if asked is not None else None
-    found = sorted(path.stem for path in folder.glob("*.py"))
-    for module in found:
-        if modules is None or module in modules:
+    if "cases" not in request:
+        modules = sorted(path.stem for path in folder.glob("*.py"))
+        for module in modules:
             importlib.import_module(module)
-    if asked is None:
-        print(json.dumps({"cases": [f"{m}.{c}" for m in found for c in differential.cases_of(m)]}))
+        print(json.dumps({"cases": [f"{m}.{c}" for m in modules for c in differential.cases_of(m)]}))
         return
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     session = Session(request)

@@ -35,11 +35,12 @@ class Steps:
             torch.manual_seed(1)
             value = program.body()
             return [{"value": Observer().see(value, "value"), "modes": modes(), "random": generators()}]
-        if program.in_place:
-            program.target.compile(**program.options)
-            self._compiled = program.target
-        else:
+        if program.how == "wrap":
             self._compiled = torch.compile(program.target, **program.options)
+        else:
+            self._compiled = program.target
+        if program.how == "in_place":
+            program.target.compile(**program.options)
         return [self._step(program, number, call) for number, call in enumerate(program.calls)]
 
     def misses(self) -> list[Any]:

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from firebrick.testing.programs import Finished, start
 
@@ -57,7 +57,8 @@ class Program:
         misses: made after them; the first process makes them without Firebrick.
         train: take gradients after each call.
         options: of ``torch.compile``.
-        in_place: compile with ``Module.compile``.
+        how: ``wrap`` with ``torch.compile``, ``in_place`` with ``Module.compile``, or ``already`` where the
+            builder has compiled what the target calls.
         state: returns objects beside arguments and target that are described after each call.
         raises: name of the exception that every call ends with; any other end is a broken case.
     """
@@ -67,7 +68,7 @@ class Program:
     misses: Sequence[Call] = ()
     train: bool = False
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    in_place: bool = False
+    how: Literal["wrap", "in_place", "already"] = "wrap"
     state: Callable[[], Any] | None = None
     raises: str | None = None
 

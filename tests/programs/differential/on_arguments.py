@@ -294,18 +294,17 @@ def two_compiled_functions_of_one():
     return first(ramp(4)), second(ramp(5)), second(ramp(6)), first(ramp(4))
 
 
-@torch.compile
-def _inner(x):
-    return x.sin() + 2
-
-
 @scenario
 def compiled_calls_compiled():
     @torch.compile
-    def outer(x):
-        return _inner(x) * 3
+    def inner(x):
+        return x.sin() + 2
 
-    return outer(ramp(4)), _inner(ramp(4))
+    @torch.compile
+    def outer(x):
+        return inner(x) * 3
+
+    return outer(ramp(4)), inner(ramp(4))
 
 
 @program

@@ -1,4 +1,4 @@
-"""Graph breaks, branches, loops, generators, context managers and exceptions."""
+"""Graph breaks (`print` makes most of them), branches, loops, generators, context managers and exceptions."""
 
 import contextlib
 import warnings
@@ -12,12 +12,8 @@ from firebrick.testing.differential import Call, Program, call, case, program, s
 trains = {"train": True}
 
 
-def graph_break():
-    torch._dynamo.graph_break()
-
-
 @case(lambda: [call(ramp(4, grad=True))], **trains)
-def one_graph_break(x):
+def graph_break_by_name(x):
     y = x.sin()
     torch._dynamo.graph_break()
     return y * x
@@ -26,10 +22,10 @@ def one_graph_break(x):
 @case(lambda: [call(ramp(4, grad=True), [])], **trains)
 def graph_breaks_with_state(x, log):
     y = x * 2
-    torch._dynamo.graph_break()
+    print(end="")
     log.append("middle")
     z = y.sin() + x
-    torch._dynamo.graph_break()
+    print(end="")
     return z * y, len(log)
 
 
@@ -38,14 +34,14 @@ def graph_break_in_a_loop(x, n):
     for i in range(n):
         x = x * 2
         if i == 1:
-            torch._dynamo.graph_break()
+            print(end="")
         x = x + 1
     return x
 
 
 def _broken_helper(x):
     y = x.cos()
-    torch._dynamo.graph_break()
+    print(end="")
     return y - 1
 
 
@@ -81,14 +77,13 @@ def printing_breaks_the_graph(x):
     return y + 1
 
 
-@torch.compiler.disable
-def _outside(x):
-    return x.numpy().sum() + x
+@program
+def disabled_inside():
+    @torch.compiler.disable
+    def outside(x):
+        return x.numpy().sum() + x
 
-
-@case(lambda: [call(ramp(4))])
-def disabled_inside(x):
-    return _outside(x * 2) + 1
+    return Program(target=lambda x: outside(x * 2) + 1, calls=[call(ramp(4))])
 
 
 @case(lambda: [call(ramp(4, grad=True))], **trains)
@@ -260,10 +255,10 @@ def exception_raised_inside(x):
 @case(lambda: [call(ramp(4))], raises="KeyError", state=lambda: SEEN)
 def exception_after_a_graph_break(x):
     y = x * 2
-    torch._dynamo.graph_break()
+    print(end="")
     SEEN.append(y)
     z = y + 1
-    torch._dynamo.graph_break()
+    print(end="")
     return z, {}["absent"]
 
 
@@ -272,12 +267,12 @@ SEEN = []
 
 @case(lambda: [call(ramp(4), ramp(3))], raises="RuntimeError")
 def exception_of_an_operator(x, y):
-    torch._dynamo.graph_break()
+    print(end="")
     return torch.linalg.cholesky(-torch.eye(3)) + x.sum() + y.sum()
 
 
 def _fails(x):
-    torch._dynamo.graph_break()
+    print(end="")
     raise TypeError("mine")
 
 
@@ -407,5 +402,5 @@ def asks_whether_it_compiles(x):
 @case(lambda: [call(ramp(4, grad=True), True), call(ramp(4, grad=True), False)], **trains)
 def two_ways_back(x, flag):
     y = x.sin() if flag else x.cos()
-    torch._dynamo.graph_break()
+    print(end="")
     return y * 2 if flag else y * 3
