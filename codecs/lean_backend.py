@@ -185,7 +185,7 @@ class Program:
         return len(self.mutations) + len(self.outputs) + self.bases
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LeanGraph:
     """Hold one graph that Inductor compiled.
 
@@ -204,7 +204,7 @@ class LeanGraph:
     restore: tuple[int, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LeanBackend:
     """Hold a backend function; `libraries` by the digest (hex) of the request that loads them."""
 

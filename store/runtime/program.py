@@ -258,20 +258,20 @@ def _backward(write: _Lines, program: Program, training: Training, autocast: boo
         grads = _listed(f"tangent{n}(grads[{t.index}])" for n, t in enumerate(training.tangents))
         write(f"args = [*ctx.symints, *saved, {loose}{grads}]")
         write("grads.clear()" if BOXED_GRADS else "del grads", "del saved")
+        if training.in_context:
+            write("context = get_obj_in_tls('context') if is_key_in_tls('context') else None")
+            write("step = run if context is None else partial(context.run, run)")
+        else:
+            write("step = run")
         with write.block("if is_grad_enabled():"):
             if training.mutates:
                 write("raise RuntimeError(MUTATES)")
             elif training.always_connected:
-                write("return connected(ctx, run, args)")
+                write("return connected(ctx, step, args)")
             else:
                 with write.block("if any(x.requires_grad for x in args if isinstance(x, Tensor)):"):
-                    write("return connected(ctx, run, args)")
-        if training.in_context:
-            with write.block(
-                "if is_key_in_tls('context') and (context := get_obj_in_tls('context')) is not None:"
-            ):
-                write("return context.run(run, ctx, args)")
-        write("return run(ctx, args)")
+                    write("return connected(ctx, step, args)")
+        write("return step(ctx, args)")
 
 
 @functools.lru_cache(4096)
@@ -371,6 +371,7 @@ def build(
         "keeps_graph": torch._C._autograd._get_current_graph_task_keep_graph,
         "mark": _mark_with(program.dynamic_mark),
         "no_grad": torch.no_grad,
+        "partial": functools.partial,
         "peek_interpreter_stack": torch._C._functorch.peek_interpreter_stack,
         "profiled": _profiled_as(names),
         "profiler": profiler,

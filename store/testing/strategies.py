@@ -13,10 +13,24 @@ import struct
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from random import Random
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from firebrick.codecs.lean_backend import (
+    DYNAMIC_MARKS,
+    LeanBackend,
+    LeanGraph,
+    Mutation,
+    MutationKind,
+    Output,
+    OutputKind,
+    Program,
+    Tangent,
+    Training,
+    View,
+)
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
 from firebrick.format import Kind
@@ -248,12 +262,70 @@ def backend_artifacts(max_size: int = 40) -> st.SearchStrategy[Any]:
     return st.builds(lambda content: BundledAOTAutogradCacheArtifact("", content), values)
 
 
+def programs() -> st.SearchStrategy[Program]:
+    """Make programs of lean backends whose indices are within their limits."""
+    return st.builds(_program, st.randoms(use_true_random=False))
+
+
+def _program(random: Random) -> Program:
+    def some(*values: Any) -> Any:
+        return random.choice(values)
+
+    def numbers(count: int, least: int = 0) -> tuple[int, ...]:
+        return tuple(sorted(random.sample(range(count), random.randint(least, count))))
+
+    def output() -> Output:
+        kind = some(*OutputKind) if inputs else some(OutputKind.PLAIN, OutputKind.VIEW_OF_RESULT)
+        last = outputs + bases if kind is OutputKind.VIEW_OF_RESULT else inputs
+        view = View(some("view", "slice_Tensor"), (False, "mode NeverView", numbers(4), None, "dtype int32", -7))
+        base = -1 if kind is OutputKind.PLAIN else random.randrange(last)
+        return Output(kind, base, *(some(True, False) for _ in "123"), some(None, (), (view,)), some(None, numbers(4)))
+
+    def mutation() -> Mutation:
+        return Mutation(random.randrange(inputs), some(*MutationKind), *(some(True, False) for _ in "123"))
+
+    def tangent() -> Tangent:
+        shape = random.randrange(mutations + outputs + bases), "", numbers(9), numbers(9)
+        return Tangent(*some(shape, (0, "channels_last", (), ())))
+
+    inputs, outputs, bases, mutations = (random.randint(0, 3) for _ in "1234")
+    outputs, mutations = outputs + 1, mutations if inputs else 0
+    training = Training(
+        numbers(inputs), mutations + outputs + bases + 1, random.randint(0, 3), random.randint(0, 1 << 40),
+        some((), ((0, numbers(3)),)), tuple(tangent() for _ in range(random.randint(0, 3))),
+        some(None, True, False), numbers(9), *(some(True, False) for _ in "123"),
+    )  # fmt: skip
+    return Program(
+        inputs, tuple(output() for _ in range(outputs)), tuple(mutation() for _ in range(mutations)), bases,
+        numbers(inputs), some(None, True, False), some(*DYNAMIC_MARKS), some(None, training),
+    )  # fmt: skip
+
+
+def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
+    """Make lean backends that nobody should call; torch is imported."""
+
+    def graph(code: Any, digests: list[str], constant: Any, check: tuple[int, ...]) -> LeanGraph:
+        kernels = {f"kernel_{number}": digest for number, digest in enumerate(digests)}
+        return LeanGraph(code, kernels, {} if constant is None else {"constant": constant}, check, check[:1])
+
+    def build(program: Program, forward: Any, backward: Any, constant: Any, known: list[Library]) -> LeanBackend:
+        digests = [f"{number:x}" for number in range(len(known))]
+        graphs = graph(forward, digests, constant, (0, 3)), graph(backward, digests[:1], None, ())
+        trains = program.training is not None
+        return LeanBackend(program, graphs[0], graphs[1] if trains else None, dict(zip(digests, known, strict=True)))
+
+    codes, small = code_objects(max_size), min(max_size, 4)
+    constants = st.none() | tensors(small)
+    return st.builds(build, programs(), codes, codes, constants, st.lists(libraries(max_size), max_size=2))
+
+
 _KINDS: dict[Kind, Callable[[int], st.SearchStrategy[Any]]] = {
     Kind.BACKEND: backend_artifacts,
     Kind.CODE: code_objects,
     Kind.DYNAMO: dynamo_entries,
     Kind.GRAPH: lambda size: st.one_of(graphs(size), tensors(), code_objects(size)),
     Kind.GUARDS: pickles,
+    Kind.LEAN_BACKEND: lean_backends,
     Kind.LIBRARY: libraries,
     Kind.TENSOR: lambda size: tensors(min(size, 4)),
     Kind.TEXT: texts,
@@ -266,7 +338,7 @@ def everything(kind: Kind, max_size: int = 40) -> st.SearchStrategy[Any]:
     """Make values of every shape that the codec of a kind accepts.
 
     Args:
-        kind: Kind of blob; BACKEND, DYNAMO, GRAPH and TENSOR import torch.
+        kind: Kind of blob; BACKEND, DYNAMO, GRAPH, LEAN_BACKEND and TENSOR import torch.
         max_size: Most characters, bytes or elements of one part.
     """
     return _KINDS[kind](max_size)

@@ -266,3 +266,25 @@ def data_dependent(x):
 def nonzero(x):
     y = x[x > 0]
     return y * 2, (x > 0).nonzero()
+
+
+@case(lambda: [ramp(4, grad=True), ramp(4)], trains=False)
+def nothing_computed(x, y):
+    return x.detach(), None, y
+
+
+@case(lambda: [ramp(4, 6, grad=True)], trains=True, dynamic=True, steps=("backward with strange gradients",))
+def symbolic_views(x):
+    y = x.exp()
+    return x[1:].view(-1), y.t(), y.unsqueeze(0), x.new_ones(x.shape[1]).expand(x.shape)
+
+
+def _overlapping():
+    base = ramp(8)
+    return [base[:6], base[2:]]
+
+
+@case(_overlapping)
+def same_twice(x, y):
+    x.add_(1)
+    return x + y

@@ -269,16 +269,20 @@ def compiled_backends(case):
     return [(artifact, pickle.loads(given[name])) for name, artifact in found.items()]
 
 
-def save(path, names):
-    """Compile cases and write their lean backends with what torch's functions do."""
+def save(path, folder, names):
+    """Compile cases, put their lean backends into a store, and write what torch's functions do."""
+    from torch._dynamo import config
+
     from firebrick import codecs
     from firebrick.capture.lean_backend import lean_backend
     from firebrick.errors import NotStorable
     from firebrick.format import Kind
+    from firebrick.store import Store
     from firebrick.torch_api import load
 
     result = {}
-    with recording() as libraries_of:
+    found = {"capture_scalar_outputs": True, "capture_dynamic_output_shape_ops": True}
+    with Store.open(folder, create=True) as store, recording() as libraries_of, config.patch(found):
         for name in names:
             case = backend_cases.CASES[name]
             result[name] = backends = []
@@ -289,7 +293,8 @@ def save(path, names):
                     backends.append({"refused": str(error)})
                     continue
                 encoded = codecs.encode(Kind.LEAN_BACKEND, lean)
-                blobs = {bytes(b.key): (int(b.kind), b.version, bytes(b.data)) for b in encoded.children}
+                again = codecs.encode(Kind.LEAN_BACKEND, lean_backend(artifact, libraries_of))
+                key = store.put_many([*encoded.children, encoded.root])[-1]
                 seen = {}
                 for variant, steps in variants(packed, case):
                     mode = torch.autocast("cpu", torch.bfloat16, case.mode == "autocast")
@@ -300,40 +305,38 @@ def save(path, names):
                     seen[variant] = steps, observe(function, packed, steps)
                 backends.append(
                     {
-                        "root": bytes(encoded.root.data),
-                        "blobs": blobs,
+                        "key": bytes(key),
+                        "again": again == encoded,
                         "inputs": packed,
                         "seen": seen,
-                        "program": repr(lean.program),
+                        "donated": bool(lean.program.training and lean.program.training.donated),
+                        "kernels": len(lean.libraries),
                     }
                 )
     Path(path).write_bytes(pickle.dumps(result))
 
 
-def load(path, out):
+def load(path, folder, out):
     """Restore the lean backends and write what they do, and which modules are there afterwards."""
-    from firebrick.blob import StoredBlob
-    from firebrick.codecs.lean_backend import LeanBackendCodec
-    from firebrick.format import Kind
-    from firebrick.loader.libraries import Libraries
-    from firebrick.runtime import load as load_backend
+    from firebrick.loader.lean_backend import LeanBackends
+    from firebrick.store import Store
 
     result = {}
-    for name, backends in pickle.loads(Path(path).read_bytes()).items():
-        result[name] = []
-        case = backend_cases.CASES[name]
-        for saved in backends:
-            if "refused" in saved:
-                result[name].append({})
-                continue
-            blobs = {key: StoredBlob(Kind(k), v, data) for key, (k, v, data) in saved["blobs"].items()}
-            lean = LeanBackendCodec().decode(saved["root"], blobs.__getitem__, 1)
-            libraries, seen = Libraries(), {}
-            libraries.add(lean.libraries)
-            for variant, (steps, _) in saved["seen"].items():
-                function = load_backend(lean, libraries, disable_autocast=case.mode == "autocast")
-                seen[variant] = observe(function, saved["inputs"], steps)
-            result[name].append(seen)
+    with Store.open(folder, readonly=True) as store:
+        loader = LeanBackends(store)
+        for name, backends in pickle.loads(Path(path).read_bytes()).items():
+            case = backend_cases.CASES[name]
+            result[name] = []
+            for saved in backends:
+                seen = {}
+                result[name].append(seen)
+                if "refused" in saved:
+                    continue
+                disabled = case.mode == "autocast"
+                function = loader.load(saved["key"], disable_autocast=disabled)
+                assert loader.load(saved["key"], disable_autocast=disabled) is function
+                for variant, (steps, _) in saved["seen"].items():
+                    seen[variant] = observe(function, saved["inputs"], steps)
     compiler = ("torch._dynamo", "torch._inductor", "torch._functorch", "sympy", "triton")
     modules = sorted(m for m in sys.modules.keys() - WITH_TORCH if m.startswith(compiler))
     Path(out).write_bytes(pickle.dumps({"seen": result, "modules": modules}))
