@@ -340,9 +340,14 @@ class Writer:
                 raise NotLean(f"the order of keys of a {path_of(cls)} at {self._where}") from None
         return self.examples.add([identity, int(call.result.is_guarded_value_immutable()), length])
 
+    def _compiler_modules(self) -> dict[str, Any]:
+        return {
+            alias: self._scope[alias] for alias, module in self._log.imports.items() if of_compiler(module)
+        }
+
     def _function(self, call: Call, function: Any) -> int:
         if call.body is not None:
-            body, names = canonical(self._canonical(call.body))
+            body, names = canonical(self._canonical(call.body), self._compiler_modules())
             for name in sorted(names - {BUILTINS}):
                 self._global(name)
             return self.functions.add(["shapes", body])
@@ -356,7 +361,13 @@ class Writer:
 # What may stand under a module of the compiler: it holds wherever the module is not imported, because
 # the platform pins its code.
 _PINNED: Final = frozenset(
-    {"dict_getitem_manager", "getattr_manager", "add_id_match_guard", "add_type_match_guard"}
+    {
+        "dict_getitem_manager",
+        "getattr_manager",
+        "add_id_match_guard",
+        "add_type_match_guard",
+        "mark_tag_safe",
+    }  # fmt: skip
 )
 _ADDRESSED: Final = {
     "add_id_match_guard": "id_val",

@@ -44,15 +44,16 @@ class _Shell(torch.Tensor):
 
 
 @functools.cache
-def sample(dtype: str, device: str, index: int | None, requires_grad: bool) -> torch.Tensor:
-    """Return an empty tensor with these facts; initialises no device."""
+def sample(dtype: str, device: str, index: int | None, requires_grad: bool, rank: int) -> torch.Tensor:
+    """Return a small tensor with these facts; initialises no device."""
+    sizes = (0,) * rank
     kind: torch.dtype = getattr(torch, dtype)
     where = torch.device(device) if index is None else torch.device(device, index)
     with torch._C.DisableTorchFunction():
         if device == "cpu":
-            return torch.empty(0, dtype=kind, requires_grad=requires_grad)
+            return torch.empty(sizes, dtype=kind, requires_grad=requires_grad)
         make: Any = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
-        shell: torch.Tensor = make(_Shell, (0,), dtype=kind, device=where, requires_grad=requires_grad)
+        shell: torch.Tensor = make(_Shell, sizes, dtype=kind, device=where, requires_grad=requires_grad)
         return shell
 
 
@@ -68,7 +69,7 @@ def example(cls: Any, immutable: bool, length: int) -> Any:
         return _dict(cls, length)
     if immutable:
         if isinstance(cls, type) and issubclass(cls, torch.Tensor):
-            return sample("float32", "cpu", None, False)
+            return sample("float32", "cpu", None, False, 1)
         return _IMMUTABLE.get(cls, 0)
     if cls in _MUTABLE:
         return _MUTABLE[cls]

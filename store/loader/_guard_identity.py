@@ -40,6 +40,7 @@ _BUILTINS: Final = (
     types.MemberDescriptorType,
 )
 _OPERATORS: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
+_CAPSULE: Final = type(torch._C._get_tracing_state.__self__)  # type: ignore[attr-defined]
 _ATOMS: Final = (type(None), bool, int, float, complex, str, bytes, types.EllipsisType)
 # Types of Python that builtins does not have under their names.
 _NAMELESS: Final[dict[str, type]] = {
@@ -88,9 +89,10 @@ class Describer:
             return "class", path_of(value), self._class(value).hex()
         if isinstance(value, enum.Enum):
             return "member", f"{path_of(kind)}.{value.name}", self._class(kind).hex()
-        if isinstance(value, _BUILTINS):
+        if isinstance(value, _BUILTINS):  # a method is told from others only where its owner is
             owner = getattr(value, "__self__", None) or getattr(value, "__objclass__", None)
-            if owner is None or isinstance(owner, types.ModuleType | type):
+            # functions of pybind11 belong to a capsule
+            if owner is None or isinstance(owner, types.ModuleType | type | _CAPSULE):
                 return "builtin", path_of(value), ""
         if isinstance(value, _OPERATORS):
             return "operator", f"{kind.__name__}:{value}", ""

@@ -14,7 +14,7 @@ import importlib
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import _bootstrap  # type: ignore[attr-defined]
 from types import ModuleType
 from typing import Any, Final
@@ -109,7 +109,8 @@ def stand_ins() -> Iterator[None]:
             if _depth == 1:
                 sys.modules[_GUARDS] = _StandIn(_GUARDS, GuardManagerType=GuardManagerType)
                 sys.modules[_CONFIG] = config = _StandIn(_CONFIG)
-                vars(config).update(_DEFAULTS)  # read for every value: as plain attributes, fast
+                # read for every guarded value: plain attributes are faster than `__getattr__`
+                vars(config).update(_DEFAULTS, __path__=[])
             yield
         finally:
             _depth -= 1
@@ -199,9 +200,9 @@ class _Ending:
         self._manager = weakref.ref(manager)
         self._name = name
 
-    def __call__(self, _: Any) -> None:
+    def __call__(self, _: Any, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         manager = self._manager()
-        if manager is None or sys.is_finalizing():
+        if manager is None or is_finalizing():  # bound above: at the end of the process globals are gone
             return
         reason = f"Cache line invalidated because {self._name} got deallocated"
         entry, state = manager.cache_entry, manager.extra_state

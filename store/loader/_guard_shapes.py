@@ -12,10 +12,13 @@ import collections
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, Final
 
 import torch
+
+from firebrick.loader._guard_identity import is_pinned, of_compiler
 
 _VARIABLE: Final = re.compile(r"_var\d+")
 _METHODS: Final = frozenset({"size", "stride", "storage_offset", "item", "dim", "numel"})
@@ -58,32 +61,78 @@ def from_numpy(value: Any) -> Any:
         return torch.as_tensor(value)
 
 
+def _module(name: str) -> Any:
+    return sys.modules[name]
+
+
 _FUNCTIONS: Final[dict[str, Any]] = {
+    "dict": dict, "___module": _module,
     "max": max, "min": min, "abs": abs, "int": int, "float": float, "bool": bool, "len": len,
     "list": list, "type": type, "__math_isnan": math.isnan, "___from_numpy": from_numpy,
     "___as_tensor": torch._as_tensor_fullprec,  # type: ignore[attr-defined]
     "___dict_contains": lambda key, mapping: dict.__contains__(mapping, key),
     "___odict_getitem": collections.OrderedDict.__getitem__,
 }  # fmt: skip
-_NAMES: Final = {**_FUNCTIONS, "math": math, "dict": dict, "inf": math.inf}
+_NAMES: Final = {**_FUNCTIONS, "math": math, "inf": math.inf}
 
 
-def canonical(body: str) -> tuple[str, set[str]]:
+def canonical(body: str, compiler: Mapping[str, Any]) -> tuple[str, set[str]]:
     """Return the canonical text of a guard's statements, and the globals that it reads.
+
+    Args:
+        body: Python source.
+        compiler: globals that are modules of the compiler. The modules that they import are named
+            directly, so that the guard does without the compiler.
 
     Raises:
         NotInLanguage: naming the construct.
     """
-    tree = _parse(body)
+    tree = ast.fix_missing_locations(_WithoutCompiler(compiler).visit(_parse(body)))
+    text = ast.unparse(tree)
     read = {
         node.slice.value
-        for node in ast.walk(tree)
+        for node in ast.walk(_parse(text))
         if isinstance(node, ast.Subscript)
         and isinstance(node.value, ast.Name)
         and node.value.id == "G"
         and isinstance(node.slice, ast.Constant)
     }
-    return ast.unparse(tree), {str(name) for name in read}
+    return text, {str(name) for name in read}
+
+
+class _WithoutCompiler(ast.NodeTransformer):
+    """Replaces ``G['a module of the compiler'].name`` by the module that it is."""
+
+    def __init__(self, compiler: Mapping[str, Any]) -> None:
+        self._compiler = compiler
+        self._variables: dict[str, Any] = {}
+
+    def _owner(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Name):
+            return self._variables.get(node.id)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "G":
+            return self._compiler.get(getattr(node.slice, "value", ""))
+        return None
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        if (owner := self._owner(node.value)) is not None and isinstance(node.targets[0], ast.Name):
+            self._variables[node.targets[0].id] = owner
+            return None
+        return self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
+        if (owner := self._owner(node.value)) is None:
+            return self.generic_visit(node)
+        value = getattr(owner, node.attr, None)
+        if not isinstance(value, ModuleType) or not is_pinned(value.__name__) or of_compiler(value.__name__):
+            raise NotInLanguage(f"{node.attr} of the compiler's {owner.__name__}")
+        name = ast.Constant(value.__name__)
+        return ast.Call(ast.Name("___module", ast.Load()), [name], [])
+
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
+        if (owner := self._owner(node)) is not None:
+            raise NotInLanguage(f"the compiler's {owner.__name__}")
+        return self.generic_visit(node)
 
 
 def compile_guard(body: str, scope: dict[str, Any]) -> Callable[[Any], bool]:
@@ -150,6 +199,8 @@ def _check(expression: ast.expr, known: set[str], callable_: set[str]) -> None:
             raise NotInLanguage(f"name {node.id}")
         if isinstance(node, ast.Attribute):
             _check_attribute(node)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in _NAMES:
+            raise NotInLanguage(f"item of {node.value.id}")
         if isinstance(node, ast.Call) and not _may_call(node, callable_):
             raise NotInLanguage(f"call of {ast.unparse(node.func)[:80]}")
 

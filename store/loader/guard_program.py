@@ -106,7 +106,7 @@ class _Build:
             Operand.TYPE: self._found,
             Operand.KEY_SET: _key_set,
             Operand.MANAGER: self._manager,
-            Operand.MANAGERS: lambda indices: [self.managers[index] for index in indices],
+            Operand.MANAGERS: lambda indices: [*map(self._manager, indices)],
         }
         self.constant = {Operand.SCOPE: scope, Operand.STACK: None, Operand.EMPTY: []}
         self.special: dict[str, Callable[[Any, list[Any]], None]] = {
@@ -204,7 +204,10 @@ class _Build:
         return self.aliased
 
     def _manager(self, index: int) -> Any:
-        return self.managers[index]
+        manager = self.managers[index]
+        if manager is None:
+            raise Changed("a guard that compares with an object of the compiler")
+        return manager
 
     def _term(self, index: int) -> Any:
         value = self.terms[index]
@@ -312,7 +315,7 @@ class _Build:
     def _tensor_guard(self, name: str, step: list[Any]) -> None:
         _, index, tensor, sizes, strides, source, parts, cls = step
         dtype, device, number, requires_grad, keys = self.program.tensors[tensor]
-        value = sample(dtype, device, number, requires_grad)
+        value = sample(dtype, device, number, requires_grad, len(self._term(sizes)))
         kind = self._found(cls)
         text = self.program.texts[source]
         if not issubclass(kind, torch.nn.Parameter):
