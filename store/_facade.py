@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from firebrick import attach
 from firebrick.errors import UsageError
 from firebrick.torch_api import registry
 
@@ -19,12 +20,18 @@ _current: Context | None = None
 
 
 def current() -> Context | None:
-    """Return the context that `PrecompileContext` acts on in this process, if any."""
-    return _current
+    """Return the context that `PrecompileContext` acts on in this process, if any.
+
+    It is the one that was set, else that of the store for which Firebrick is enabled.
+    """
+    if _current is not None:
+        return _current
+    session = attach.session()
+    return session.opened()[1] if session is not None else None
 
 
 def set_current(context: Context | None) -> Context | None:
-    """Choose the context that `PrecompileContext` acts on; return the one before."""
+    """Choose the context that `PrecompileContext` acts on; return the one that was chosen before."""
     global _current
     before, _current = _current, context
     return before
@@ -35,15 +42,15 @@ class _Facade(type):
 
     @property
     def _backend_artifacts_by_key(cls) -> dict[str, Any]:
-        if _current is None:
+        if (context := current()) is None:
             return registry.contents(registry.registry_class())[0]
-        return _current.backend_artifacts
+        return context.backend_artifacts
 
     @property
     def _dynamo_cache_entries(cls) -> dict[str, Any]:
-        if _current is None:
+        if (context := current()) is None:
             return registry.contents(registry.registry_class())[1]
-        return _current.dynamo_cache_entries
+        return context.dynamo_cache_entries
 
 
 class PrecompileContext(metaclass=_Facade):
@@ -113,10 +120,10 @@ class PrecompileContext(metaclass=_Facade):
 
 
 def _target() -> Any:
-    return registry.registry_class() if _current is None else _current
+    return registry.registry_class() if (context := current()) is None else context
 
 
 def _attached() -> Context:
-    if _current is None:
+    if (context := current()) is None:
         raise UsageError("no store is attached: set_current first")
-    return _current
+    return context

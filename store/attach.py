@@ -64,7 +64,6 @@ class Session:
 
     def start(self) -> None:
         """Open the store and wait for torch's compiler, or attach at once where it is loaded."""
-        from firebrick.context import Context, set_current
         from firebrick.store import Store
 
         settings = self.settings
@@ -74,9 +73,6 @@ class Session:
             map_size=settings.map_size,
             durable=settings.durable,
         )
-        self.context = Context.open(self.store, settings.context, on_fault=self.fault)
-        self.context.on_written = lambda size: self.stats.moved(written=size)
-        set_current(self.context)
         if settings.lean and settings.load:
             self._after_import("torch", self._enter)
         self._after_import(_DYNAMO, self._attach)
@@ -98,7 +94,9 @@ class Session:
             from firebrick.torch_api import check_minor
 
             check_minor()
-            self.entry = entry = Entry(self, torch.compile)
+            if self.store is None:
+                return
+            self.entry = entry = Entry(self, self.store, torch.compile)
 
             @functools.wraps(torch.compile)
             def compile(model: Any = None, **arguments: Any) -> Any:
@@ -111,13 +109,19 @@ class Session:
             self.fault(error)
 
     def opened(self) -> tuple[Store, Context]:
-        """Return store and context.
+        """Return store and context; the context is opened when it is first asked for.
 
         Raises:
             StoreClosed: before `start` and after `close`.
         """
-        if self.store is None or self.context is None or self._closed:
+        if self.store is None or self._closed:
             raise StoreClosed(self.folder, "the session is not open")
+        with self._lock:
+            if self.context is None:
+                from firebrick.context import Context
+
+                self.context = Context.open(self.store, self.settings.context, on_fault=self.fault)
+                self.context.on_written = lambda size: self.stats.moved(written=size)
         return self.store, self.context
 
     def fault(self, error: BaseException) -> None:
@@ -152,8 +156,6 @@ class Session:
 
     def close(self) -> None:
         """Take the hooks out, close the store and log the counters."""
-        from firebrick.context import set_current
-
         with self._lock:
             if self._closed:
                 return
@@ -163,10 +165,9 @@ class Session:
                     sys.meta_path.remove(finder)
             self._patches.undo()
             if self.entry is not None:
-                self.entry.closed = True
+                self.entry.close()
             if self._hooks is not None:
                 self._hooks.remove()
-            set_current(None)
             if self.context is not None:
                 self.context.close()
             if self.store is not None:

@@ -87,7 +87,8 @@ class Stats:
         """Return one line for the log."""
         with self._lock:
             return (
-                f"{self.hits} hits ({self.lean} lean), {self.misses.total()} misses, {self.bypasses.total()} bypasses, "
-                f"{self.stored} bundles stored, {self.bytes_read} bytes read, "
-                f"{self.bytes_written} bytes written, {self.seconds_saved:.1f} s of compilation saved"
+                f"{self.hits} hits ({self.lean} lean), {self.misses.total()} misses, "
+                f"{self.bypasses.total()} bypasses, {self.stored} bundles stored, "
+                f"{self.bytes_read} bytes read, {self.bytes_written} bytes written, "
+                f"{self.seconds_saved:.1f} s of compilation saved"
             )

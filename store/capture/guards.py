@@ -29,9 +29,9 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
 
     Args:
         original: torch's own function.
-        report: called with the manager, torch's output graph, the digests of the code that identity guards compare,
-            what the guards expect, and the reason why they can not be stored, if so; the state is then
-            empty and the frame compiles as if nothing were recorded.
+        report: called with the manager, torch's output graph, the digests of the code that identity guards
+            compare, what the guards expect, and the reason why they can not be stored, if so; the state is
+            then empty and the frame compiles as if nothing were recorded.
     """
     signature = inspect.signature(original)
 

@@ -77,9 +77,9 @@ def term_of(value: Any, identity: Callable[[Any], int]) -> Any:
         return [Term.ENUM, identity(kind), value.name]
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType):
         return [Term.IDENTITY, identity(value)]
-    if (numpy := sys.modules.get("numpy")) is not None and isinstance(value, numpy.generic):
-        if kind is numpy.dtype(kind).type and not value.dtype.hasobject:
-            return [Term.NUMPY, value.dtype.str, value.tobytes()]
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic) and not value.dtype.hasobject:
+        return [Term.NUMPY, value.dtype.str, value.tobytes()]
     raise NotStorable(f"a value of type {path_of(kind)}")
 
 

@@ -6,8 +6,8 @@ imported, makes the real compiled object, and every later call goes there; what 
 """
 
 from __future__ import annotations
-
 import __future__
+
 import builtins
 import functools
 import gc
@@ -23,11 +23,13 @@ import torch
 from firebrick.loader import guard_program, lean_module
 from firebrick.loader.lean_frames import LeanFrames
 from firebrick.loader.lean_module import LeanModule
+from firebrick.loader.optimizers import Optimizers
 from firebrick.torch_api import lean as api
 from firebrick.torch_api.ambient import ARGUMENTS, text_of
 
 if TYPE_CHECKING:
     from firebrick.attach import Session
+    from firebrick.store import Store
 
 _PLAIN = ("fullgraph", "dynamic", "mode", "options")  # arguments of torch.compile that the lane serves
 _SPECIAL_OPTIONS = ("guard_filter_fn", "use_aoti")
@@ -62,24 +64,33 @@ class Entry:
     """One session's `torch.compile`.
 
     Args:
-        session: gives store and counters, and takes faults.
+        session: gives counters, and takes faults.
+        store: where bundles come from.
         original: torch's own function.
     """
 
-    def __init__(self, session: Session, original: Callable[..., Any]) -> None:
+    def __init__(self, session: Session, store: Store, original: Callable[..., Any]) -> None:
         self.session = session
         self.original = original
-        store, _ = session.opened()
         self.frames = LeanFrames(store, session.stats)
         self._tokens: dict[str, Token] = {}
         self._calls = threading.local()  # of torch's own torch.compile
+        self._optimizers = Optimizers()
+        if api.dynamo() is None:
+            self._optimizers.quiet()
         self.closed = False
 
     def adopt(self) -> None:
         """Let Dynamo, which has just been imported, take over what was served."""
+        self._optimizers.restore()
         api.tell_dynamo()
         guard_program.adopt()
         lean_module.adopt()
+
+    def close(self) -> None:
+        """Serve nothing more."""
+        self.closed = True
+        self._optimizers.restore()
 
     def made(self, backend: Any, context: Any) -> None:
         """Take note of what torch's own ``torch.compile`` made for the call under way in this thread."""

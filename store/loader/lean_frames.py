@@ -10,6 +10,7 @@ import functools
 import importlib
 import logging
 import sys
+import threading
 from collections.abc import Mapping, MutableMapping
 from types import CodeType, FunctionType
 from typing import Any
@@ -45,6 +46,7 @@ class LeanFrames:
         self._bundles = Bundles(store, stats)
         self._backends = LeanBackends(store, stats=stats)
         self._stats = stats
+        self._lock = threading.RLock()
         for helper in helpers.functions():
             api.never_trace(helper.__code__)
 
@@ -75,6 +77,17 @@ class LeanFrames:
             frame_state: torch's state of the frame.
             arguments: of ``torch.compile``.
         """
+        with self._lock:
+            return self._serve(code, scope, values, frame_state, arguments)
+
+    def _serve(
+        self,
+        code: CodeType,
+        scope: dict[str, Any],
+        values: Any,
+        frame_state: MutableMapping[str, Any],
+        arguments: Mapping[str, str],
+    ) -> Any | None:
         if (options := self.options(arguments)) is None:
             return None
         recipe = make_recipe(code, scope.get("__name__", ""), options, host_facts())

@@ -1,0 +1,289 @@
+"""Cases for the lane that does not import the compiler: what surrounds a served frame."""
+
+import copy
+import pickle
+import sys
+import threading
+import warnings
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.register_buffer("count", torch.zeros(()))
+        self.note = "kept"
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+def net():
+    torch.manual_seed(3)
+    return Net()
+
+
+def ones(*shape):
+    return torch.arange(1.0, 1 + torch.Size(shape).numel()).reshape(shape) / 7
+
+
+def add(x):
+    return x.sin() + x.cos()
+
+
+def loaded():
+    return "torch._dynamo" in sys.modules
+
+
+def function():
+    return torch.compile(add)(ones(5))
+
+
+def module():
+    compiled = torch.compile(net())
+    out = compiled(ones(3, 4))
+    out.square().mean().backward()
+    return out, [p.grad for p in compiled.parameters()]
+
+
+def attributes():
+    """What can be seen of a compiled module; nothing here asks for the compiler."""
+    model = net()
+    compiled = torch.compile(model)
+    compiled(ones(3, 4))
+    compiled.note = "changed"
+    compiled.eval()
+    with_hook = []
+    handle = compiled.register_forward_hook(lambda *_: with_hook.append(1))
+    compiled(ones(3, 4))
+    handle.remove()
+    compiled.train()
+    return {
+        "keys": sorted(compiled.state_dict()),
+        "same": compiled._orig_mod is model,
+        "note": model.note,
+        "training": [model.training, compiled.training],
+        "hook": with_hook,
+        "names": sorted(name for name, _ in compiled.named_modules()),
+        "dir": "first" in dir(compiled),
+        "name": type(compiled._orig_mod).__name__,
+        "repr": "Net" in repr(compiled),
+        "buffers": [name for name, _ in compiled.named_buffers()],
+        "parameters": sum(p.numel() for p in compiled.parameters()),
+    }
+
+
+def is_optimized_module():
+    from torch._dynamo import OptimizedModule
+
+    compiled = torch.compile(net())
+    return compiled(ones(3, 4)), isinstance(compiled, OptimizedModule)
+
+
+def in_place():
+    model = net()
+    model.compile()
+    return model(ones(3, 4))
+
+
+def decorated():
+    @torch.compile
+    def inner(x):
+        return x.tanh() * 3
+
+    return inner(ones(6))
+
+
+def copied():
+    compiled = torch.compile(net())
+    twin = copy.deepcopy(compiled)
+    with torch.no_grad():
+        twin._orig_mod.first.weight.zero_()
+    return compiled(ones(3, 4)), twin(ones(3, 4))
+
+
+def pickled():
+    compiled = torch.compile(net())
+    twin = pickle.loads(pickle.dumps(compiled._orig_mod))
+    return compiled(ones(3, 4)), torch.compile(twin)(ones(3, 4))
+
+
+def raising(x, wrong):
+    y = x * 2
+    if wrong:
+        raise ValueError(f"wrong: {wrong}")
+    return y
+
+
+def exceptions():
+    compiled = torch.compile(raising)
+    first = compiled(ones(3), "")
+    try:
+        compiled(ones(3), "this")
+    except ValueError as error:
+        text = str(error)
+    return first, text, compiled(ones(3), "")
+
+
+def threads():
+    compiled = torch.compile(add)
+    found = {}
+
+    def work(number):
+        found[number] = compiled(ones(5) + number)
+
+    every = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in every:
+        thread.start()
+    for thread in every:
+        thread.join()
+    return [found[n] for n in range(8)]
+
+
+def depth(x, n):
+    return x if n == 0 else depth(x + 1, n - 1) * 2
+
+
+def recursion():
+    return torch.compile(depth)(ones(3), 3)
+
+
+def nested():
+    """A compiled function that calls another."""
+    inner = torch.compile(add)
+
+    def outer(x):
+        return inner(x * 2) + 1
+
+    return torch.compile(outer)(ones(5))
+
+
+def loop(x):
+    for _ in range(3):
+        x = x + 1
+        print(end="")
+        x = x * 2
+    return x
+
+
+def graph_breaks():
+    return torch.compile(loop)(ones(3))
+
+
+def generators():
+    @torch.compile
+    def total(x):
+        return sum(part * n for n, part in enumerate(x.unbind()))
+
+    return total(ones(4))
+
+
+def grad_modes():
+    compiled = torch.compile(net())
+    with torch.no_grad():
+        quiet = compiled(ones(3, 4))
+    return quiet, compiled(ones(3, 4))
+
+
+def retained():
+    compiled = torch.compile(net())
+    x = ones(3, 4).requires_grad_()
+    loss = compiled(x).square().sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    return x.grad
+
+
+def mutated(x, into):
+    into.add_(x)
+    return into.view(-1), x
+
+
+def mutation():
+    x, into = ones(2, 3), torch.zeros(2, 3)
+    view, same = torch.compile(mutated)(x, into)
+    return into, view._base is into, same is x, into._version
+
+
+def two_shapes():
+    """The second shape is dynamic: two specialisations."""
+    compiled = torch.compile(add)
+    return compiled(ones(7)), compiled(ones(8)), compiled(ones(9))
+
+
+def fullgraph():
+    return torch.compile(add, fullgraph=True)(ones(5))
+
+
+def mode():
+    return torch.compile(add, mode="max-autotune-no-cudagraphs")(ones(5))
+
+
+def option():
+    return torch.compile(add, options={"epilogue_fusion": False})(ones(5))
+
+
+# What follows hands over to the compiler.
+
+
+def new_shape():
+    """Run by the second process with a shape that the first did not have."""
+    import os
+
+    compiled = torch.compile(add)
+    return compiled(ones(5)), compiled(ones(int(os.environ["ROWS"]), 2))
+
+
+def stance():
+    compiled = torch.compile(add)
+    first = compiled(ones(5))
+    with torch.compiler.set_stance("force_eager"):
+        second = compiled(ones(6))
+    return first, second, compiled(ones(5))
+
+
+def reset():
+    compiled = torch.compile(add)
+    first = compiled(ones(5))
+    torch._dynamo.reset()
+    return first, compiled(ones(5))
+
+
+def recompile_after():
+    """Served, then a guard fails, then both are used again."""
+    compiled = torch.compile(net())
+    first = compiled(ones(3, 4))
+    other = compiled(ones(3, 4).double().float().requires_grad_())
+    with torch.no_grad():
+        third = compiled(ones(5, 4))
+    return first, other, third, compiled(ones(3, 4))
+
+
+def other_backend():
+    compiled = torch.compile(add)
+    first = compiled(ones(5))
+    return first, torch.compile(add, backend="eager")(ones(5)), compiled(ones(5))
+
+
+def traced():
+    compiled = torch.compile(add)
+    first = compiled(ones(5))
+    try:
+        torch.jit.trace(compiled, (ones(5),))
+    except RuntimeError as error:
+        return first, str(error)[:60]
+    return first, "no error"
+
+
+def warned():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+        try:
+            torch.compile(net())(ones(3, 4))
+        finally:
+            handle.remove()
+    return sorted({str(w.message)[:20] for w in seen if "torch.compile" in str(w.message)})
