@@ -358,8 +358,8 @@ class LeanBackendCodec(Codec[LeanBackend]):
                 _get_graph(forward, source),
                 None if backward is None else _get_graph(backward, source),
                 {
-                    _text(digest): _LIBRARY.decode(child(source, key, Kind.LIBRARY).data, source, v)
-                    for digest, v, key in libraries
+                    digest: _LIBRARY.decode(_child(source, key, Kind.LIBRARY), source, v)
+                    for digest, v, key in _named(libraries)
                 },
             )
         except (TypeError, ValueError) as error:
@@ -386,18 +386,24 @@ def _put_graph(graph: LeanGraph, sink: Sink) -> list[Any]:
 def _get_graph(fields: Any, source: Source) -> LeanGraph:
     (version, key), kernels, constants, check, restore = fields
     return LeanGraph(
-        _CODE.decode(child(source, key, Kind.CODE).data, source, version),
-        {_text(name): _text(digest) for name, digest in kernels},
+        _CODE.decode(_child(source, key, Kind.CODE), source, version),
+        {name: _typed(digest, str) for name, digest in _named(kernels)},
         {
-            _text(name): _TENSOR.decode(child(source, key, Kind.TENSOR).data, source, version)
-            for name, version, key in constants
+            name: _TENSOR.decode(_child(source, key, Kind.TENSOR), source, version)
+            for name, version, key in _named(constants)
         },
         _typed(check, tuple[int, ...]),
         _typed(restore, tuple[int, ...]),
     )
 
 
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise DecodeError(f"expected text, got {type(value).__name__}")
-    return value
+def _child(source: Source, key: Any, kind: Kind) -> bytes | memoryview:
+    return child(source, _typed(key, bytes), kind).data
+
+
+def _named(items: list[Any]) -> list[Any]:
+    """Check that lists begin with names, in order and each once."""
+    names = [_typed(name, str) for name, *_ in items]
+    if names != sorted(set(names)):
+        raise DecodeError("names out of order, or twice")
+    return items

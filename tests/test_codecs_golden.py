@@ -94,8 +94,9 @@ def test_a_value_is_read_and_written_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in VALUES if not of_this_python(name)])
 def test_a_value_of_another_python_is_refused_as_such(name: str) -> None:
+    facts, data = INDEX[name], (FOLDER / name).read_bytes()
     with pytest.raises(errors.UnknownVersion):
-        codecs.decode(Kind.CODE, 1, (FOLDER / name).read_bytes(), {}.__getitem__)
+        codecs.decode(Kind[facts["kind"]], facts["version"], data, source(facts["children"]))
 
 
 @pytest.mark.parametrize("name", ERRORS)

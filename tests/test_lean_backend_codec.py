@@ -102,6 +102,14 @@ def kernel_without_name(body):
     body[1][1].append([1, "ab"])
 
 
+def kernel_twice(body):
+    body[1][1] *= 2
+
+
+def child_without_a_key(body):
+    body[1][0][1] = 1 << 40
+
+
 def graph_without_a_field(body):
     body[1].pop()
 
@@ -137,7 +145,9 @@ def program_field(value, *at):
         (program_field([1.5], 1, 0, 5, 0, 1), "1.5 is no argument of a view"),
         (program_field([["a"]], 1, 0, 5, 0, 1), "no argument of a view"),
         (without_libraries, "not a lean backend"),
-        (kernel_without_name, "expected text, got int"),
+        (kernel_without_name, "expected str, got int"),
+        (kernel_twice, "out of order, or twice"),
+        (child_without_a_key, "expected bytes, got int"),
         (graph_without_a_field, "not a lean backend"),
     ],
 )

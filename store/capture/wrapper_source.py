@@ -20,7 +20,7 @@ import torch
 from firebrick.errors import NotLean
 from firebrick.runtime.names import EXTERN_KERNELS, NAMES
 
-FILE_NAME: Final = "wrapper.py"  # of the code objects: names no folder
+FILE_NAME: Final = "<firebrick>/wrapper.py"  # of the code objects, as they come back from a store
 
 # Functions of a wrapper that never run in a call.
 _UNUSED = frozenset(("benchmark_compiled_module", "get_args", "recursively_apply_fns"))
@@ -53,7 +53,21 @@ _METHODS = frozenset(
         *("clear", "append", "size", "stride", "item", "dtype", "device", "shape", "storage_offset", "numel"),
         *("copy_", "zero_", "fill_", "data_ptr", "untyped_storage", "is_integer", "conj", "real", "imag"),
         *("element_size", "is_contiguous", "contiguous", "clone", "detach", "dim", "ndim", "nbytes", "view"),
-        *("as_strided", "as_strided_", "set_", "resize_", "to", "tolist", "t", "values", "is_cpu", "isnan", "isinf", "any", "all"),
+        *(
+            "as_strided",
+            "as_strided_",
+            "set_",
+            "resize_",
+            "to",
+            "tolist",
+            "t",
+            "values",
+            "is_cpu",
+            "isnan",
+            "isinf",
+            "any",
+            "all",
+        ),
     )
 )
 _GUARDS = frozenset(

@@ -22,13 +22,26 @@ from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogra
 from firebrick import codecs
 from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.graph import Op
+from firebrick.codecs.lean_backend import (
+    DYNAMIC_MARKS,
+    LeanBackend,
+    LeanGraph,
+    Mutation,
+    MutationKind,
+    Output,
+    OutputKind,
+    Program,
+    Tangent,
+    Training,
+    View,
+)
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
 from firebrick.format import Kind
 from firebrick.testing.strategies import Shade, elf
 
 FOLDER = Path(__file__).parent
-PER_PYTHON = ("code-function",)
+PER_PYTHON = ("code-function", "lean-backend")
 TAG = sys.implementation.cache_tag
 HASH = "WUISSU76HOI4J6QWUMOB4QQNWSRMSVJ2EBMEFHA7VLULMZMFLNUQ"  # of the kernel in kernel/
 
@@ -67,6 +80,22 @@ def function() -> Any:
     return compile(source, "/some/where/made.py", "exec")
 
 
+def lean_backend() -> LeanBackend:
+    view = View("view", (False, False, "mode NeverView", (2, 3)))
+    outputs = (
+        Output(OutputKind.PLAIN, -1, True, True, False, None, None),
+        Output(OutputKind.VIEW_OF_RESULT, 2, True, False, False, (view,), (0,)),
+    )
+    mutation = Mutation(0, MutationKind.RESTRIDE_COPY, False, True, False)
+    tangents = (Tangent(0, "", (2, 3), (3, 1)), Tangent(1, "contiguous_format", (), ()))
+    training = Training((1,), 4, 1, 2, ((0, (1,)),), tangents, False, (2,), False, True, True)
+    program = Program(2, outputs, (mutation,), 1, (1,), None, "_dynamo_weak_dynamic_indices", training)
+    library = Library("k.so", ("PyInit_kernel",), "avx2", ("avx2",), elf())
+    code = compile("def call(args):\n    return args\n", "<firebrick>/wrapper.py", "exec")
+    forward = LeanGraph(code, {"kernel": "ab"}, {"_tensor_constant0": torch.ones(2)}, (0,), (0,))
+    return LeanBackend(program, forward, LeanGraph(code, {}, {}), {"ab": library})
+
+
 # Name -> kind and the value that the file decodes to.
 VALUES: dict[str, tuple[Kind, Any]] = {
     "backend-plain": (Kind.BACKEND, lambda: BundledAOTAutogradCacheArtifact("", {"a": [1, None]})),
@@ -95,6 +124,7 @@ VALUES: dict[str, tuple[Kind, Any]] = {
         Kind.GUARDS,
         lambda: pickle.dumps([OrderedDict(a=1), Counter, Shade, "G['x']"], 4),
     ),
+    "lean-backend": (Kind.LEAN_BACKEND, lean_backend),
     "library-two-needed": (
         Kind.LIBRARY,
         lambda: Library(
@@ -171,6 +201,12 @@ ERRORS: dict[str, tuple[Kind, int, Any, str, str]] = {
     "guards-opcode-inst": (
         Kind.GUARDS, 1, lambda: pack([[], b"(ios\nsystem\n."]), "DecodeError", "opcode 0x69",
     ),
+    "base-of-a-lean-backend-out-of-range": (
+        Kind.LEAN_BACKEND, 1,
+        lambda: pack([[1, [[1, 1, False, False, False, None, None]], [], 0, [], None, DYNAMIC_MARKS[0], None],
+                      None, None, []]),
+        "DecodeError", "not a lean backend",
+    ),
     "library-for-another-machine": (
         Kind.LIBRARY, 1,
         lambda: _root("library-two-needed").replace(b"\3\0\x3e\0", b"\3\0\x08\0"),
@@ -235,8 +271,9 @@ def main() -> None:
     path = FOLDER / "index.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     kept = {name: facts for name, facts in known.items() if name.startswith(PER_PYTHON) and TAG not in name}
+    keeping = {*kept, *(child["file"] for facts in kept.values() for child in facts["children"])}
     for old in (*FOLDER.glob("*.bin"), *FOLDER.glob("*.bad")):
-        if old.name not in kept:
+        if old.name not in keeping:
             old.unlink()
     files = build()
     index = json.loads(files.pop("index.json")) | kept
