@@ -40,6 +40,7 @@ EXAMPLES: list[tuple[FirebrickError, str, dict[str, object]]] = [
     (errors.IncompleteBundle([KEY]), f"bundle lacks {KEY.hex()}", {"missing": (KEY,)}),
     (errors.EditConflict("c", ["a/b"]), "context c changed meanwhile: a/b", {"names": ("a/b",)}),
     (errors.NotStorable("op x"), "not storable: op x", {"reason": "op x"}),
+    (errors.NotLean("op x"), "not lean: op x", {"reason": "op x"}),
     (errors.Unsupported("torch 1.0"), "not supported: torch 1.0", {"what": "torch 1.0"}),
     (errors.InternalError("bug"), "bug", {"reason": "bug"}),
 ]

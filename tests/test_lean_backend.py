@@ -136,6 +136,12 @@ def test_the_cases_show_what_they_are_there_for(runs):
     assert saved["nothing_computed"][0]["kernels"] == 0
     graphs = [seen["outputs"][0]["graph"] for _, seen in saved["layers"][0]["seen"].values()]
     assert set(graphs) == {"CompiledFunctionBackward"}
-    assert any(fact["base is"] is not None for fact in saved["views_of_inputs"][0]["seen"]["backward"][1]["outputs"])
-    errors = [seen["backward, twice"][0] for _, seen in saved["layers"][0]["seen"].values() if "backward, twice" in seen]
+    assert any(
+        fact["base is"] is not None for fact in saved["views_of_inputs"][0]["seen"]["backward"][1]["outputs"]
+    )
+    errors = [
+        seen["backward, twice"][0]
+        for _, seen in saved["layers"][0]["seen"].values()
+        if "backward, twice" in seen
+    ]
     assert errors == ["RuntimeError"]

@@ -29,8 +29,12 @@ from firebrick.testing.strategies import elf, programs
 
 CODE = compile("def call(args): return args", "wrapper.py", "exec")
 LIBRARY = Library("kernel.so", ("PyInit_kernel",), "avx2", ("avx2",), elf())
-OUTPUT = Output(OutputKind.VIEW_OF_INPUT, 1, True, False, False, (View("t", (False, "mode NeverView")),), (0,))
-TRAINING = Training((0,), 2, 0, 0, ((0, (1,)),), (Tangent(0, "", (2,), (1,)),), False, (1,), False, True, True)
+OUTPUT = Output(
+    OutputKind.VIEW_OF_INPUT, 1, True, False, False, (View("t", (False, "mode NeverView")),), (0,)
+)
+TRAINING = Training(
+    (0,), 2, 0, 0, ((0, (1,)),), (Tangent(0, "", (2,), (1,)),), False, (1,), False, True, True
+)
 MUTATION = Mutation(0, MutationKind.COPY, True, False, False)
 PROGRAM = Program(2, (OUTPUT,), (MUTATION,), 0, (1,), None, "_dynamo_weak_dynamic_indices", TRAINING)
 GRAPH = LeanGraph(CODE, {"cpp_fused_0": "ab"}, {"_tensor_constant0": torch.ones(2)}, (0, 1), (1,))
@@ -39,7 +43,9 @@ LEAN = LeanBackend(PROGRAM, GRAPH, LeanGraph(CODE, {}, {}), {"ab": LIBRARY})
 
 def encoded(lean=LEAN):
     result = codecs.encode(Kind.LEAN_BACKEND, lean)
-    return result, {blob.key: StoredBlob(blob.kind, blob.version, bytes(blob.data)) for blob in result.children}
+    return result, {
+        blob.key: StoredBlob(blob.kind, blob.version, bytes(blob.data)) for blob in result.children
+    }
 
 
 def decode(body, blobs):
@@ -83,7 +89,10 @@ def test_every_program_comes_back(program):
         ({"training": dataclasses.replace(TRAINING, detach=(5,))}, "detached input 5 of 2"),
         ({"training": dataclasses.replace(TRAINING, donated=(-1,))}, "negative index"),
         ({"training": dataclasses.replace(TRAINING, tangents=(Tangent(2, "", (), ()),))}, "tangent 2 of 2"),
-        ({"training": dataclasses.replace(TRAINING, tangents=(Tangent(0, "x", (), ()),))}, "no memory format"),
+        (
+            {"training": dataclasses.replace(TRAINING, tangents=(Tangent(0, "x", (), ()),))},
+            "no memory format",
+        ),
     ],
 )
 def test_indices_and_names_outside_their_limits_are_refused_on_both_sides(changes, reason):
@@ -170,7 +179,9 @@ def test_what_is_not_whole_is_not_encoded():
 
 def test_the_order_of_names_does_not_matter():
     other = Library("other.so", ("PyInit_kernel",), "", (), elf())
-    graphs = [LeanGraph(CODE, dict(order), {}) for order in ([("a", "1"), ("b", "2")], [("b", "2"), ("a", "1")])]
+    graphs = [
+        LeanGraph(CODE, dict(order), {}) for order in ([("a", "1"), ("b", "2")], [("b", "2"), ("a", "1")])
+    ]
     program = dataclasses.replace(PROGRAM, training=None)
     libraries = [{"1": LIBRARY, "2": other}, {"2": other, "1": LIBRARY}]
     first, second = (

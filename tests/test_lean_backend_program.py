@@ -48,7 +48,12 @@ def training(**changes):
 
 def made(program_, forward, backward=None, **options):
     return build(
-        program_, forward, backward, (lambda: "forward", lambda: "backward"), disable_autocast=False, **options
+        program_,
+        forward,
+        backward,
+        (lambda: "forward", lambda: "backward"),
+        disable_autocast=False,
+        **options,
     )
 
 
@@ -73,7 +78,9 @@ def squares(**changes):
 
 def test_graphs_run_without_recording_gradients():
     modes = []
-    function = made(program(PLAIN), lambda args: modes.append(torch.is_grad_enabled()) or (args[0] + args[1],))
+    function = made(
+        program(PLAIN), lambda args: modes.append(torch.is_grad_enabled()) or (args[0] + args[1],)
+    )
     x = torch.ones(2, requires_grad=True)
     (result,) = function(x, x)
     assert modes == [False]

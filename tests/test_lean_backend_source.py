@@ -63,7 +63,9 @@ def run(source, *args, constants=(), values=None):
 
 
 def test_what_runs_at_each_call_stays():
-    (result,) = run(wrapper("x = aten.add.Tensor(x, 1); x = extern_kernels.mm(x, x); del args"), torch.ones(2, 2))
+    (result,) = run(
+        wrapper("x = aten.add.Tensor(x, 1); x = extern_kernels.mm(x, x); del args"), torch.ones(2, 2)
+    )
     assert torch.equal(result, torch.full((2, 2), 8.0))
 
 

@@ -54,7 +54,9 @@ def aot_program(entry: Any) -> Program:
     return Program(
         inputs=len(metadata.input_info),
         outputs=tuple(_output(info, metadata, trains) for info in metadata.output_info),
-        mutations=tuple(_mutation(i, metadata.input_info[i]) for i in metadata.mutated_inp_runtime_indices),
+        mutations=tuple(
+            _mutation(i, metadata.input_info[i], trains) for i in metadata.mutated_inp_runtime_indices
+        ),
         bases=metadata.num_intermediate_bases,
         versions=tuple(
             metadata.mutated_graph_handled_indices_seen_by_autograd
@@ -145,12 +147,12 @@ def _argument(view: str, value: Any) -> Any:
     raise NotLean(f"view {view} with an argument of type {type(value).__name__}")
 
 
-def _mutation(index: int, info: Any) -> Mutation:
+def _mutation(index: int, info: Any, trains: bool) -> Mutation:
     wrapped = info.mutates_metadata and not info.mutates_data
     if not info.mutates_data and not info.mutates_metadata:
         kind = MutationKind.NONE
     elif info.mutates_storage_metadata:
-        if not wrapped:
+        if trains and not wrapped:  # torch's own runtime fails here
             raise NotLean("set_() of an input whose data is mutated too")
         kind = MutationKind.SET
     elif wrapped:

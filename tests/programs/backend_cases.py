@@ -121,7 +121,15 @@ def batch_norm(x, weight, bias, mean, variance, count):
 @case(lambda: [ramp(4, 6, grad=True), ramp(4, 6), ramp(8, dtype=torch.float64)], trains=True,
       steps=("backward, retained", "double backward"))  # fmt: skip
 def views_of_inputs(x, y, z):
-    return x.view(2, 12)[1], y, x.t(), y[1:3, ::2], z.unbind(0)[3], torch.view_as_complex(y.view(4, 3, 2)), x.sin()
+    return (
+        x.view(2, 12)[1],
+        y,
+        x.t(),
+        y[1:3, ::2],
+        z.unbind(0)[3],
+        torch.view_as_complex(y.view(4, 3, 2)),
+        x.sin(),
+    )
 
 
 @case(lambda: [ramp(4, 6, grad=True)], trains=True, steps=("backward of some", "backward, retained"))
@@ -161,7 +169,13 @@ def scattered(x, index, values):
 
 @case(lambda: [ramp(8, 8, grad=True)], trains=True)
 def random_numbers(x):
-    return F.dropout(x, 0.5), torch.rand_like(x), torch.randn(3), torch.randint(0, 9, (4,)), torch.bernoulli(x.abs())
+    return (
+        F.dropout(x, 0.5),
+        torch.rand_like(x),
+        torch.randn(3),
+        torch.randint(0, 9, (4,)),
+        torch.bernoulli(x.abs()),
+    )
 
 
 @case(lambda: [ramp(8, 8)], options={"fallback_random": True})
@@ -189,7 +203,15 @@ def attention(query, value):
 @case(lambda: [ramp(4, 6)])
 def fallbacks(x):
     values, order = x.sort(dim=1, descending=True)
-    return values, order, x.topk(2).indices, torch.linalg.qr(x)[1], x.cumprod(1), x.unique(), torch.histc(x, 4)
+    return (
+        values,
+        order,
+        x.topk(2).indices,
+        torch.linalg.qr(x)[1],
+        x.cumprod(1),
+        x.unique(),
+        torch.histc(x, 4),
+    )
 
 
 @case(lambda: [ramp(4), ramp(4)])
@@ -214,7 +236,9 @@ def autocast(x, weight):
     return F.linear(x, weight).sin(), x.sum()
 
 
-@case(lambda: [ramp(6, 8, dtype=torch.bfloat16).requires_grad_(), torch.tensor([1, 0, 2, 3, 1, 7])], trains=True)
+@case(
+    lambda: [ramp(6, 8, dtype=torch.bfloat16).requires_grad_(), torch.tensor([1, 0, 2, 3, 1, 7])], trains=True
+)
 def losses(x, target):
     y = F.layer_norm(x, (8,)).softmax(1)
     return F.cross_entropy(y.float(), target), F.gelu(y)
@@ -240,7 +264,11 @@ def no_differentiable_tensor_saved(x):
 
 @case(lambda: [ramp(4, 4, grad=True), ramp(4, 4, grad=True)[1:3].detach().requires_grad_()], trains=True)
 def products(x, y):
-    return torch.bmm(x[None], x[None].mT), torch.baddbmm(x[None], x[None], x[None]), torch.einsum("ij,kj->ik", x, y)
+    return (
+        torch.bmm(x[None], x[None].mT),
+        torch.baddbmm(x[None], x[None], x[None]),
+        torch.einsum("ij,kj->ik", x, y),
+    )
 
 
 @case(lambda: [ramp(6)], trains=False)
