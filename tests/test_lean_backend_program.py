@@ -338,7 +338,7 @@ def test_inputs_that_are_not_aligned_are_copied_and_copied_back():
 def test_the_profiler_sees_the_ranges_that_torch_has():
     x = torch.ones(2, requires_grad=True)
     function = squares()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
         (y,) = function(x)
         y.sum().backward()
     names = {event.key for event in profile.key_averages()}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch._C import _functionalization
+from torch._C import _functionalization as _views
 
 from firebrick.codecs.lean_backend import (
     Mutation,
@@ -140,7 +140,7 @@ def _argument(view: str, value: Any) -> Any:
         return value
     if isinstance(value, torch.dtype):
         return f"dtype {value}".replace("torch.", "")
-    if isinstance(value, _functionalization.InverseReturnMode):
+    if type(value) is getattr(_views, "InverseReturnMode"):  # noqa: B009 - not in the stub
         return f"mode {value.name}"
     if isinstance(value, list | tuple) and all(type(item) is int for item in value):
         return tuple(value)

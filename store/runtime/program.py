@@ -327,7 +327,8 @@ def _connected(ctx: Any, run: Callable[..., Any], args: list[Any]) -> Any:
     inputs = list(args)
     if not any(x.requires_grad for x in inputs if isinstance(x, torch.Tensor)):
         inputs.insert(0, torch.empty(0, requires_grad=True))
-    return CompiledFunctionBackward.apply(*inputs)
+    apply: Callable[..., Any] = CompiledFunctionBackward.apply
+    return apply(*inputs)
 
 
 def build(

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch._C import _functionalization
+from torch._C import _functionalization as _typed_functionalization
 
 from firebrick.codecs.lean_backend import Tangent, View
 from firebrick.errors import Unsupported
+
+_functionalization: Any = _typed_functionalization  # its stub lacks most names
 
 ALIGNMENT: Final = 16  # bytes to which kernels expect their inputs to be aligned
 

@@ -277,9 +277,12 @@ def _program(random: Random) -> Program:
     def output() -> Output:
         kind = some(*OutputKind) if inputs else some(OutputKind.PLAIN, OutputKind.VIEW_OF_RESULT)
         last = outputs + bases if kind is OutputKind.VIEW_OF_RESULT else inputs
-        view = View(some("view", "slice_Tensor"), (False, "mode NeverView", numbers(4), None, "dtype int32", -7))
+        view = View(
+            some("view", "slice_Tensor"), (False, "mode NeverView", numbers(4), None, "dtype int32", -7)
+        )
         base = -1 if kind is OutputKind.PLAIN else random.randrange(last)
-        return Output(kind, base, *(some(True, False) for _ in "123"), some(None, (), (view,)), some(None, numbers(4)))
+        one, two, three = (some(True, False) for _ in "123")
+        return Output(kind, base, one, two, three, some(None, (), (view,)), some(None, numbers(4)))
 
     def mutation() -> Mutation:
         return Mutation(random.randrange(inputs), some(*MutationKind), *(some(True, False) for _ in "123"))
@@ -308,11 +311,15 @@ def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
         kernels = {f"kernel_{number}": digest for number, digest in enumerate(digests)}
         return LeanGraph(code, kernels, {} if constant is None else {"constant": constant}, check, check[:1])
 
-    def build(program: Program, forward: Any, backward: Any, constant: Any, known: list[Library]) -> LeanBackend:
+    def build(
+        program: Program, forward: Any, backward: Any, constant: Any, known: list[Library]
+    ) -> LeanBackend:
         digests = [f"{number:x}" for number in range(len(known))]
         graphs = graph(forward, digests, constant, (0, 3)), graph(backward, digests[:1], None, ())
         trains = program.training is not None
-        return LeanBackend(program, graphs[0], graphs[1] if trains else None, dict(zip(digests, known, strict=True)))
+        return LeanBackend(
+            program, graphs[0], graphs[1] if trains else None, dict(zip(digests, known, strict=True))
+        )
 
     codes, small = code_objects(max_size), min(max_size, 4)
     constants = st.none() | tensors(small)
