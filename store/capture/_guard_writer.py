@@ -215,6 +215,9 @@ class Writer:
             elif sort is Operand.TEXTS and call.name in _ADDRESSED:
                 address = str(values[_ADDRESSED[call.name]])
                 step.append(self.parts.add([self._stable(t).replace(address, "\0") for t in value]))
+            elif sort is Operand.TEXTS and call.name == "add_equals_match_guard" and _has_set(call.args[0]):
+                kind = type(call.args[0]).__name__  # a set's text has the order of its hashes
+                step.append(self.parts.add([f"{self._canonical(self._where)} == <{kind}>"]))
             elif sort is Operand.SCOPE:
                 if value is not self._scope:
                     raise NotLean(f"globals of another module at {self._where}")
@@ -338,6 +341,8 @@ class Writer:
         except (LookupError, AttributeError, StopIteration):
             if of_keys and cls is not dict:
                 raise NotLean(f"the order of keys of a {path_of(cls)} at {self._where}") from None
+        if length > 0 and not of_keys:
+            length = 0  # only managers of keys ask for it
         return self.examples.add([identity, int(call.result.is_guarded_value_immutable()), length])
 
     def _compiler_modules(self) -> dict[str, Any]:
@@ -358,6 +363,12 @@ class Writer:
         return self.functions.add(row)
 
 
+def _has_set(value: Any) -> bool:
+    if isinstance(value, set | frozenset):
+        return True
+    return isinstance(value, tuple | list) and any(map(_has_set, value))
+
+
 # What may stand under a module of the compiler: it holds wherever the module is not imported, because
 # the platform pins its code.
 _PINNED: Final = frozenset(
@@ -367,7 +378,7 @@ _PINNED: Final = frozenset(
         "add_id_match_guard",
         "add_type_match_guard",
         "mark_tag_safe",
-    }  # fmt: skip
+    }
 )
 _ADDRESSED: Final = {
     "add_id_match_guard": "id_val",

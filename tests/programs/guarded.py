@@ -1,6 +1,7 @@
 """Functions whose guards are recorded, and the calls that record them. Every call makes fresh values."""
 
 import collections
+import copyreg
 import dataclasses
 import enum
 import functools
@@ -398,6 +399,15 @@ class Child(Net):
         return super().forward(x, mask) + 1
 
 
+class Hooked(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.register_forward_hook(_hook)
+
+    def forward(self, x: Any, mask: Any = None) -> Any:
+        return super().forward(x, mask) + 2
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -416,6 +426,7 @@ class Case:
         function: makes the function or module.
         args: makes the arguments.
         dynamic: as for torch.compile.
+        needs_dynamo: its arguments are made with Dynamo's help.
         refused: part of the reason why it has no program, if so.
     """
 
@@ -423,6 +434,7 @@ class Case:
     args: Callable[[], tuple[Any, ...]] = lambda: (torch.ones(3),)
     kwargs: Callable[[], dict[str, Any]] = dict
     dynamic: bool | None = None
+    needs_dynamo: bool = False
     refused: str = ""
 
 
@@ -452,12 +464,6 @@ def _with_grad() -> tuple[Any, ...]:
     return (x,)
 
 
-def _hooked() -> nn.Module:
-    module = Net()
-    module.first.register_forward_hook(_hook)
-    return module
-
-
 def _hook(module: Any, args: Any, output: Any) -> Any:
     return output * 2
 
@@ -481,7 +487,7 @@ CASES: dict[str, Case] = {
     "add_number": _on(add, lambda: 2),
     "add_complex_number": _on(add, lambda: 1 + 2j),
     "add_dynamic": Case(_plain(add), lambda: (torch.ones(4, 3), torch.ones(4, 3)), dynamic=True),
-    "add_marked": Case(_plain(add), _marked),
+    "add_marked": Case(_plain(add), _marked, needs_dynamo=True),
     "defaults": _on(defaults),
     "defaults_given": _on(defaults, lambda: 5, kwargs=lambda: {"scale": 2.5, "flag": False}),
     "many": _on(many, lambda: torch.ones(3), lambda: 2, kwargs=lambda: {"bias": torch.ones(3)}),
@@ -561,8 +567,11 @@ CASES: dict[str, Case] = {
     "net_eval": Case(lambda: Net().eval()),
     "net_masked": Case(Net, lambda: (torch.ones(2, 3), torch.ones(3))),
     "net_dynamic": Case(Net, lambda: (torch.ones(5, 3),), dynamic=True),
-    "net_hooked": Case(_hooked),
+    "net_hooked": Case(Hooked),
     "child": Case(Child),
     "blocks": Case(Blocks, lambda: (torch.ones(2, 3),)),
     "attention": Case(Attention, lambda: (torch.ones(2, 3, 4),)),
 }
+
+for _cls in (Slotted, Tagged, Plain, Config):
+    copyreg._slotnames(_cls)  # type: ignore[attr-defined]  # copying would add to the class's dictionary
