@@ -182,18 +182,23 @@ def classify(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 
     if "skip" in first:
         return verdict("skipped", first["skip"])
+    if "broken" in first:
+        return verdict("broken", first["broken"])
     for report in (first, second):
         if "error" in report:
             return verdict("broken", report["error"].strip().rpartition("\n")[2])
-    if "broken" in first:
-        return verdict("broken", first["broken"])
     found = [*differences(first["steps"], second["steps"], "calls")]
     found += differences(first["misses"], second["misses"], "misses")
     if found:
         return verdict("differs", found[0], found)
-    if second["work"] or not second["stats"].get("hits"):
+    if _work(second) or not second["stats"].get("hits"):
         return verdict("recompiled", _reason(first, second))
     return verdict("full", _not_lean(first, second)) if second["modules"] else verdict("lean")
+
+
+def _work(report: Mapping[str, Any]) -> dict[str, int]:
+    """Return the compiler's work, without torch's counters: they count frames that are only looked at."""
+    return {name: count for name, count in report["work"].items() if "." not in name}
 
 
 def _reason(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
@@ -209,7 +214,7 @@ def _reason(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
             return prefix + _one_line(next(iter(stats[kind])))
     if not first["stats"].get("stored"):
         return "nothing to store: torch compiles no frame"
-    return "work is done: " + ", ".join(f"{k} {v}" for k, v in second["work"].items())
+    return "work is done: " + ", ".join(f"{name} {count}" for name, count in _work(second).items())
 
 
 def _not_lean(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

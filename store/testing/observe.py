@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
-_PLAIN = (int, float, complex, bool, str, bytes, type(None), slice, range)
+_PLAIN: tuple[type, ...] = (int, float, complex, bool, str, bytes, type(None), slice, range)
 _PLAIN += (torch.dtype, torch.device, torch.layout, torch.memory_format)
 _HEAD = 4
 
@@ -103,7 +103,7 @@ class Observer:
             }
             plain = value.detach()
             if type(plain) is not torch.Tensor:
-                plain = plain.as_subclass(torch.Tensor)  # type: ignore[no-untyped-call]
+                plain = plain.as_subclass(torch.Tensor)
             if value.layout is torch.strided:
                 facts |= self._memory(plain, place)
                 facts |= self.bits(plain)
