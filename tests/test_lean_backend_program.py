@@ -380,6 +380,69 @@ def test_vmap_over_a_compiled_backward_is_an_error():
         torch.func.vmap(lambda grad: torch.autograd.grad(y, x, grad))(torch.eye(2))
 
 
+def test_saved_views_do_not_keep_their_bases_graph():
+    packed = []
+
+    def forward(args):
+        base = args[0] * 2
+        return args[0] * 3, base.view(1, 2), base[:1]
+
+    shape = program(DIFFERENTIABLE, inputs=1, training=training(unchecked=1))
+    function = made(shape, forward, lambda args: (args[2],))
+    x = torch.ones(2, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t._is_view()) or t, lambda t: t):
+        (y,) = function(x)
+    assert packed == [False]
+    assert not y.grad_fn._tensors_no_vc_check[0]._is_view()
+
+
+def test_an_output_that_only_looks_like_a_view_is_none():
+    def forward(args):
+        base = args[0] * 2
+        return base.view(1, 2), base
+
+    kinds = []
+    for unsafe in (True, False):
+        shape = program(dataclasses.replace(DIFFERENTIABLE, unsafe_view=unsafe), inputs=1, training=training())
+        (y,) = made(shape, forward, lambda args: (args[1],))(torch.ones(2, requires_grad=True))
+        kinds.append(y._is_view())
+        assert y.shape == (1, 2)
+    assert kinds == [False, True]
+
+
+def test_views_are_recorded_so_that_they_can_be_made_again():
+    seen = []
+
+    def forward(args):
+        seen.append((torch._C._is_view_replay_enabled(), torch.is_grad_enabled()))
+        return args[0] * 2, args[0]
+
+    shape = program(DIFFERENTIABLE, inputs=1, training=training())
+    with torch.no_grad():
+        (y,) = made(shape, forward, lambda args: (args[1],))(torch.ones(2, requires_grad=True))
+    assert y.requires_grad  # the function was compiled for gradients, whatever the mode of its caller
+    assert seen == [(True, False)]
+    assert not torch._C._is_view_replay_enabled()
+
+
+def test_outputs_without_gradients_get_none():
+    given = []
+
+    def forward(args):
+        return args[0] * 2, args[0] * 3, args[0]
+
+    def backward(args):
+        given.extend(args[1:])
+        return (args[1],)
+
+    tangents = (Tangent(0, "contiguous_format", (), ()), Tangent(1, "contiguous_format", (), ()))
+    shape = program(DIFFERENTIABLE, PLAIN, inputs=1, training=training(saved=2, tangents=tangents))
+    y, z = made(shape, forward, backward)(torch.ones(2, requires_grad=True))
+    assert not z.requires_grad
+    y.sum().backward()
+    assert given[1] is None
+
+
 def test_threads_share_a_function():
     function, failures = squares(), []
 
