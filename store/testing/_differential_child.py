@@ -46,10 +46,10 @@ class Tripwire(importlib.abc.MetaPathFinder):
 
 
 def _importer() -> str:
-    """Return the place in the program, torch or Firebrick that imports a module just now."""
+    """Return the function that imports a module just now, not the modules that are imported on the way."""
     for frame in reversed(traceback.extract_stack()):
         name = frame.filename
-        if "importlib" in name or name == __file__ or name.startswith("<frozen"):
+        if name == __file__ or name.startswith("<frozen") or frame.name == "<module>" or "importlib" in name:
             continue
         return f"{name.rpartition('site-packages/')[2].rpartition('/store/')[2]} {frame.name}"
     return "?"

@@ -98,9 +98,11 @@ class Steps:
     @staticmethod
     def _backward(result: Any, times: int) -> Iterator[str]:
         outputs = [*_differentiable(result, set())]
+        # one number: for gradients that are given torch imports sympy
+        loss = sum((_weighted(output) for output in outputs), start=torch.zeros(()))
         for turn in range(times):
             try:
-                torch.autograd.backward(outputs, [*map(_tangent, outputs)], retain_graph=turn < times - 1)
+                loss.backward(retain_graph=turn < times - 1)  # type: ignore[no-untyped-call]
             except RuntimeError as error:
                 yield f"{type(error).__name__}: {error}"
             else:
@@ -127,10 +129,10 @@ def _differentiable(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
         yield from _differentiable(part, seen)
 
 
-def _tangent(output: torch.Tensor) -> torch.Tensor:
-    """Return a gradient for an output: all different, the same in every process."""
+def _weighted(output: torch.Tensor) -> torch.Tensor:
+    """Return the sum of an output's elements with weights that are all different."""
     if output.layout is not torch.strided:
-        return torch.ones_like(output)
-    return (
-        torch.linspace(0.5, 1.5, output.numel(), dtype=torch.float64).reshape(output.shape).to(output.dtype)
-    )
+        output = output.to_dense()
+    weights = torch.linspace(0.5, 1.5, output.numel(), dtype=torch.float64).reshape(output.shape)
+    total = (output * weights.to(output.dtype)).sum()
+    return total.real if total.is_complex() else total

@@ -191,9 +191,12 @@ def classify(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
     found += differences(first["misses"], second["misses"], "misses")
     if found:
         return verdict("differs", found[0], found)
-    if _work(second) or not second["stats"].get("hits"):
+    compiles = bool(first["work"].get("compile_fx"))
+    if _work(second) or (compiles and not second["stats"].get("hits")):
         return verdict("recompiled", _reason(first, second))
-    return verdict("full", _not_lean(first, second)) if second["modules"] else verdict("lean")
+    if second["modules"]:
+        return verdict("full", _not_lean(first, second))
+    return verdict("lean", "" if compiles else "torch compiles no graph")
 
 
 def _work(report: Mapping[str, Any]) -> dict[str, int]:
@@ -212,8 +215,8 @@ def _reason(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     ):
         if stats.get(kind):
             return prefix + _one_line(next(iter(stats[kind])))
-    if not first["stats"].get("stored"):
-        return "nothing to store: torch compiles no frame"
+    if not _work(second):
+        return "no compiled code was used"
     return "work is done: " + ", ".join(f"{name} {count}" for name, count in _work(second).items())
 
 
