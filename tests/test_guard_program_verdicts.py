@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
@@ -50,7 +51,9 @@ def compile_case(name: str) -> Recorded | NotLean:
     if isinstance(function, FunctionType):  # with a code object, and so a cache of its own
         function = copy_of(function)
     code, scope, f_locals = frame_of(function, args, kwargs)
-    f_locals = {key: copy.copy(v) if hasattr(v, "__next__") else v for key, v in f_locals.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # iterators forget how to copy themselves
+        f_locals = {key: copy.copy(v) if hasattr(v, "__next__") else v for key, v in f_locals.items()}
     found: list[Recorded | NotLean] = []
     recorder, patches = GuardRecorder(), Patches()
     recorder.install(patches)
@@ -77,6 +80,7 @@ def compile_case(name: str) -> Recorded | NotLean:
     finally:
         patches.undo()
     _alive.append(compiled)  # what Dynamo put into the globals goes with it
+    _alive.append(found)
     if not found:
         raise LookupError(f"{name} was not compiled")
     return found[0]
@@ -114,6 +118,7 @@ def test_verdicts_are_those_of_torch(name: str, recorded: dict[str, Recorded]) -
     assert not isinstance(row, NotLean), row
     program = codecs.decode(Kind.GUARD_PROGRAM, 1, row.body, {}.__getitem__)
     managers = [row.manager, *(build(program, row.scope, row.code, f) for f in (row.f_locals, None))]
+    _alive.append(managers)  # Python 3.12: C++ watches dictionaries on behalf of managers that are gone
     made = changes(row.f_locals, row.scope, row.code)
     right = wrong = 0
     for label, (torchs, ours, without) in verdicts([m.check for m in managers], row.f_locals, made):
@@ -133,9 +138,7 @@ def test_a_guard_that_can_not_travel_is_named(name: str, recorded: dict[str, Not
     assert guarded.CASES[name].refused in str(refused)
 
 
-def test_a_process_without_the_compiler_says_the_same(
-    recorded: dict[str, Recorded], tmp_path: Path
-) -> None:
+def test_a_process_without_the_compiler_says_the_same(recorded: dict[str, Recorded], tmp_path: Path) -> None:
     rows = []
     names = [name for name in NAMES if not guarded.CASES[name].needs_dynamo]
     for name in names:

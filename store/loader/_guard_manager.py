@@ -25,6 +25,10 @@ _CONFIG: Final = "torch._dynamo.config"
 
 _lock = threading.RLock()
 _managers: weakref.WeakSet[Any] = weakref.WeakSet()
+# From Python 3.12 on C++ watches dictionaries that a check has passed, and forgets to stop when a later
+# check failed: a manager that was checked twice must not die before the dictionaries that it watches.
+_WATCHES: Final = sys.version_info >= (3, 12)
+_immortal: list[Any] = []
 _depth = 0  # of `stand_ins`, in the thread that holds the locks
 _handed_out = False  # whether C++ has our GuardManagerType
 
@@ -161,10 +165,14 @@ class Manager:
         self.printed_relational_guards: set[Any] = set()
         self.diff_guard_sources: Any = tensors
         self._held: list[Any] = []
+        self._checked = False
         _managers.add(self)
 
     def check(self, f_locals: Any) -> bool:
         """Tell whether the guards pass for a frame's locals."""
+        if self._checked and self.root not in _immortal:
+            _immortal.append(self.root)
+        self._checked = _WATCHES
         return bool(self.root.check(f_locals))
 
     def check_verbose(self, f_locals: Any) -> Any:

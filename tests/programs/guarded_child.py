@@ -33,7 +33,14 @@ def loaded() -> list[str]:
 
 def main() -> None:
     rows = pickle.loads(Path(sys.argv[1]).read_bytes())
-    result: dict[str, Any] = {"before": loaded(), "after": [], "wrong": [], "failed": [], "verdicts": 0, "passed": 0}
+    result: dict[str, Any] = {
+        "before": loaded(),
+        "after": [],
+        "wrong": [],
+        "failed": [],
+        "verdicts": 0,
+        "passed": 0,
+    }
     kept = []
     for name, body, expected in rows:
         case = guarded.CASES[name]

@@ -98,7 +98,10 @@ def sites(value: Any, path: str, setter: Setter | None, depth: int, seen: set[in
             defaults = value.__defaults__
             inside = [(f"{path}.__defaults__", defaults, _set_attribute(value, "__defaults__"))]
         if value.__kwdefaults__:
-            inside += [(f"{path}.{k}", v, _set_item(value.__kwdefaults__, k)) for k, v in value.__kwdefaults__.items()]
+            inside += [
+                (f"{path}.{k}", v, _set_item(value.__kwdefaults__, k))
+                for k, v in value.__kwdefaults__.items()
+            ]
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             inside.append((f"{path}({name})", cell.cell_contents, _set_attribute(cell, "cell_contents")))
         inside.append((f"{path}.__code__", value.__code__, _set_attribute(value, "__code__")))
@@ -106,7 +109,9 @@ def sites(value: Any, path: str, setter: Setter | None, depth: int, seen: set[in
         inside = []
         yield from sites(value.__self__, f"{path}.__self__", None, depth - 1, seen)
     elif not isinstance(value, torch.Tensor):
-        inside = [(f"{path}.{k}", v, _set_item(vars(value), k)) for k, v in getattr(value, "__dict__", {}).items()]
+        inside = [
+            (f"{path}.{k}", v, _set_item(vars(value), k)) for k, v in getattr(value, "__dict__", {}).items()
+        ]
         for name in getattr(type(value), "__slots__", ()):
             if hasattr(value, name):
                 inside.append((f"{path}.{name}", getattr(value, name), _set_attribute(value, name)))
@@ -159,9 +164,28 @@ def variants(value: Any) -> Iterator[Any]:
         yield from type(value)
         yield value.value
     elif isinstance(value, int):
-        yield from (int(str(value)), value + 1, -value, value * 2 + 5, float(value), str(value), None, bool(value), guarded.Metres(value))
+        yield from (
+            int(str(value)),
+            value + 1,
+            -value,
+            value * 2 + 5,
+            float(value),
+            str(value),
+            None,
+            bool(value),
+            guarded.Metres(value),
+        )
     elif isinstance(value, float):
-        yield from (float.fromhex(float.hex(value)), value + 1, -value, math.nan, math.inf, 1, np.float64(value), None)
+        yield from (
+            float.fromhex(float.hex(value)),
+            value + 1,
+            -value,
+            math.nan,
+            math.inf,
+            1,
+            np.float64(value),
+            None,
+        )
     elif isinstance(value, str):
         yield from ("".join(list(value)), value + "x", "", None, guarded.Tagged(value), value.encode())
     elif value is None:
@@ -184,7 +208,9 @@ def variants(value: Any) -> Iterator[Any]:
     elif isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
         yield from (guarded.helper, guarded.other_helper, len, torch.cos, guarded.Plain().scaled, None)
         if isinstance(value, types.FunctionType):
-            yield types.FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, value.__closure__)
+            yield types.FunctionType(
+                value.__code__, value.__globals__, value.__name__, value.__defaults__, value.__closure__
+            )
     elif isinstance(value, torch.dtype):
         yield from (torch.float32, torch.float64, torch.float16, "float64", None)
     elif isinstance(value, torch.device):
@@ -194,11 +220,19 @@ def variants(value: Any) -> Iterator[Any]:
     elif isinstance(value, range):
         yield from (range(value.start, value.stop, value.step), range(2), range(1, 8, 3), [1, 4])
     elif isinstance(value, np.ndarray | np.generic):
-        yield from (value.copy(), np.float64(3.5), np.ones(3), np.ones(4, dtype=np.float32), torch.ones(3), 1.0)
+        yield from (
+            value.copy(),
+            np.float64(3.5),
+            np.ones(3),
+            np.ones(4, dtype=np.float32),
+            torch.ones(3),
+            1.0,
+        )
     else:
         yield from (None, 3, guarded.Plain(), guarded.Slotted(), guarded.Config(), torch.ones(3))
-        with contextlib.suppress(Exception):
-            yield copy.copy(value)
+        if not hasattr(value, "__next__"):
+            with contextlib.suppress(Exception):
+                yield copy.copy(value)
         if isinstance(value, nn.Module):
             yield from (nn.Linear(3, 3), guarded.Net(), copy.deepcopy(value))
 
@@ -240,7 +274,10 @@ def ambient() -> list[Change]:
         ("autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16)),
         ("autocast off", lambda: torch.autocast("cpu", enabled=False)),
         ("double", lambda: calling(torch.set_default_dtype, torch.float64, torch.float32)),
-        ("threads", lambda: calling(torch.set_num_threads, 1 + torch.get_num_threads(), torch.get_num_threads())),
+        (
+            "threads",
+            lambda: calling(torch.set_num_threads, 1 + torch.get_num_threads(), torch.get_num_threads()),
+        ),
         ("tf32", lambda: calling(lambda on: setattr(matmul, "allow_tf32", on), True, matmul.allow_tf32)),
         ("deterministic", lambda: calling(torch._C._set_deterministic_algorithms, True, False)),
         ("function mode", Mode),
@@ -251,7 +288,9 @@ def ambient() -> list[Change]:
     ]
 
 
-def changes(f_locals: dict[str, Any], scope: dict[str, Any], code: types.CodeType, most: int = 400) -> list[Change]:
+def changes(
+    f_locals: dict[str, Any], scope: dict[str, Any], code: types.CodeType, most: int = 400
+) -> list[Change]:
     """Return the changes to a frame; at most so many, spread evenly."""
     found: list[Change] = []
     seen: set[int] = set()
