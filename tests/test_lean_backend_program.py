@@ -175,6 +175,18 @@ def test_views_change_between_real_and_complex(dtype):
     assert (result.dtype, result.shape) == (target.dtype, target.shape)
 
 
+@pytest.mark.parametrize("views", [None, (View("view", (False, False, "mode NeverView", (6,))),)])
+@pytest.mark.parametrize(("given", "wanted"), [(True, True), (True, False), (False, True), (False, False)])
+def test_views_require_gradients_as_the_function_did(views, given, wanted):
+    output = Output(OutputKind.VIEW_OF_INPUT, 0, wanted, False, False, views, None)
+    x = torch.ones(2, 3, requires_grad=given)
+    (y,) = made(program(output, inputs=1), lambda args: (args[0].detach().view(6),))(x)
+    assert y.requires_grad is wanted
+    assert y.data_ptr() == x.data_ptr()
+    with pytest.raises(AssertionError if views else RuntimeError):
+        made(program(output, inputs=1), lambda args: (args[0].detach().new_ones(7),))(x)
+
+
 def test_dynamic_dimensions_are_marked():
     function = made(program(dataclasses.replace(PLAIN, dynamic=(0, 2))), lambda args: (args[0],))
     x = torch.zeros(1)
@@ -380,6 +392,32 @@ def test_vmap_over_a_compiled_backward_is_an_error():
         torch.func.vmap(lambda grad: torch.autograd.grad(y, x, grad))(torch.eye(2))
 
 
+def test_saved_tensors_are_given_up_before_the_backward_runs():
+    class Kept:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+    kept, alive = [], []
+
+    def pack(tensor):
+        token = Kept(tensor)
+        kept.append(weakref.ref(token))
+        return token
+
+    def backward(args):
+        alive.append(kept[0]() is not None)
+        return (args[1],)
+
+    shape = program(DIFFERENTIABLE, inputs=1, training=training())
+    function = made(shape, lambda args: (args[0] * 2, args[0]), backward)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda token: token.tensor):
+        first, second = (function(torch.ones(2, requires_grad=True))[0] for _ in "12")
+    first.sum().backward()
+    kept.pop(0)
+    second.sum().backward(retain_graph=True)
+    assert alive == [False, True]
+
+
 def test_saved_views_do_not_keep_their_bases_graph():
     packed = []
 
@@ -403,7 +441,9 @@ def test_an_output_that_only_looks_like_a_view_is_none():
 
     kinds = []
     for unsafe in (True, False):
-        shape = program(dataclasses.replace(DIFFERENTIABLE, unsafe_view=unsafe), inputs=1, training=training())
+        shape = program(
+            dataclasses.replace(DIFFERENTIABLE, unsafe_view=unsafe), inputs=1, training=training()
+        )
         (y,) = made(shape, forward, lambda args: (args[1],))(torch.ones(2, requires_grad=True))
         kinds.append(y._is_view())
         assert y.shape == (1, 2)

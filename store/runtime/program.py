@@ -19,10 +19,17 @@ import torch
 from torch.autograd import profiler
 
 from firebrick.codecs.lean_backend import Mutation, MutationKind, Output, OutputKind, Program, Training
+from firebrick.runtime.calls import (
+    Boxed,
+    Label,
+    autograd_function,
+    connected,
+    entered,
+    mark_with,
+    profiled_as,
+    skip,
+)
 from firebrick.runtime.views import Alias, clone_keeping_strides, regenerate, replay, tangent_of, view_steps
-
-Boxed = Callable[[list[Any]], Any]
-Label = Callable[[], str]
 
 BOXED_GRADS: Final = hasattr(torch.autograd.Function, "boxed_grads_call")
 
@@ -39,7 +46,6 @@ _DETERMINISTIC: Final = (
 _MUTATES: Final = (
     "aot_autograd does not support input mutations with requires_grad in backward for create_graph=True"
 )
-_DOUBLE: Final = "torch.compile with aot_autograd does not currently support double backward"
 
 
 class _Lines:
@@ -287,50 +293,6 @@ def _code(program: Program, autocast: bool) -> types.CodeType:
     return compile("\n".join(write.lines), "<firebrick runtime>", "exec")
 
 
-def _mark_with(attribute: str) -> Callable[[Any, set[int]], None]:
-    def mark(tensor: Any, dimensions: set[int]) -> None:
-        if hasattr(tensor, attribute):
-            setattr(tensor, attribute, getattr(tensor, attribute) | dimensions)
-        else:
-            setattr(tensor, attribute, dimensions)
-
-    return mark
-
-
-def _entered(name: str) -> Any:
-    scope = torch._C._profiler._RecordFunctionFast(name)
-    scope.__enter__()
-    return scope
-
-
-def _profiled_as(labels: dict[Boxed, Label]) -> Callable[[Boxed, list[Any]], Any]:
-    def profiled(graph: Boxed, args: list[Any]) -> Any:
-        name = f"## Call CompiledFxGraph {labels[graph]()} ##"
-        with torch._C._profiler._RecordFunctionFast(name, keyword_values={"scope": "user_scope"}):
-            return graph(args)
-
-    return profiled
-
-
-def _connected(ctx: Any, run: Callable[..., Any], args: list[Any]) -> Any:
-    """Run a backward as a node of the autograd graph, whose own backward is an error."""
-
-    class CompiledFunctionBackward(torch.autograd.Function):
-        @staticmethod
-        def forward(double_ctx: Any, *unused: Any) -> Any:
-            return run(ctx, args)
-
-        @staticmethod
-        def backward(ctx: Any, *unused: Any) -> Any:
-            raise RuntimeError(_DOUBLE)
-
-    inputs = list(args)
-    if not any(x.requires_grad for x in inputs if isinstance(x, torch.Tensor)):
-        inputs.insert(0, torch.empty(0, requires_grad=True))
-    apply: Callable[..., Any] = CompiledFunctionBackward.apply
-    return apply(*inputs)
-
-
 def build(
     program: Program,
     forward: Boxed,
@@ -361,20 +323,20 @@ def build(
         "Tensor": torch.Tensor,
         "VMAP": _VMAP,
         "clone_keeping_strides": clone_keeping_strides,
-        "connected": _connected,
+        "connected": connected,
         "deterministic": torch.are_deterministic_algorithms_enabled,
-        "entered": _entered,
+        "entered": entered,
         "get_obj_in_tls": torch._C._get_obj_in_tls,
         "increment_version": torch._C._increment_version,
         "is_grad_enabled": torch.is_grad_enabled,
         "is_key_in_tls": torch._C._is_key_in_tls,
         "is_view_replay_enabled": torch._C._is_view_replay_enabled,
         "keeps_graph": torch._C._autograd._get_current_graph_task_keep_graph,
-        "mark": _mark_with(program.dynamic_mark),
+        "mark": mark_with(program.dynamic_mark),
         "no_grad": torch.no_grad,
         "partial": functools.partial,
         "peek_interpreter_stack": torch._C._functorch.peek_interpreter_stack,
-        "profiled": _profiled_as(names),
+        "profiled": profiled_as(names),
         "profiler": profiler,
         "regenerate": regenerate,
         "replay": replay,
@@ -392,33 +354,9 @@ def build(
         scope[f"tangent{number}"] = tangent_of(tangent)
     exec(_code(program, disable_autocast), scope)
     if training is not None:
-        scope["apply"] = _function(scope["forward"], scope["backward"]).apply
+        scope["apply"] = autograd_function(scope["forward"], scope["backward"]).apply
         skip(scope["forward"].__code__)
         skip(scope["backward"].__code__)
     compiled: Callable[..., list[Any]] = scope["compiled"]
     skip(compiled.__code__)
     return compiled
-
-
-def _function(forward: Callable[..., Any], backward: Callable[..., Any]) -> Any:
-    """Make an ``autograd.Function`` of the name that torch gives it; errors and graphs show it."""
-    return type(
-        "CompiledFunction",
-        (torch.autograd.Function,),
-        {
-            "boxed_grads_call": True,
-            "forward": staticmethod(forward),
-            "backward": staticmethod(backward),
-            "_compiled_autograd_key": staticmethod(lambda ctx: (ctx._autograd_function_id, *ctx.symints)),
-        },
-    )
-
-
-def skip(code: types.CodeType) -> None:
-    """Tell the eval-frame hook to leave a function, and what it calls, alone.
-
-    Source followed: ``skip_code`` of ``torch/_dynamo/eval_frame.py``.
-    """
-    hook = torch._C._dynamo.eval_frame
-    action = hook._FrameAction.SKIP
-    hook.set_code_exec_strategy(code, hook._FrameExecStrategy(action, action))
