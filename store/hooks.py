@@ -21,10 +21,8 @@ from typing import TYPE_CHECKING, Any
 from firebrick import torch_api
 from firebrick._patches import Patches
 from firebrick.capture.bundle import Part, generated_names
-from firebrick.capture.guard_program import GuardRecorder
 from firebrick.capture.guards import recording_init
 from firebrick.capture.kernels import Kernels
-from firebrick.capture.lean_backend import lean_backend
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.codecs import Encoded, encode
 from firebrick.codecs._msgpack import pack
@@ -149,6 +147,8 @@ class Hooks:
         if not self._recording:
             return
         if self._lean:
+            from firebrick.capture.guard_program import GuardRecorder  # needs the compiler
+
             self._programs = GuardRecorder()
             self._programs.install(patches)
             patches.set(api.CatchErrorsWrapper, "__call__", self._catching(api.CatchErrorsWrapper.__call__))
@@ -437,6 +437,8 @@ class Hooks:
         return record_artifact
 
     def _lean_backend(self, artifact: Any) -> Encoded | str:
+        from firebrick.capture.lean_backend import lean_backend  # needs the compiler
+
         try:
             return encode(Kind.LEAN_BACKEND, lean_backend(artifact, self._kernels.of))
         except (NotStorable, EncodeError) as error:

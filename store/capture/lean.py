@@ -27,11 +27,15 @@ class Lean:
     Args:
         guards: the guard program.
         backends: name in the compiled code -> lean backend, encoded.
+        imports: alias -> module, of the modules that the code uses.
     """
 
-    def __init__(self, guards: codecs.Encoded, backends: Mapping[str, codecs.Encoded]) -> None:
+    def __init__(
+        self, guards: codecs.Encoded, backends: Mapping[str, codecs.Encoded], imports: Mapping[str, str]
+    ) -> None:
         self.body = {
             "guards": guards.root.key,
+            "imports": dict(imports),
             "backends": {name: encoded.root.key for name, encoded in backends.items()},
         }
         every = (guards, *backends.values())
@@ -55,9 +59,11 @@ def make_lean(
     for reason in (program, *backends.values()):
         if isinstance(reason, str):
             raise NotLean(reason)
-    _check_helpers(code, imports)
+    names = {name for inner in nested(code) for name in inner.co_names}
+    used = {alias: module for alias, module in imports.items() if alias in names}
+    _check_helpers(code, used)
     encoded = {name: value for name, value in backends.items() if not isinstance(value, str)}
-    return Lean(codecs.encode(Kind.GUARD_PROGRAM, program), encoded)
+    return Lean(codecs.encode(Kind.GUARD_PROGRAM, program), encoded, used)
 
 
 def _check_helpers(code: CodeType, imports: Mapping[str, str]) -> None:

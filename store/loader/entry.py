@@ -12,6 +12,7 @@ import builtins
 import functools
 import gc
 import inspect
+import logging
 import threading
 import types
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from firebrick.attach import Session
     from firebrick.store import Store
 
+_log = logging.getLogger("firebrick")
 _PLAIN = ("fullgraph", "dynamic", "mode", "options")  # arguments of torch.compile that the lane serves
 _SPECIAL_OPTIONS = ("guard_filter_fn", "use_aoti")
 
@@ -38,16 +40,15 @@ _SPECIAL_OPTIONS = ("guard_filter_fn", "use_aoti")
 class Token:
     """Stands for the Inductor backend in cache entries until the compiler makes it; then becomes it.
 
-    torch's hook compares the backend of a cache entry with that of the caller by ``==``.
+    torch's hook compares the backend of a cache entry with that of the caller by ``==``. There is one for
+    all compilations with equal arguments.
     """
 
-    def __init__(self, arguments: str) -> None:
-        self.arguments = arguments
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Token) and self.arguments == other.arguments
-
-    __hash__ = None  # type: ignore[assignment]
+    def become(self, backend: Any) -> None:
+        """Turn into the backend that torch has made."""
+        token: Any = self
+        token.__dict__ = dict(backend.__dict__)
+        token.__class__ = type(backend)
 
 
 class Call:
@@ -73,7 +74,7 @@ class Entry:
         self.session = session
         self.original = original
         self.frames = LeanFrames(store, session.stats)
-        self._tokens: dict[str, Token] = {}
+        self._backends: dict[str, Any] = {}  # arguments -> token, or torch's backend once there is one
         self._calls = threading.local()  # of torch's own torch.compile
         self._optimizers = Optimizers()
         if api.dynamo() is None:
@@ -86,6 +87,7 @@ class Entry:
         api.tell_dynamo()
         guard_program.adopt()
         lean_module.adopt()
+        self.frames.adopt()
 
     def close(self) -> None:
         """Serve nothing more."""
@@ -97,6 +99,9 @@ class Entry:
         if (call := getattr(self._calls, "call", None)) is not None:
             setattr(backend, ARGUMENTS, call.texts)
             call.backend, call.context = backend, context
+            token = self._backends.setdefault(_one_text(call.texts), backend)
+            if type(token) is Token:
+                token.become(backend)
 
     def real(self, model: Any, arguments: dict[str, Any]) -> Call:
         """Call torch's own ``torch.compile``."""
@@ -133,9 +138,8 @@ class Entry:
             self.frames.knows(code, module, options) for code, module in _first_frames(target)
         ):
             return None
-        text = repr(sorted(texts.items()))
-        token = self._tokens.setdefault(text, Token(text))
-        region = Region(self, token, texts, model, arguments)
+        backend = self._backends.setdefault(_one_text(texts), Token())
+        region = Region(self, backend, texts, model, arguments)
         if isinstance(model, torch.nn.Module):
             return LeanModule(model, region, region.wrap(target))
         return region.wrap(target)
@@ -147,13 +151,13 @@ class Region:
     def __init__(
         self,
         entry: Entry,
-        token: Token,
+        backend: Any,
         texts: Mapping[str, str],
         model: Any,
         arguments: dict[str, Any],
     ) -> None:
         self._entry = entry
-        self._torchdynamo_orig_backend = token  # where torch's hook looks for the backend
+        self._torchdynamo_orig_backend = backend  # where torch's hook looks for the backend
         self._texts = texts
         self.model = model
         self.arguments = arguments
@@ -178,6 +182,7 @@ class Region:
                     gc.enable()
             if answer is not None:
                 return answer
+        _log.info("asking the compiler for %s", frame.f_code.co_qualname)
         return self.hand_over().context.callback(frame, cache_entry, frame_state)
 
     def wrap(self, target: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,15 +219,14 @@ class Region:
         """
         with self._lock:
             if self._real is None:
-                call = self._entry.real(self.model, self.arguments)
-                token: Any = self._torchdynamo_orig_backend
-                if type(token) is Token and call.backend is not None:
-                    token.__dict__ = dict(call.backend.__dict__)
-                    token.__class__ = type(call.backend)
-                self._real = call
+                self._real = call = self._entry.real(self.model, self.arguments)
                 if self.on_hand_over is not None:
                     self.on_hand_over(call.result)
         return self._real
+
+
+def _one_text(texts: Mapping[str, str]) -> str:
+    return repr(sorted(texts.items()))
 
 
 def _texts(arguments: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 from collections.abc import Mapping, MutableMapping
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from firebrick.codecs._msgpack import unpack
@@ -20,7 +20,7 @@ from firebrick.counters import Stats
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.bundles import Bundles, Miss, reason_of
-from firebrick.loader.guard_program import Changed, Unfit, build, stand_ins
+from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
 from firebrick.loader.module_hooks import has_hooks
 from firebrick.platform import host_facts
@@ -47,8 +47,17 @@ class LeanFrames:
         self._backends = LeanBackends(store, stats=stats)
         self._stats = stats
         self._lock = threading.RLock()
+        self._stand_ins: list[tuple[dict[str, Any], str, str]] = []  # scope, alias, module
         for helper in helpers.functions():
             api.never_trace(helper.__code__)
+
+    def adopt(self) -> None:
+        """Put Dynamo's modules, which have just been imported, in the place of what stood for them."""
+        with self._lock:
+            for scope, alias, module in self._stand_ins:
+                if alias in scope:
+                    scope[alias] = importlib.import_module(module)
+            self._stand_ins.clear()
 
     def options(self, arguments: Mapping[str, str]) -> dict[str, str] | None:
         """Return the options of recipes under these arguments of ``torch.compile``, if they are known."""
@@ -123,12 +132,17 @@ class LeanFrames:
         if isinstance(lean, str):
             raise Miss(lean)
         self._bundles.check_here(key)
-        for alias, module in manifest["imports"].items():
-            scope.setdefault(alias, _module(module))
+        for alias, module in lean["imports"].items():
+            if alias not in scope:
+                scope[alias] = found = _module(module)
+                if not isinstance(found, ModuleType):
+                    self._stand_ins.append((scope, alias, module))
         with stand_ins():
             manager = build(self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"]), scope, code, values)
             if not manager.check(values):
                 raise Miss("guards")
+        if api.dynamo() is not None:
+            adopt()
         compiled = self._bundles.part(Kind.CODE, manifest["code"])
         for name, part in manifest["resumes"].items():
             if name not in scope:

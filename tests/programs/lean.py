@@ -1,8 +1,8 @@
 """Cases for the lane that does not import the compiler: what surrounds a served frame."""
 
 import copy
+import os
 import pickle
-import sys
 import threading
 import warnings
 
@@ -21,37 +21,44 @@ class Net(nn.Module):
         return self.second(self.first(x).relu())
 
 
-def net():
+def net(kind):
     torch.manual_seed(3)
-    return Net()
+    return kind()
 
 
 def ones(*shape):
     return torch.arange(1.0, 1 + torch.Size(shape).numel()).reshape(shape) / 7
 
 
-def add(x):
+def add_function(x):
     return x.sin() + x.cos()
 
 
-def loaded():
-    return "torch._dynamo" in sys.modules
-
-
 def function():
-    return torch.compile(add)(ones(5))
+    return torch.compile(add_function)(ones(5))
+
+
+class ModuleNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
 
 
 def module():
-    compiled = torch.compile(net())
+    compiled = torch.compile(net(ModuleNet))
     out = compiled(ones(3, 4))
     out.square().mean().backward()
     return out, [p.grad for p in compiled.parameters()]
 
 
+class AttributesNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@torch.no_grad()
 def attributes():
     """What can be seen of a compiled module; nothing here asks for the compiler."""
-    model = net()
+    model = net(AttributesNet)
     compiled = torch.compile(model)
     compiled(ones(3, 4))
     compiled.note = "changed"
@@ -76,15 +83,27 @@ def attributes():
     }
 
 
+class IsOptimizedModuleNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@torch.no_grad()
 def is_optimized_module():
     from torch._dynamo import OptimizedModule
 
-    compiled = torch.compile(net())
+    compiled = torch.compile(net(IsOptimizedModuleNet))
     return compiled(ones(3, 4)), isinstance(compiled, OptimizedModule)
 
 
+class InPlaceNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@torch.no_grad()
 def in_place():
-    model = net()
+    model = net(InPlaceNet)
     model.compile()
     return model(ones(3, 4))
 
@@ -97,16 +116,28 @@ def decorated():
     return inner(ones(6))
 
 
+class CopiedNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@torch.no_grad()
 def copied():
-    compiled = torch.compile(net())
+    compiled = torch.compile(net(CopiedNet))
     twin = copy.deepcopy(compiled)
     with torch.no_grad():
         twin._orig_mod.first.weight.zero_()
     return compiled(ones(3, 4)), twin(ones(3, 4))
 
 
+class PickledNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@torch.no_grad()
 def pickled():
-    compiled = torch.compile(net())
+    compiled = torch.compile(net(PickledNet))
     twin = pickle.loads(pickle.dumps(compiled._orig_mod))
     return compiled(ones(3, 4)), torch.compile(twin)(ones(3, 4))
 
@@ -128,8 +159,12 @@ def exceptions():
     return first, text, compiled(ones(3), "")
 
 
+def add_threads(x):
+    return x.sin() + x.cos()
+
+
 def threads():
-    compiled = torch.compile(add)
+    compiled = torch.compile(add_threads)
     found = {}
 
     def work(number):
@@ -151,9 +186,13 @@ def recursion():
     return torch.compile(depth)(ones(3), 3)
 
 
+def add_nested(x):
+    return x.sin() + x.cos()
+
+
 def nested():
     """A compiled function that calls another."""
-    inner = torch.compile(add)
+    inner = torch.compile(add_nested)
 
     def outer(x):
         return inner(x * 2) + 1
@@ -181,15 +220,27 @@ def generators():
     return total(ones(4))
 
 
+class GradModesNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
 def grad_modes():
-    compiled = torch.compile(net())
+    compiled = torch.compile(net(GradModesNet))
     with torch.no_grad():
         quiet = compiled(ones(3, 4))
-    return quiet, compiled(ones(3, 4))
+    out = compiled(ones(3, 4))
+    out.sum().backward()
+    return quiet, out, compiled.first.weight.grad
+
+
+class RetainedNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
 
 
 def retained():
-    compiled = torch.compile(net())
+    compiled = torch.compile(net(RetainedNet))
     x = ones(3, 4).requires_grad_()
     loss = compiled(x).square().sum()
     loss.backward(retain_graph=True)
@@ -208,68 +259,106 @@ def mutation():
     return into, view._base is into, same is x, into._version
 
 
+def add_two_shapes(x):
+    return x.sin() + x.cos()
+
+
 def two_shapes():
     """The second shape is dynamic: two specialisations."""
-    compiled = torch.compile(add)
+    compiled = torch.compile(add_two_shapes)
     return compiled(ones(7)), compiled(ones(8)), compiled(ones(9))
 
 
+def add_fullgraph(x):
+    return x.sin() + x.cos()
+
+
 def fullgraph():
-    return torch.compile(add, fullgraph=True)(ones(5))
+    return torch.compile(add_fullgraph, fullgraph=True)(ones(5))
+
+
+def add_mode(x):
+    return x.sin() + x.cos()
 
 
 def mode():
-    return torch.compile(add, mode="max-autotune-no-cudagraphs")(ones(5))
+    return torch.compile(add_mode, mode="max-autotune-no-cudagraphs")(ones(5))
+
+
+def add_option(x):
+    return x.sin() + x.cos()
 
 
 def option():
-    return torch.compile(add, options={"epilogue_fusion": False})(ones(5))
+    return torch.compile(add_option, options={"epilogue_fusion": False})(ones(5))
 
 
 # What follows hands over to the compiler.
 
 
-def new_shape():
-    """Run by the second process with a shape that the first did not have."""
-    import os
+def add_new_type(x):
+    return x.sin() + x.cos()
 
-    compiled = torch.compile(add)
-    return compiled(ones(5)), compiled(ones(int(os.environ["ROWS"]), 2))
+
+def new_type():
+    """Run by the second process with a type of elements that the first did not have."""
+    compiled = torch.compile(add_new_type)
+    return compiled(ones(5)), compiled(ones(5).to(getattr(torch, os.environ["DTYPE"])))
+
+
+def add_stance(x):
+    return x.sin() + x.cos()
 
 
 def stance():
-    compiled = torch.compile(add)
+    compiled = torch.compile(add_stance)
     first = compiled(ones(5))
     with torch.compiler.set_stance("force_eager"):
         second = compiled(ones(6))
     return first, second, compiled(ones(5))
 
 
+def add_reset(x):
+    return x.sin() + x.cos()
+
+
 def reset():
-    compiled = torch.compile(add)
+    compiled = torch.compile(add_reset)
     first = compiled(ones(5))
     torch._dynamo.reset()
     return first, compiled(ones(5))
 
 
+class RecompileAfterNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@torch.no_grad()
 def recompile_after():
     """Served, then a guard fails, then both are used again."""
-    compiled = torch.compile(net())
+    compiled = torch.compile(net(RecompileAfterNet))
     first = compiled(ones(3, 4))
-    other = compiled(ones(3, 4).double().float().requires_grad_())
-    with torch.no_grad():
-        third = compiled(ones(5, 4))
-    return first, other, third, compiled(ones(3, 4))
+    other = compiled(ones(3, 4).requires_grad_())
+    return first, other, compiled(ones(5, 4)), compiled(ones(3, 4))
+
+
+def add_other_backend(x):
+    return x.sin() + x.cos()
 
 
 def other_backend():
-    compiled = torch.compile(add)
+    compiled = torch.compile(add_other_backend)
     first = compiled(ones(5))
-    return first, torch.compile(add, backend="eager")(ones(5)), compiled(ones(5))
+    return first, torch.compile(add_other_backend, backend="eager")(ones(5)), compiled(ones(5))
+
+
+def add_traced(x):
+    return x.sin() + x.cos()
 
 
 def traced():
-    compiled = torch.compile(add)
+    compiled = torch.compile(add_traced)
     first = compiled(ones(5))
     try:
         torch.jit.trace(compiled, (ones(5),))
@@ -278,12 +367,18 @@ def traced():
     return first, "no error"
 
 
+class WarnedNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@torch.no_grad()
 def warned():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
         try:
-            torch.compile(net())(ones(3, 4))
+            torch.compile(net(WarnedNet))(ones(3, 4))
         finally:
             handle.remove()
-    return sorted({str(w.message)[:20] for w in seen if "torch.compile" in str(w.message)})
+    return any("global" in str(w.message) and "hooks" in str(w.message) for w in seen)
