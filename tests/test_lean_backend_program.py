@@ -149,7 +149,7 @@ def test_outputs_that_are_inputs_or_views():
         dataclasses.replace(PLAIN, kind=OutputKind.VIEW_OF_INPUT, base=1),
         dataclasses.replace(PLAIN, kind=OutputKind.VIEW_OF_RESULT, base=3),
     )
-    view = (View("view", (False, False, "mode NeverView", (2, 3))),)
+    view = (View("view", (False, True, "mode NeverView", (2, 3))),)
     outputs = (*outputs[:2], dataclasses.replace(outputs[2], views=view))
     function = made(program(*outputs, bases=1), lambda args: (base, base[2:], base.view(2, 3), base * 2))
     x = torch.arange(6.0)
@@ -158,6 +158,7 @@ def test_outputs_that_are_inputs_or_views():
     assert part._base is x
     assert torch.equal(part, x[2:])
     assert torch.equal(shaped, (base * 2).view(2, 3))
+    assert shaped._base is not None
 
 
 def test_a_view_that_this_torch_lacks_is_refused():
@@ -175,7 +176,7 @@ def test_views_change_between_real_and_complex(dtype):
     assert (result.dtype, result.shape) == (target.dtype, target.shape)
 
 
-@pytest.mark.parametrize("views", [None, (View("view", (False, False, "mode NeverView", (6,))),)])
+@pytest.mark.parametrize("views", [None, (View("view", (False, True, "mode NeverView", (6,))),)])
 @pytest.mark.parametrize(("given", "wanted"), [(True, True), (True, False), (False, True), (False, False)])
 def test_views_require_gradients_as_the_function_did(views, given, wanted):
     output = Output(OutputKind.VIEW_OF_INPUT, 0, wanted, False, False, views, None)
