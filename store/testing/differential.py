@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from firebrick.testing.programs import Finished, start
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 LANES = ("lean", "full", "recompiled", "skipped", "broken", "differs")
-_DIGITS = re.compile(r"_\d+\b|\b\d{4,}\b")
+# what is another in every process
+_VOLATILE = re.compile(r" at 0x[0-9a-f]+|_\d{6,}(_c\d+)?|_\d+\b|\b\d{4,}\b")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -230,7 +232,9 @@ def _not_lean(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
 
 def _one_line(reason: str) -> str:
-    return _DIGITS.sub("", " ".join(reason.split()))[:160]
+    for prefix in ("not lean: ", "not storable: "):
+        reason = reason.removeprefix(prefix)
+    return _VOLATILE.sub("", " ".join(reason.split()))[:160]
 
 
 def run(
@@ -283,13 +287,16 @@ def _child(
         "reports": str(reports),
         "variables": {"TORCHINDUCTOR_CACHE_DIR": str(warm / "cache-TORCHINDUCTOR")} if warm else {},
     }
-    return start(
-        ["-P", "-m", "firebrick.testing._differential_child", json.dumps(request)],
-        home=home,
-        store=store,
-        env={"TORCHINDUCTOR_COMPILE_THREADS": "1"},
-        timeout=timeout,
-    )
+    try:
+        return start(
+            ["-P", "-m", "firebrick.testing._differential_child", json.dumps(request)],
+            home=home,
+            store=store,
+            env={"TORCHINDUCTOR_COMPILE_THREADS": "1"},
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return Finished(-9, "", f"no end after {timeout:.0f} s", {})
 
 
 def list_cases(folder: Path, *, home: Path) -> list[str]:
