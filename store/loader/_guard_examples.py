@@ -52,7 +52,7 @@ def sample(dtype: str, device: str, index: int | None, requires_grad: bool, rank
     with torch._C.DisableTorchFunction():
         if device == "cpu":
             return torch.empty(sizes, dtype=kind, requires_grad=requires_grad)
-        make: Any = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+        make: Any = torch.Tensor._make_wrapper_subclass
         shell: torch.Tensor = make(_Shell, sizes, dtype=kind, device=where, requires_grad=requires_grad)
         return shell
 
@@ -76,7 +76,7 @@ def example(cls: Any, immutable: bool, length: int) -> Any:
     # an instance without contents, for logs that name the type; its class must have no say in that
     if (
         isinstance(cls, type)
-        and cls.__new__ is object.__new__
+        and getattr(cls, "__new__") is getattr(object, "__new__")  # noqa: B009
         and cls.__flags__ & (1 << 9)  # Py_TPFLAGS_HEAPTYPE
         and not hasattr(cls, "__del__")
         and not issubclass(cls, torch.Tensor)

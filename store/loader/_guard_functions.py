@@ -22,7 +22,7 @@ _BASES: Final[dict[str, type]] = {"int": int, "float": float, "str": str}
 _ACCESSORS: Final[dict[str, Callable[[Any], Any]]] = {
     "from_numpy": from_numpy,
     "item": lambda value: value.item(),
-    "as_tensor": lambda value: torch._as_tensor_fullprec(value),  # type: ignore[attr-defined]
+    "as_tensor": lambda value: torch._as_tensor_fullprec(value),
     "int": lambda value: int(value),
     "dataclass_fields": dataclasses.fields,
     "namedtuple_fields": lambda value: value._fields,

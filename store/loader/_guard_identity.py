@@ -89,11 +89,8 @@ class Describer:
             return "class", path_of(value), self._class(value).hex()
         if isinstance(value, enum.Enum):
             return "member", f"{path_of(kind)}.{value.name}", self._class(kind).hex()
-        if isinstance(value, _BUILTINS):  # a method is told from others only where its owner is
-            owner = getattr(value, "__self__", None) or getattr(value, "__objclass__", None)
-            # functions of pybind11 belong to a capsule
-            if owner is None or isinstance(owner, types.ModuleType | type | _CAPSULE):
-                return "builtin", path_of(value), ""
+        if isinstance(value, _BUILTINS) and (name := _builtin_name(value)):
+            return "builtin", name, ""
         if isinstance(value, _OPERATORS):
             return "operator", f"{kind.__name__}:{value}", ""
         if isinstance(value, functools._lru_cache_wrapper) and isinstance(
@@ -159,6 +156,19 @@ class Describer:
                 digest = self._bases[base] = _own(base)
             hasher.update(digest)
         return hasher.digest()
+
+
+def _builtin_name(value: Any) -> str | None:
+    """Return the name of a builtin function or descriptor, none for a method of some instance."""
+    if (owner := getattr(value, "__objclass__", None)) is None:
+        owner = getattr(value, "__self__", None)
+    if isinstance(owner, type):
+        return f"{path_of(owner)}.{value.__name__}"
+    if isinstance(owner, _CAPSULE):  # of pybind11
+        return f"{value.__module__}:{value.__name__}"
+    if owner is None or isinstance(owner, types.ModuleType):
+        return path_of(value)
+    return None
 
 
 def _own(cls: type) -> bytes:

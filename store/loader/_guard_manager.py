@@ -15,7 +15,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from importlib import _bootstrap  # type: ignore[attr-defined]
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ _DYNAMO: Final = "torch._dynamo"
 _GUARDS: Final = "torch._dynamo.guards"
 _CONFIG: Final = "torch._dynamo.config"
 
+_bootstrap: Any = vars(importlib)["_bootstrap"]  # has the locks of imports
 _lock = threading.RLock()
 _managers: weakref.WeakSet[Any] = weakref.WeakSet()
 # From Python 3.12 on C++ watches dictionaries that a check has passed, and forgets to stop when a later

@@ -69,7 +69,7 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     "dict": dict, "___module": _module,
     "max": max, "min": min, "abs": abs, "int": int, "float": float, "bool": bool, "len": len,
     "list": list, "type": type, "__math_isnan": math.isnan, "___from_numpy": from_numpy,
-    "___as_tensor": torch._as_tensor_fullprec,  # type: ignore[attr-defined]
+    "___as_tensor": torch._as_tensor_fullprec,
     "___dict_contains": lambda key, mapping: dict.__contains__(mapping, key),
     "___odict_getitem": collections.OrderedDict.__getitem__,
 }  # fmt: skip

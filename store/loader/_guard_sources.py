@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from firebrick.codecs.guard_program import NUMBERS, OPERATIONS, GuardProgram
@@ -18,7 +17,9 @@ class Chains(Protocol):
     scope: dict[str, Any]
     f_locals: Any
     makers: list[list[Any]]
-    _term: Callable[[int], Any]
+
+    def _term(self, index: int) -> Any:
+        """Return the value of a term."""
 
 
 _ATTRIBUTES: Final = {

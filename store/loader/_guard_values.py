@@ -20,7 +20,7 @@ from firebrick.errors import NotStorable
 from firebrick.loader._guard_identity import path_of
 
 _PLAIN: Final = (type(None), bool, str, bytes)
-_KEYS: Final = type({}.keys())
+_KEYS: Final[type] = type({}.keys())
 _SEQUENCES: Final[dict[type, Term]] = {
     tuple: Term.TUPLE,
     list: Term.LIST,

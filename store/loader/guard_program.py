@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import torch
 import torch._C._dynamo.guards as cpp
-from torch._C._dynamo.eval_frame import code_framelocals_names  # type: ignore[import-not-found]
+from torch._C._dynamo.eval_frame import code_framelocals_names
 from torch.utils import _device
 
 from firebrick.codecs.guard_program import FIND, NUMBERS, OPERATIONS, GuardProgram, Operand
@@ -108,7 +108,7 @@ class _Build:
             Operand.MANAGER: self._manager,
             Operand.MANAGERS: lambda indices: [*map(self._manager, indices)],
         }
-        self.constant = {Operand.SCOPE: scope, Operand.STACK: None, Operand.EMPTY: []}
+        self.constant: dict[str, Any] = {Operand.SCOPE: scope, Operand.STACK: None, Operand.EMPTY: []}
         self.special: dict[str, Callable[[Any, list[Any]], None]] = {
             "add_tensor_match_guard": self._tensor_guard,
             "add_id_match_guard": self._identity_guard,
@@ -176,14 +176,14 @@ class _Build:
         """
         number, manager = step[:2]
         if manager >= 0 and self.managers[manager] is not None:
-            if number != _DICT_GETITEM or self.makers[manager][:1] != [_GLOBALS]:
+            if number != _DICT_GETITEM or (not manager or self.makers[manager][0] != _GLOBALS):
                 return False
             if self._term(step[2]) not in self.absent:
                 return False
         if OPERATIONS[number].makes:
             self.managers.append(None)
             self.makers.append(step)
-        return manager >= 0
+        return bool(manager >= 0)
 
     # Operands.
 

@@ -34,6 +34,7 @@ from firebrick.codecs.lean_backend import (
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
 from firebrick.format import Kind
+from firebrick.testing.guard_programs import guard_programs
 
 BIG = 1 << 80  # integers up to this and down to its negative
 
@@ -332,6 +333,7 @@ _KINDS: dict[Kind, Callable[[int], st.SearchStrategy[Any]]] = {
     Kind.DYNAMO: dynamo_entries,
     Kind.GRAPH: lambda size: st.one_of(graphs(size), tensors(), code_objects(size)),
     Kind.GUARDS: pickles,
+    Kind.GUARD_PROGRAM: guard_programs,
     Kind.LEAN_BACKEND: lean_backends,
     Kind.LIBRARY: libraries,
     Kind.TENSOR: lambda size: tensors(min(size, 4)),

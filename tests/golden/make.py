@@ -22,6 +22,7 @@ from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogra
 from firebrick import codecs
 from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.graph import Op
+from firebrick.codecs.guard_program import NUMBERS, GuardProgram, Term
 from firebrick.codecs.lean_backend import (
     DYNAMIC_MARKS,
     LeanBackend,
@@ -80,6 +81,30 @@ def function() -> Any:
     return compile(source, "/some/where/made.py", "exec")
 
 
+def guard_program() -> GuardProgram:
+    number = NUMBERS.__getitem__
+    return GuardProgram(
+        True, 256, "__builtins_dict___firebrick", [["__import_math", "math"]], [Term.DEVICE, "cpu", None],
+        ["x", "L['x']", "{}"],
+        [["L['x'] == 3"], ["check_type_id(L['x'], \0)"]],
+        [3, [Term.TUPLE, 1.5, [Term.IDENTITY, 0]], [Term.LIST, None, 2]],
+        [["class", "builtins:int", "00", 0]],
+        [[0, 1, -1], [-1, 0, 2]],
+        [["float32", "cuda", 0, False, 1 << 40]],
+        [["no_functorch"], ["base_value", "int", 0], ["shapes", "if not L[0]:\n    return False"]],
+        [
+            [number("framelocals_manager"), 0, 0, 1, 0, 0],
+            [number("add_type_match_guard"), 1, 0, 1],
+            [number("add_equals_match_guard"), 1, 0, 0],
+            [number("add_tensor_match_guard"), 1, 0, 2, 2, 1, 0, 0],
+            [number("add_length_check_guard"), 1, -7, 0],
+            [number("add_lambda_guard"), 0, 0, 0],
+            [number("install_no_tensor_aliasing_guard"), -1, [1, 1], 0, 0],
+            [number("mark_tag_safe"), 1],
+        ],
+    )  # fmt: skip
+
+
 def lean_backend() -> LeanBackend:
     view = View("view", (False, False, "mode NeverView", (2, 3)))
     outputs = (
@@ -125,6 +150,7 @@ VALUES: dict[str, tuple[Kind, Any]] = {
         lambda: pickle.dumps([OrderedDict(a=1), Counter, Shade, "G['x']"], 4),
     ),
     "lean-backend": (Kind.LEAN_BACKEND, lean_backend),
+    "guard-program": (Kind.GUARD_PROGRAM, guard_program),
     "library-two-needed": (
         Kind.LIBRARY,
         lambda: Library(
@@ -206,6 +232,17 @@ ERRORS: dict[str, tuple[Kind, int, Any, str, str]] = {
         lambda: pack([[1, [[1, 1, False, False, False, None, None]], [], 0, [], None, DYNAMIC_MARKS[0], None],
                       None, None, []]),
         "DecodeError", "not a lean backend",
+    ),
+    "guard-program-operation-99": (
+        Kind.GUARD_PROGRAM, 1, lambda: _changed("guard-program", [12, 0], [99, 0]),
+        "DecodeError", "operation 99",
+    ),
+    "guard-program-of-a-manager-to-come": (
+        Kind.GUARD_PROGRAM, 1, lambda: _changed("guard-program", [12, 1, 1], 9), "DecodeError", "manager of",
+    ),
+    "guard-program-unknown-function": (
+        Kind.GUARD_PROGRAM, 1, lambda: _changed("guard-program", [11, 0], ["eval", "1"]),
+        "DecodeError", "eval",
     ),
     "library-for-another-machine": (
         Kind.LIBRARY, 1,

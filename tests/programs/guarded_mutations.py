@@ -110,7 +110,9 @@ def sites(value: Any, path: str, setter: Setter | None, depth: int, seen: set[in
         yield from sites(value.__self__, f"{path}.__self__", None, depth - 1, seen)
     elif not isinstance(value, torch.Tensor):
         inside = [
-            (f"{path}.{k}", v, _set_item(vars(value), k)) for k, v in getattr(value, "__dict__", {}).items()
+            (f"{path}.{k}", v, _set_item(vars(value), k))
+            for k, v in getattr(value, "__dict__", {}).items()
+            if k != "_is_torch_compile"
         ]
         for name in getattr(type(value), "__slots__", ()):
             if hasattr(value, name):
@@ -281,7 +283,8 @@ def ambient() -> list[Change]:
         ("tf32", lambda: calling(lambda on: setattr(matmul, "allow_tf32", on), True, matmul.allow_tf32)),
         ("deterministic", lambda: calling(torch._C._set_deterministic_algorithms, True, False)),
         ("function mode", Mode),
-        ("default device", lambda: torch.device("meta")),
+        ("device", lambda: torch.device("meta")),
+        ("default device", lambda: calling(torch.set_default_device, "meta", None)),
         ("no torch function", torch._C.DisableTorchFunctionSubclass),
         ("hooks", hooks),
         ("forward ad", torch.autograd.forward_ad.dual_level),
