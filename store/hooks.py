@@ -34,7 +34,7 @@ from firebrick.loader.frames import Frames
 from firebrick.loader.libraries import Libraries
 from firebrick.loader.module_hooks import has_hooks
 from firebrick.platform import gpu_facts, host_facts
-from firebrick.recipe import Recipe, make_recipe
+from firebrick.recipe import SKIPPED_FILE, Recipe, make_recipe
 from firebrick.torch_api import registry
 from firebrick.torch_api.ambient import AMBIENT, ARGUMENTS, OPTIONS, ambient_key
 
@@ -252,13 +252,16 @@ class Hooks:
         def catch(self_: Any, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
             result = original(self_, frame, cache_entry, frame_state)
             try:
-                compiler = frame.f_globals.get("__name__", "").startswith("torch._dynamo")
-                if result.guarded_code is None and not compiler and self._api.is_skipped_file(frame):
-                    converter = self_._torchdynamo_orig_backend
-                    if (backend := self._api.inductor_backend(converter)) is not None:
-                        recipe = self._recipe(converter, frame, backend)
-                        if not self._session.opened()[0].bundles(recipe.key):
-                            self._recorder.skipped(Compilation(recipe, frame.f_code, frame.f_globals))
+                module = frame.f_globals.get("__name__", "")
+                if (
+                    result.guarded_code is None
+                    and not module.startswith("torch._dynamo")
+                    and self._api.inductor_backend(self_._torchdynamo_orig_backend) is not None
+                    and self._api.is_skipped_file(frame)
+                ):
+                    recipe = make_recipe(frame.f_code, module, SKIPPED_FILE, host_facts())
+                    if not self._session.opened()[0].bundles(recipe.key):
+                        self._recorder.skipped(Compilation(recipe, frame.f_code, frame.f_globals))
             except Exception as error:
                 self._session.fault(error)
             return result

@@ -59,7 +59,8 @@ def make_lean(
     for reason in (program, *backends.values()):
         if isinstance(reason, str):
             raise NotLean(reason)
-    names = {name for inner in nested(code) for name in inner.co_names}
+    # names of code objects may be left over from tracing
+    names = {step.argval for inner in nested(code) for step in _steps(inner) if step.opname in _GLOBAL}
     used = {alias: module for alias, module in imports.items() if alias in names}
     _check_helpers(code, used)
     encoded = {name: value for name, value in backends.items() if not isinstance(value, str)}
@@ -76,10 +77,11 @@ def _check_helpers(code: CodeType, imports: Mapping[str, str]) -> None:
                 name = step.argval if step is not None and step.opname in _ATTRIBUTE else "as a whole"
                 if name not in known:
                     raise NotLean(f"bytecode uses {aliases[before]} {name}")
-            loads = step is not None and step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+            loads = step is not None and step.opname in _GLOBAL
             before = step.argval if step is not None and loads else None
 
 
+_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 _ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
 _QUIET = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL")
 

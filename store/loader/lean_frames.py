@@ -24,7 +24,7 @@ from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_i
 from firebrick.loader.lean_backend import LeanBackends
 from firebrick.loader.module_hooks import has_hooks
 from firebrick.platform import host_facts
-from firebrick.recipe import make_recipe
+from firebrick.recipe import SKIPPED_FILE, make_recipe
 from firebrick.runtime import helpers
 from firebrick.store import Store
 from firebrick.torch_api import lean as api
@@ -99,10 +99,13 @@ class LeanFrames:
     ) -> Any | None:
         if (options := self.options(arguments)) is None:
             return None
-        recipe = make_recipe(code, scope.get("__name__", ""), options, host_facts())
+        module = scope.get("__name__", "")
+        recipe = make_recipe(code, module, options, host_facts())
         found = self._bundles.of(recipe.key)
         if not found:
-            return None if api.may_hold_tensors(code, scope, values) else api.skip_answer()
+            skipped = make_recipe(code, module, SKIPPED_FILE, host_facts())
+            looked_at = not self._store.bundles(skipped.key) and api.may_hold_tensors(code, scope, values)
+            return None if looked_at else api.skip_answer()
         if has_hooks(code, values, scope):
             return None
         for key, facts in found.items():
