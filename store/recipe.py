@@ -20,7 +20,7 @@ from firebrick.keys import recipe_key
 
 _RESUME = re.compile(r"^torch_dynamo_resume_in_(.*)_at_\d+$")
 
-# In place of options: torch leaves a function alone because of the file in which it stands, whatever they are.
+# In place of options: torch leaves a function alone because of its file, whatever the options are.
 SKIPPED_FILE: Mapping[str, str] = {"file": "skipped by torch"}
 
 

@@ -44,6 +44,21 @@ class _Local(threading.local):
         self.log: Log | None = None  # the build under way
 
 
+class _AllDefaults:
+    """The configuration as the tracer of functions sees it: defaults are always guarded.
+
+    Not a change of the configuration itself, which is a part of recipes.
+    """
+
+    skip_guards_on_constant_func_defaults = False
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._config, name)
+
+
 class GuardRecorder:
     """Records builds of guards. torch's compile lock serialises builds; every thread has its own."""
 
@@ -53,6 +68,7 @@ class GuardRecorder:
     def install(self, patches: Patches) -> None:
         """Wrap what builds guards, until the patches are undone. Imports the compiler."""
         from torch._dynamo import guards
+        from torch._dynamo.variables import functions
 
         for cls in (cpp.GuardManager, cpp.RootGuardManager, cpp.DictGuardManager):
             for name, member in list(vars(cls).items()):
@@ -64,6 +80,9 @@ class GuardRecorder:
         patches.set(manager, "build_guards", self._building(manager.build_guards))
         patches.set(manager, "compile_check_fn", self._finishing(manager.compile_check_fn))
         patches.set(manager, "id_ref", self._naming(manager.id_ref))
+        # torch 2.11 leaves constant defaults of functions without a guard: they are code in one process, and
+        # may be others in the next
+        patches.set(functions, "config", _AllDefaults(functions.config))
         patches.set(guards, "build_guard_function", self._writing(guards.build_guard_function))
 
     def program(self, built: Any, scope: dict[str, Any], code: CodeType) -> GuardProgram:

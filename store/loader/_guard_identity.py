@@ -189,8 +189,41 @@ def _own(cls: type) -> bytes:
             if type(function) is not types.FunctionType:
                 continue
         hasher.update(name.encode("utf-8", "surrogatepass"))
-        hasher.update(_code(function.__code__))
+        _method(function, hasher, _DEPTH)
     return hasher.digest()
+
+
+def _method(function: types.FunctionType, hasher: Any, depth: int) -> None:
+    """Digest a function of a class: its code, and as far as it goes its defaults and what it closes over.
+
+    Of other classes only the names, so that the digest does not depend on where it started.
+    """
+    hasher.update(_code(function.__code__))
+    values = [function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        try:
+            values.append(cell.cell_contents)
+        except ValueError:
+            values.append("empty")
+    for value in values:
+        _part(value, hasher, depth)
+
+
+def _part(value: Any, hasher: Any, depth: int) -> None:
+    kind = type(value)
+    hasher.update(f"{path_of(kind)}(".encode())
+    if kind in _ATOMS:
+        hasher.update(repr(value).encode("utf-8", "surrogatepass"))
+    elif kind in (tuple, list, dict):
+        for item in value.items() if kind is dict else value:
+            _part(item, hasher, depth)
+    elif isinstance(value, type | types.BuiltinFunctionType):
+        hasher.update(path_of(value).encode())
+    elif kind is types.FunctionType:
+        hasher.update(path_of(value).encode())
+        if depth:
+            _method(value, hasher, depth - 1)
+    hasher.update(b")")
 
 
 def _code(code: types.CodeType) -> bytes:

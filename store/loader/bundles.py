@@ -73,8 +73,8 @@ class Bundles:
                 raw = bytes(snapshot.bundle(key))
                 parts = snapshot.parts(key)
             body: dict[str, Any] = unpack(raw)
-            if body.get("version") != MANIFEST_VERSION:
-                raise UnknownVersion(Kind.BUNDLE, body.get("version"))
+            if (version := body.get("version", 0)) != MANIFEST_VERSION:
+                raise UnknownVersion(Kind.BUNDLE, version)
             if parts_digest(parts) != body["parts"]:
                 raise DamagedError(key, "its list of parts is not that of the manifest")
             self._stats.moved(read=len(raw))

@@ -77,7 +77,7 @@ class LeanModule(torch.nn.Module):
         return _compile, (self._orig_mod, self._region.arguments)
 
     @property
-    def training(self) -> bool:  # type: ignore[override]
+    def training(self) -> bool:
         """Whether the module is in training mode."""
         return self._orig_mod.training
 
@@ -108,13 +108,13 @@ class LeanModule(torch.nn.Module):
 
     def __dir__(self) -> list[str]:
         """List the attributes of module and wrapper."""
-        own = self._orig_mod.__dir__()
-        return [*own, *(name for name in super().__dir__() if name not in own)]
+        own = dir(self._orig_mod)
+        return [*own, *(name for name in super().__dir__() if name not in own)]  # type: ignore[no-untyped-call]
 
 
 def adopt() -> None:
     """Make the class a subclass of Dynamo's, which has been imported."""
-    optimized = sys.modules["torch._dynamo.eval_frame"].OptimizedModule  # type: ignore[attr-defined]
+    optimized = sys.modules["torch._dynamo.eval_frame"].OptimizedModule
     if LeanModule.__bases__ != (optimized,):
         LeanModule.__bases__ = (optimized,)
 

@@ -31,7 +31,7 @@ class Optimizers:
 
     def quiet(self) -> None:
         """Keep them from importing Dynamo."""
-        marked = torch._compile._disable_dynamo(_nothing).__code__  # type: ignore[attr-defined]
+        marked = torch._compile._disable_dynamo(_nothing).__code__
         for function in _functions():
             for inner in _closed_over(function, marked):
                 plain = inner.__wrapped__
@@ -80,7 +80,8 @@ def _step(original: FunctionType) -> Callable[..., Any]:
 
 def _classes(cls: type) -> Iterator[type]:
     yield cls
-    for sub in cls.__subclasses__():
+    subclasses: list[type] = cls.__subclasses__()
+    for sub in subclasses:
         yield from _classes(sub)
 
 

@@ -48,7 +48,7 @@ def _call_storage_offset(tensor: torch.Tensor) -> int:
 def _record_pregraph_bytecode_enter() -> AbstractContextManager[Any]:
     on = torch.autograd.profiler._is_profiler_enabled
     region: AbstractContextManager[Any] = (
-        torch._C._profiler._RecordFunctionFast("Pregraph bytecode") if on else nullcontext()  # type: ignore[attr-defined]
+        torch._C._profiler._RecordFunctionFast("Pregraph bytecode") if on else nullcontext()
     )
     region.__enter__()
     return region

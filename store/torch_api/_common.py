@@ -27,10 +27,11 @@ from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
 from firebrick.runtime.binding import load_extension
 from firebrick.torch_api._config import *  # noqa: F403
-from firebrick.torch_api._config import configuration, text_of
+from firebrick.torch_api._config import configuration
 from firebrick.torch_api._guards import *  # noqa: F403
 from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder
 from firebrick.torch_api._plain import making_entries, saving_entries  # noqa: F401
+from firebrick.torch_api.ambient import text_of
 
 ConvertFrame = convert_frame.ConvertFrame
 ConvertFrameAssert = convert_frame.ConvertFrameAssert

@@ -13,7 +13,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 import torch
-import torch._C._dynamo.eval_frame as _hook  # type: ignore[import-not-found]
+import torch._C._dynamo.eval_frame as _hook
 from torch._guards import CompileId, TracingContext
 from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 
@@ -88,7 +88,7 @@ def tell_dynamo() -> None:
 def _introduce(convert_frame: Any, original: CodeType, code: CodeType) -> None:
     convert_frame.input_codes.add(original)
     convert_frame.output_codes.add(code)
-    sys.modules[f"{_DYNAMO}.utils"].orig_code_map[code] = original  # type: ignore[attr-defined]
+    sys.modules[f"{_DYNAMO}.utils"].orig_code_map[code] = original
 
 
 def dynamo() -> ModuleType | None:
