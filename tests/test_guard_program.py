@@ -94,7 +94,7 @@ SUBJECT = """
 def subject(source: str) -> types.ModuleType:
     module = types.ModuleType("guarded_subject")
     sys.modules["guarded_subject"] = module
-    exec(compile(textwrap.dedent(source), "guarded_subject.py", "exec"), module.__dict__)
+    exec(compile(textwrap.dedent(source), __file__, "exec"), module.__dict__)
     return module
 
 
@@ -330,6 +330,10 @@ def make_function(source: str) -> Any:
          "def g(a):\n  def f(x): return a(x)\n  return f\nf = g(lambda x: 2)"),
         ("class f:\n  def a(self): ...", "class f:\n  def a(self): return 1"),
         ("class f:\n  def a(self): ...", "class f:\n  @property\n  def a(self): return 1"),
+        ("class f:\n  def a(self, x=1): ...", "class f:\n  def a(self, x=2): ..."),
+        ("class f:\n  def a(self, *, x=1): ...", "class f:\n  def a(self, *, x='1'): ..."),
+        ("def d(g): return lambda *a: g(*a)\nclass f:\n  @d\n  def a(self): return 1",
+         "def d(g): return lambda *a: g(*a)\nclass f:\n  @d\n  def a(self): return 2"),
         ("class f: ...", "class f(int): ..."),
         ("class f: ...", "class f:\n  @staticmethod\n  def __getattr__(name): ..."),
     ],
