@@ -188,6 +188,16 @@ def test_views_require_gradients_as_the_function_did(views, given, wanted):
         made(program(output, inputs=1), lambda args: (args[0].detach().new_ones(7),))(x)
 
 
+def test_a_view_is_made_again_by_its_own_operator_where_autograd_knows_it():
+    base = torch.ones(6, requires_grad=True)
+    with torch.autograd._force_original_view_tracking(True):
+        target = torch.arange(6.0)[1:].view(5, 1)
+        view = regenerate(base, target, True)
+    assert (view.shape, view.storage_offset()) == ((5, 1), 1)
+    assert type(view.grad_fn).__name__ == "ViewBackward0"
+    assert type(regenerate(base, target.detach(), True).grad_fn).__name__ == "AsStridedBackward0"
+
+
 def test_dynamic_dimensions_are_marked():
     function = made(program(dataclasses.replace(PLAIN, dynamic=(0, 2))), lambda args: (args[0],))
     x = torch.zeros(1)
