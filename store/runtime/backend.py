@@ -11,8 +11,9 @@ import torch
 from firebrick.codecs.code import code_digest
 from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
 from firebrick.errors import Unsupported
+from firebrick.runtime.calls import Boxed
 from firebrick.runtime.names import namespace
-from firebrick.runtime.program import Boxed, build
+from firebrick.runtime.program import build
 from firebrick.runtime.views import aligned
 
 
