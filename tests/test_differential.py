@@ -107,7 +107,7 @@ def wrong(name, changed, right=lambda x, y: y, **fields):
 
         x = torch.ones(2, 2, requires_grad="train" in fields)
         calls = [call(x)] if "misses" not in fields else []
-        return Program(target=f, calls=calls, how="already", **fields)
+        return Program(target=f, calls=calls, how="already", graphs=False, **fields)
 
     build.__name__ = name
     program(build)
@@ -165,7 +165,7 @@ def test_the_suite_sees_every_kind_of_difference(liars):
 @pytest.fixture
 def reports():
     steps = [{"result": {"bits": "a", "strides": "(1,)"}}]
-    first = {"steps": steps, "misses": [], "stats": {"stored": 1}, "work": {}, "faults": []}
+    first = {"steps": steps, "misses": [], "stats": {"stored": 1}, "work": {"compile_fx": 1}, "graphs": True}
     second = {"steps": copy.deepcopy(steps), "misses": [], "stats": {"hits": 1}, "work": {}, "modules": []}
     return first, second
 
@@ -188,6 +188,11 @@ class TestVerdicts:
     def test_no_hit_is_recompiled(self, reports):
         first, second = reports
         assert classify("c", first, second | {"stats": {}}).lane == "recompiled"
+
+    @pytest.mark.parametrize("graphs", [True, False])
+    def test_a_case_that_compiles_nothing_must_say_so(self, reports, graphs):
+        verdict = classify("c", reports[0] | {"work": {}, "graphs": graphs}, reports[1] | {"stats": {}})
+        assert verdict.lane == ("broken" if graphs else "lean")
 
     def test_an_error_is_broken(self, reports):
         assert classify("c", {"error": "Traceback\nValueError: x"}, reports[1]).reason == "ValueError: x"

@@ -100,10 +100,11 @@ class Session:
         self.watch = self.watch or Watch()
         _seed()
         module, short = _module(name), name.rpartition(".")[2]
-        report: dict[str, Any] = {"misses": []}
+        report: dict[str, Any] = {"misses": [], "graphs": True}
         self._faults.clear()
         try:
             steps = Steps(differential.cases_of(module)[short]())
+            report["graphs"] = steps.graphs
             counts, stats = self.watch.counts(), firebrick.stats().as_dict()
             loaded = set(self.watch.compiler_modules())
             with armed():

@@ -28,6 +28,11 @@ class Steps:
         """Whether the case has calls that nothing stored fits."""
         return isinstance(self._program, Program) and bool(self._program.misses)
 
+    @property
+    def graphs(self) -> bool:
+        """Whether torch compiles anything for the case."""
+        return not isinstance(self._program, Program) or self._program.graphs
+
     def calls(self) -> list[Any]:
         """Compile the target, make the calls and describe them."""
         program = self._program

@@ -62,6 +62,7 @@ class Program:
         how: ``wrap`` with ``torch.compile``, ``in_place`` with ``Module.compile``, or ``already`` where the
             builder has compiled what the target calls.
         state: returns objects beside arguments and target that are described after each call.
+        graphs: whether torch compiles anything; a case where that is not so is broken.
         raises: name of the exception that every call ends with; any other end is a broken case.
     """
 
@@ -72,6 +73,7 @@ class Program:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     how: Literal["wrap", "in_place", "already"] = "wrap"
     state: Callable[[], Any] | None = None
+    graphs: bool = True
     raises: str | None = None
 
 
@@ -186,6 +188,9 @@ def classify(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
         return verdict("skipped", first["skip"])
     if "broken" in first:
         return verdict("broken", first["broken"])
+    compiles = bool(first.get("work", {}).get("compile_fx"))
+    if "error" not in first and compiles != first["graphs"]:
+        return verdict("broken", "torch compiles a graph" if compiles else "torch compiles no graph")
     for report in (first, second):
         if "error" in report:
             return verdict("broken", report["error"].strip().rpartition("\n")[2])
@@ -193,7 +198,6 @@ def classify(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
     found += differences(first["misses"], second["misses"], "misses")
     if found:
         return verdict("differs", found[0], found)
-    compiles = bool(first["work"].get("compile_fx"))
     if _work(second) or (compiles and not second["stats"].get("hits")):
         return verdict("recompiled", _reason(first, second))
     if second["modules"]:

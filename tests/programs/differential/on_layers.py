@@ -162,6 +162,8 @@ LAYERS = {
     "threshold": (lambda: nn.Threshold(0.1, 2.0), rows),
     "relu_in_place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True)), rows),
 }
+# torch breaks the graph in their forward and runs the frame as it is
+NO_GRAPH = {"identity", "batch_norm2d", "rnn", "lstm", "gru", "gaussian_nll", "ctc_loss"}
 ACTIVATIONS = (
     "CELU ELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish ReLU ReLU6 SELU "
     "Sigmoid SiLU Softplus Softshrink Softsign Tanh Tanhshrink"
@@ -171,7 +173,7 @@ ACTIVATIONS = (
 def layer_program(name, construct, inputs):
     layer, arguments = construct(), inputs()
     calls = [call(layer, *arguments), call(layer, *inputs())]
-    return Program(target=own_function(name), calls=calls, train=True)
+    return Program(target=own_function(name), calls=calls, train=True, graphs=name not in NO_GRAPH)
 
 
 for name, (construct, inputs) in LAYERS.items():
@@ -193,6 +195,6 @@ def compiled_directly(construct, inputs):
 
 
 # The frame that torch compiles for these belongs to torch: all such modules of a process share it.
-for name in ("linear", "conv2d", "layer_norm", "lstm", "batch_norm1d"):
+for name in ("linear", "conv2d", "layer_norm", "batch_norm1d"):
     construct, inputs = LAYERS[name]
     register(__name__, f"{name}_compiled_directly", lambda c=construct, i=inputs: compiled_directly(c, i))
