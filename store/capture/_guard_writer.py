@@ -310,7 +310,7 @@ class Writer:
             raise NotLean(f"{call.name} on {self._where}: an unknown address")
         value = self._log.objects[address]
         identity = self._describer.describe(value)
-        if manager in self._pinned:
+        if manager in self._pinned and identity[0] != "code":
             module = identity[1].partition(":")[0]
             if identity[0] not in ("module", "class", "function", "builtin") or not is_pinned(module):
                 raise NotLean(f"{identity[0]} {identity[1]} at {self._where}, inside the compiler")
@@ -373,6 +373,7 @@ def _has_set(value: Any) -> bool:
 # the platform pins its code.
 _PINNED: Final = frozenset(
     {
+        "code_manager",
         "dict_getitem_manager",
         "getattr_manager",
         "add_id_match_guard",

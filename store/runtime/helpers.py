@@ -8,6 +8,7 @@ Source followed: ``torch/_dynamo/utils.py``, ``torch/_dynamo/variables/functions
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import CellType, CodeType, FunctionType, SimpleNamespace
@@ -31,6 +32,21 @@ def _set_getitem(items: set[Any], index: int) -> Any:
 
 def _to_subclass(tensor: torch.Tensor, cls: type) -> Any:
     return tensor.as_subclass(cls)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the dictionary in which an object keeps its attributes."""
+    owner: Any = threading.local if isinstance(value, threading.local) else object
+    fields: dict[str, Any] = owner.__getattribute__(value, "__dict__")
+    return fields
+
+
+def _set_attribute(value: Any, name: str, new: Any) -> None:
+    _fields(value)[name] = new
+
+
+def _delete_attribute(value: Any, name: str) -> None:
+    del _fields(value)[name]
 
 
 def _call_size(tensor: torch.Tensor, dimension: int) -> int:
@@ -90,7 +106,9 @@ HELPERS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
         "iter_next": next,
         "list_getitem": list.__getitem__,
         "make_cell": _make_cell,
+        "object_delattr_ignore_descriptor": _delete_attribute,
         "object_new": object.__new__,
+        "object_setattr_ignore_descriptor": _set_attribute,
         "record_pregraph_bytecode_enter": _record_pregraph_bytecode_enter,
         "record_pregraph_bytecode_exit": _record_pregraph_bytecode_exit,
         "set_getitem": _set_getitem,
