@@ -89,8 +89,8 @@ class Describer:
             return "class", path_of(value), self._class(value).hex()
         if isinstance(value, enum.Enum):
             return "member", f"{path_of(kind)}.{value.name}", self._class(kind).hex()
-        if isinstance(value, _BUILTINS) and (name := _builtin_name(value)):
-            return "builtin", name, ""
+        if isinstance(value, _BUILTINS) and (builtin := _builtin_name(value)):
+            return "builtin", builtin, ""
         if isinstance(value, _OPERATORS):
             return "operator", f"{kind.__name__}:{value}", ""
         if isinstance(value, functools._lru_cache_wrapper) and isinstance(
@@ -199,7 +199,7 @@ def _method(function: types.FunctionType, hasher: Any, depth: int) -> None:
     Of other classes only the names, so that the digest does not depend on where it started.
     """
     hasher.update(_code(function.__code__))
-    values = [function.__defaults__, function.__kwdefaults__]
+    values: list[Any] = [function.__defaults__, function.__kwdefaults__]
     for cell in function.__closure__ or ():
         try:
             values.append(cell.cell_contents)

@@ -99,11 +99,13 @@ def main() -> None:
     result["still"] = [bool(manager.check(f_locals)) for manager, f_locals in kept]
 
     @torch.compile(backend="eager", dynamic=True)
-    def another(x: Any, y: Any) -> Any:
-        return x + y
+    def another(x: Any, table: Any) -> Any:  # C++ compares kinds of managers where it meets a dict
+        for value in table.values():
+            x = x + value * guarded.TABLE["scale"]
+        return x
 
-    result["compiled"] = bool((another(torch.ones(3), torch.ones(3)) == 2).all())
-    another(torch.ones(3, 4), torch.ones(3, 4))
+    result["compiled"] = bool((another(torch.ones(3), {"a": torch.ones(3)}) == 3).all())
+    another(torch.ones(3, 4), {"b": torch.ones(3, 4), "c": 2})
     print(json.dumps(result))
 
 
