@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from firebrick._collection import no_collection
 from firebrick._patches import Patches
 from firebrick.counters import Stats
 from firebrick.errors import FirebrickError, StoreClosed, Unsupported, UsageError
@@ -240,7 +241,8 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
         disable()
         new = Session(chosen, chosen.cache_dir)
         try:
-            new.start()
+            with no_collection():
+                new.start()
         except (FirebrickError, OSError, ImportError) as error:
             if chosen.strict:
                 raise

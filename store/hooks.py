@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from firebrick import torch_api
+from firebrick._collection import no_collection
 from firebrick._patches import Patches
 from firebrick.capture.bundle import Part, generated_names
 from firebrick.capture.guards import recording_init
@@ -271,15 +271,10 @@ class Hooks:
     def _serve(self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any) -> Any | None:
         if not self._session.settings.load or self._asked:
             return None
-        collecting = gc.isenabled()
-        gc.disable()  # one collection over torch's heap takes longer than serving a frame
-        try:
+        with no_collection():
             return self._frames.serve(
                 recipe, frame.f_code, frame.f_globals, frame.f_locals, frame_state, backend
             )
-        finally:
-            if collecting:
-                gc.enable()
 
     def _watched(
         self,

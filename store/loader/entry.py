@@ -10,7 +10,6 @@ import __future__
 
 import builtins
 import functools
-import gc
 import inspect
 import logging
 import threading
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from firebrick._collection import no_collection
 from firebrick.loader import guard_program, lean_module
 from firebrick.loader.lean_frames import LeanFrames
 from firebrick.loader.lean_module import LeanModule
@@ -116,7 +116,8 @@ class Entry:
     def compile(self, model: Any = None, **arguments: Any) -> Any:
         """Compile as ``torch.compile`` does."""
         try:
-            lean = self._lean(model, arguments)
+            with no_collection():
+                lean = self._lean(model, arguments)
         except Exception as error:
             self.session.fault(error)
             lean = None
@@ -168,18 +169,14 @@ class Region:
     def __call__(self, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
         """Answer torch's hook for a frame that has no cache entry which fits."""
         if self._real is None and not self._entry.closed:
-            collecting = gc.isenabled()
-            gc.disable()  # one collection over torch's heap takes longer than serving a frame
             try:
-                answer = self._entry.frames.serve(
-                    frame.f_code, frame.f_globals, frame.f_locals, frame_state, self._texts
-                )
+                with no_collection():
+                    answer = self._entry.frames.serve(
+                        frame.f_code, frame.f_globals, frame.f_locals, frame_state, self._texts
+                    )
             except Exception as error:
                 self._entry.session.fault(error)
                 answer = None
-            finally:
-                if collecting:
-                    gc.enable()
             if answer is not None:
                 return answer
         _log.info("asking the compiler for %s", frame.f_code.co_qualname)
