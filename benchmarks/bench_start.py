@@ -87,7 +87,8 @@ def main() -> int:
     for case, added in overhead.items():
         print(
             f"recording adds to {case}: {added['backward_s']:+.1%} to the first result, "
-            f"{added['process_s']:+.1%} to the process, {added['cpu_s']:+.1%} to its processor time (median of {options.repeats} pairs)"
+            f"{added['process_s']:+.1%} to the process, {added['cpu_s']:+.1%} to its processor time "
+            f"(median of {options.repeats} pairs)"
         )
     return 1 if failures or any(start.differs for done in starts.values() for start in done) else 0
 

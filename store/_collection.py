@@ -6,7 +6,7 @@ import gc
 from types import TracebackType
 
 
-class no_collection:  # noqa: N801 - used as a function
+class no_collection:
     """Context manager: no cyclic garbage collection in this block, in any thread."""
 
     def __enter__(self) -> None:

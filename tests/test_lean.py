@@ -9,32 +9,38 @@ from firebrick.testing.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
 QUIET = (
-    "function", "module", "attributes", "in_place", "decorated", "copied", "pickled", "threads",
-    "graph_breaks", "grad_modes", "retained", "mutation", "two_shapes", "fullgraph", "mode", "option",
+    "function", "module", "attributes", "in_place", "decorated", "copied", "pickled", "threads", "graph_breaks",
+    "generators", "grad_modes", "retained", "mutation", "two_shapes", "fullgraph", "mode", "option", "recursion",
 )  # fmt: skip
+# Each group has a process of its own; its first case loads the compiler, the others meet it.
 LOADING = (
-    "is_optimized_module", "exceptions", "recursion", "nested", "generators", "new_type", "stance", "reset",
-    "recompile_after", "other_backend", "traced", "warned",
-)  # fmt: skip
+    ("is_optimized_module", "exceptions", "recompile_after", "other_backend"),
+    ("new_type", "stance", "nested"),
+    ("reset", "traced", "warned"),
+)
 
 
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory):
-    """One process records each list of cases, and another is served: with no compiler on its path."""
+    """Two processes record; others are served, those that need no compiler with none on their path."""
     root = tmp_path_factory.mktemp("lean")
 
-    def twice(names):
-        store, env = root / names[0], {"DTYPE": "float64"}
-        first = run_cases(PROGRAM, names, home=root / f"home-{names[0]}", store=store, env=env)
-        seconds = [
-            run_cases(PROGRAM, part, home=root / f"{part[0]}-2", store=store, env={"DTYPE": "float16"}, compilers=end)
-            for part, end in (((names, False),) if names is QUIET else [((n,), True) for n in names])
-        ]
-        return first, dict(zip(names, seconds * len(names) if names is QUIET else seconds, strict=True))
+    def both(store, groups, compilers):
+        every = [name for group in groups for name in group]
+        first = run_cases(
+            PROGRAM, every, home=root / f"{store}-1", store=root / store, env={"DTYPE": "float64"}
+        )
+        found = {}
+        for group in groups:
+            home, env = root / f"{store}-{group[0]}", {"DTYPE": "float16"}
+            second = run_cases(PROGRAM, group, home=home, store=root / store, env=env, compilers=compilers)
+            found |= dict.fromkeys(group, (first, second))
+        return found
 
     with ThreadPoolExecutor() as pool:
-        quiet, loading = pool.map(twice, (QUIET, LOADING))
-    return {name: (first, seconds[name]) for first, seconds in (quiet, loading) for name in seconds}
+        quiet = pool.submit(both, "quiet", (QUIET,), False)
+        loading = pool.submit(both, "loading", LOADING, True)
+        return quiet.result() | loading.result()
 
 
 @pytest.mark.parametrize("name", QUIET)
@@ -48,14 +54,14 @@ def test_is_served_without_the_compiler(starts, name):
     assert not {"misses", "bypasses", "faults"} & set(stats)
 
 
-@pytest.mark.parametrize("name", [n for n in LOADING if n != "new_type"])
+@pytest.mark.parametrize("name", sorted({name for group in LOADING for name in group} - {"new_type"}))
 def test_the_compiler_takes_over(starts, name):
     first, second = (start.case(name) for start in starts[name])
     assert second["value"] == first["value"]
     assert "faults" not in second["stats"]
 
 
-def test_what_was_not_there_is_compiled_and_added(starts, tmp_path):
+def test_what_was_not_there_is_compiled_and_added(starts):
     first, second = (start.case("new_type") for start in starts["new_type"])
     assert second["value"][0] == first["value"][0]
     assert second["work"]["traces"] == 1

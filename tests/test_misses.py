@@ -146,6 +146,10 @@ FOREIGN = {
 }
 UNKNOWN = {f"unknown_{kind.name}": kind for kind in (Kind.BUNDLE, Kind.GUARDS, Kind.CODE, Kind.BACKEND)}
 NAMES = [f"{what}_{kind.name}" for kind, what in DAMAGED] + [*FOREIGN, *UNKNOWN, "swapped", "whole"]
+DAMAGED_LEAN = [
+    (kind, what) for kind in (Kind.GUARD_PROGRAM, Kind.LEAN_BACKEND) for what in ("gone", "flipped")
+]
+LEAN = [f"{what}_{kind.name}" for kind, what in DAMAGED_LEAN]
 
 
 def write_program(folder):
@@ -154,7 +158,7 @@ def write_program(folder):
     `swapped` and `whole` have equal guards: nothing but the recipe tells their bundles apart.
     """
     lines = ["import torch"]
-    for number, name in enumerate(NAMES):
+    for number, name in enumerate([*NAMES, *LEAN]):
         x = "x" if name in ("swapped", "whole") else f"x_{name}"
         lines.append(f"def f_{name}({x}):\n    return ({x}.sin() + {number}.5).cos() * {number + 1}.5")
         lines.append(f"def {name}():\n    return torch.compile(f_{name})(torch.ones(4) / 3)")
@@ -204,7 +208,7 @@ def damage(folder):
             manifest, there = Blob(Kind.BUNDLE, body, version), store.components(have.recipe[name])
             store.publish(have.recipe[name], there, manifest, parts, blobs)
     with raw(folder) as cursor:
-        for kind, what in DAMAGED:
+        for kind, what in (*DAMAGED, *DAMAGED_LEAN):
             at = cursor("bundles" if kind is Kind.BUNDLE else "blobs")
             key = have.key(f"{what}_{kind.name}", kind)
             value = DAMAGES[what](at.get(key))
@@ -224,17 +228,18 @@ def damage(folder):
 def damaged(tmp_path_factory):
     root = tmp_path_factory.mktemp("damage")
     program, store, home = write_program(root), root / "store", root / "home"
-    first = run_cases(program, NAMES, home=home, store=store)
+    first = run_cases(program, [*NAMES, *LEAN], home=home, store=store)
     damage(store)
-    second = run_cases(program, NAMES, home=home, store=store)
+    lean = run_cases(program, LEAN, home=root / "lean", store=store, compilers=False)
+    second = run_cases(program, NAMES, home=home, store=store, env={"FIREBRICK_LEAN": "0"})
     third = run_cases(program, NAMES, home=root / "new", store=store, compilers=False)
-    return first, second, third
+    return first, second, third, lean
 
 
 class TestADamagedStore:
     @pytest.mark.parametrize("name", NAMES[:-1])
     def test_is_a_miss_with_its_reason_and_the_value_is_right(self, damaged, name):
-        first, second, _ = damaged
+        first, second, *_ = damaged
         case = second.case(name)
         assert case["value"] == first.case(name)["value"]
         assert "hits" not in case["stats"]
@@ -245,12 +250,21 @@ class TestADamagedStore:
             expected = "version"
         assert FOREIGN.get(name, "" if name == "swapped" else expected) in reason
 
+    @pytest.mark.parametrize("name", LEAN)
+    def test_of_the_lane_without_the_compiler_is_served_by_the_other(self, damaged, name):
+        first, *_, lean = damaged
+        case = lean.case(name)
+        assert case["value"] == first.case(name)["value"]
+        assert case["work"] == {}
+        assert case["stats"]["hits"] == 1
+        assert "lean" not in case["stats"]
+
     def test_what_is_whole_is_a_hit(self, damaged):
         assert damaged[1].case("whole")["work"] == {}
 
     @pytest.mark.parametrize("name", NAMES)
     def test_is_healed_for_the_next_start(self, damaged, name):
-        first, _, third = damaged
+        first, _, third, _ = damaged
         assert third.case(name)["work"] == {}
         assert third.case(name)["value"] == first.case(name)["value"]
 

@@ -175,7 +175,8 @@ class Recorder:
         recipe = compilation.recipe
         new = self._store.publish(recipe.key, recipe.components, manifest, parts, blobs)
         if new:
-            self._stats.published()
+            if compilation.traced or not skip:
+                self._stats.published()
             self._stats.moved(written=sum(len(blob.data) for blob in (manifest, *blobs)))
             self._store.note(manifest.key, {"seconds": compilation.seconds, "when": time.time()})
             if lean is not None and not skip:

@@ -107,7 +107,7 @@ class Steps:
         loss = sum((_weighted(output) for output in outputs), start=torch.zeros(()))
         for turn in range(times):
             try:
-                loss.backward(retain_graph=turn < times - 1)  # type: ignore[no-untyped-call]
+                loss.backward(retain_graph=turn < times - 1)
             except RuntimeError as error:
                 yield f"{type(error).__name__}: {error}"
             else:
