@@ -9,8 +9,9 @@ from firebrick.testing.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
 QUIET = (
-    "function", "module", "attributes", "in_place", "decorated", "copied", "pickled", "threads", "graph_breaks",
-    "generators", "grad_modes", "retained", "mutation", "two_shapes", "fullgraph", "mode", "option", "recursion",
+    "function", "module", "attributes", "in_place", "decorated", "copied", "pickled", "threads",
+    "graph_breaks", "generators", "grad_modes", "retained", "mutation", "two_shapes", "fullgraph",
+    "mode", "option", "recursion",
 )  # fmt: skip
 # Each group has a process of its own; its first case loads the compiler, the others meet it.
 LOADING = (
