@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import json
 import tempfile
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -232,3 +235,25 @@ def test_real_artifacts_run_in_another_process_without_a_compilation(
 ) -> None:
     path, folder, (result, _, _) = compiled
     assert json.loads(run_script(LOAD, path, folder)) == [result, 1, 0]
+
+
+UNSET = object()
+
+
+@pytest.mark.parametrize(
+    ("entry", "read"),
+    [
+        (SimpleNamespace(user_override=UNSET), lambda entry: entry.user_override),
+        (
+            SimpleNamespace(user_override=ContextVar("set", default=UNSET)),
+            lambda entry: entry.user_override.get(),
+        ),
+    ],
+    ids=["one value for all threads, as in torch 2.11", "one for each thread"],
+)
+def test_precompile_is_off_for_a_block_and_leaves_no_trace(monkeypatch, entry, read):
+    config = importlib.import_module("torch._dynamo.config")
+    monkeypatch.setitem(config._config, "caching_precompile", entry)
+    with registry.without_precompile():
+        assert read(entry) is False
+    assert read(entry) is UNSET

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,20 @@ def without_precompile() -> Iterator[None]:
     """
     import torch._dynamo.config as config
 
-    override = config._config["caching_precompile"].user_override  # type: ignore[attr-defined]
-    token = override.set(False)
-    try:
-        yield
-    finally:
-        override.reset(token)
+    entry: Any = config._config["caching_precompile"]
+    override = entry.user_override
+    if isinstance(override, ContextVar):
+        token = override.set(False)
+        try:
+            yield
+        finally:
+            override.reset(token)
+    else:  # torch 2.11 keeps the value itself, one for all threads
+        entry.user_override = False
+        try:
+            yield
+        finally:
+            entry.user_override = override
 
 
 def artifact_module() -> Any:
