@@ -291,12 +291,12 @@ def _child(
         "reports": str(reports),
         "variables": {"TORCHINDUCTOR_CACHE_DIR": str(warm / "cache-TORCHINDUCTOR")} if warm else {},
     }
-    try:  # the saving process serves nothing: a case must not get what an earlier one stored
+    try:
         return start(
             ["-P", "-m", "firebrick.testing._differential_child", json.dumps(request)],
             home=home,
             store=store,
-            env={"TORCHINDUCTOR_COMPILE_THREADS": "1", "FIREBRICK_LOAD": "01"[phase == "second"]},
+            env={"TORCHINDUCTOR_COMPILE_THREADS": "1"},
             timeout=timeout,
         )
     except subprocess.TimeoutExpired:

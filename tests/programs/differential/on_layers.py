@@ -163,7 +163,7 @@ LAYERS = {
     "relu_in_place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True)), rows),
 }
 # torch breaks the graph in their forward and runs the frame as it is
-NO_GRAPH = {"identity", "batch_norm2d", "rnn", "lstm", "gru", "gaussian_nll", "ctc_loss"}
+NO_GRAPH = {"identity", "batch_norm2d", "rnn", "lstm", "gru", "gaussian_nll", "ctc_loss", "adaptive_softmax"}
 ACTIVATIONS = (
     "CELU ELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish ReLU ReLU6 SELU "
     "Sigmoid SiLU Softplus Softshrink Softsign Tanh Tanhshrink"

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import types
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +14,28 @@ from torch.nn.utils import parametrizations, parametrize
 from firebrick.testing.differential import Call, Program, call, program, scenario
 
 
-class Net(nn.Module):
+class Perceptron(nn.Module):
     def __init__(self):
         super().__init__()
         self.first = nn.Linear(6, 5)
         self.second = nn.Linear(5, 3)
 
-    def forward(self, x):
-        return self.second(torch.relu(self.first(x)))
+
+def forward(self, x):
+    return self.second(torch.relu(self.first(x)))
+
+
+def Net(case):
+    """Return a small module of a class, and with a forward, that no other case has.
+
+    What one case stores must not serve another.
+    """
+    name = f"Net_{case}"
+    if name not in globals():
+        code = forward.__code__.replace(co_name=name, co_qualname=name)
+        own = types.FunctionType(code, globals(), name)
+        globals()[name] = type(name, (Perceptron,), {"forward": own, "__module__": __name__})
+    return globals()[name]()
 
 
 def trained(module, *inputs, **fields):
@@ -31,23 +46,23 @@ def trained(module, *inputs, **fields):
 
 @program
 def perceptron():
-    return trained(Net(), misses=[call(mixed(5, 6, grad=True)), call(mixed(2, 4, 6))])
+    return trained(Net("perceptron"), misses=[call(mixed(5, 6, grad=True)), call(mixed(2, 4, 6))])
 
 
 @program
 def compiled_in_place():
-    return trained(Net(), how="in_place")
+    return trained(Net("compiled_in_place"), how="in_place")
 
 
 @program
 def inference_only():
-    net = Net().eval()
+    net = Net("inference_only").eval()
     return Program(target=net, calls=[Call((mixed(4, 6),), inside=torch.no_grad)] * 2)
 
 
 @program
 def frozen_layers():
-    net = Net()
+    net = Net("frozen_layers")
     net.first.requires_grad_(False)
     return trained(net)
 
@@ -170,13 +185,13 @@ def arguments_by_name():
 
 @program
 def method_of_a_module():
-    net = Net()
+    net = Net("method_of_a_module")
     return Program(target=net.forward, calls=[call(mixed(4, 6))], train=True, state=lambda: net)
 
 
 @program
 def module_in_a_function():
-    net = Net()
+    net = Net("module_in_a_function")
     return Program(target=lambda x: net(x) * 2, calls=[call(mixed(4, 6))], train=True, state=lambda: net)
 
 
@@ -186,12 +201,12 @@ def step(net, x, y):
 
 @program
 def module_as_argument():
-    return Program(target=step, calls=[call(Net(), mixed(4, 6), mixed(4, 3))], train=True)
+    return Program(target=step, calls=[call(Net("module_as_argument"), mixed(4, 6), mixed(4, 3))], train=True)
 
 
 @program
 def functional_call():
-    net = Net()
+    net = Net("functional_call")
     weights = {name: (p.detach() * 2).requires_grad_() for name, p in net.named_parameters()}
 
     def run(weights, x):
@@ -271,7 +286,7 @@ def spectral_norm():
 
 @program
 def forward_hook():
-    net, seen = Net(), []
+    net, seen = Net("forward_hook"), []
     net.first.register_forward_hook(lambda module, inputs, output: output * 2)
     net.second.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs)))
     return trained(net, state=lambda: seen)
@@ -279,33 +294,35 @@ def forward_hook():
 
 @program
 def hook_on_the_outer_module():
-    net, seen = Net(), []
+    net, seen = Net("hook_on_the_outer_module"), []
     net.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
     return trained(net, state=lambda: seen)
 
 
 @program
 def backward_hook():
-    net, seen = Net(), []
+    net, seen = Net("backward_hook"), []
     net.first.register_full_backward_hook(lambda *_: seen.append("back"))
     return trained(net, state=lambda: seen)
 
 
 @program
 def hook_on_a_parameter():
-    net, seen = Net(), []
+    net, seen = Net("hook_on_a_parameter"), []
     net.first.weight.register_post_accumulate_grad_hook(lambda p: seen.append(tuple(p.grad.shape)))
     return trained(net, state=lambda: seen)
 
 
 @program
 def half_precision_module():
-    return trained(Net().to(torch.bfloat16), mixed(4, 6, dtype=torch.bfloat16, grad=True))
+    return trained(
+        Net("half_precision_module").to(torch.bfloat16), mixed(4, 6, dtype=torch.bfloat16, grad=True)
+    )
 
 
 @program
 def weights_that_change_between_calls():
-    net, x = Net(), mixed(4, 6)
+    net, x = Net("weights_that_change_between_calls"), mixed(4, 6)
 
     def descend():
         with torch.no_grad():
@@ -327,7 +344,7 @@ def parameter_that_is_replaced():
 
 @program
 def submodule_that_is_replaced():
-    net = Net()
+    net = Net("submodule_that_is_replaced")
     replace = lambda: setattr(net, "first", nn.Linear(6, 5, bias=False))  # noqa: E731
     return Program(target=net, calls=[call(mixed(4, 6))], misses=[Call((mixed(4, 6),), before=replace)])
 
@@ -398,7 +415,7 @@ def several_outputs():
 @scenario
 def copies_of_a_compiled_module():
     torch.manual_seed(0)
-    model = torch.compile(Net())
+    model = torch.compile(Net("copies_of_a_compiled_module"))
     x = mixed(4, 6)
     first = model(x)
     twin = copy.deepcopy(model)
@@ -409,10 +426,10 @@ def copies_of_a_compiled_module():
 
 @scenario
 def state_dict_goes_through():
-    model = torch.compile(Net())
+    model = torch.compile(Net("state_dict_goes_through"))
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
-    other = torch.compile(Net())
+    other = torch.compile(Net("state_dict_goes_through"))
     other.load_state_dict(torch.load(io.BytesIO(buffer.getvalue())))
     x = mixed(4, 6)
     return torch.equal(model(x), other(x)), list(other.state_dict())
@@ -420,7 +437,7 @@ def state_dict_goes_through():
 
 @scenario
 def pickled_module():
-    net = Net()
+    net = Net("pickled_module")
     net.compile()
     first = net(mixed(4, 6))
     again = pickle.loads(pickle.dumps(net))
@@ -430,14 +447,14 @@ def pickled_module():
 @scenario
 def two_modules_of_a_class():
     torch.manual_seed(3)
-    models = [torch.compile(Net()) for _ in range(2)]
+    models = [torch.compile(Net("two_modules_of_a_class")) for _ in range(2)]
     return [model(mixed(4, 6)) for model in models]
 
 
 @scenario
 def training_loop_with_an_optimiser():
     torch.manual_seed(2)
-    net = Net()
+    net = Net("training_loop_with_an_optimiser")
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     model, losses = torch.compile(net), []
     for _ in range(3):
