@@ -46,7 +46,7 @@ def without_precompile() -> Iterator[None]:
     """
     import torch._dynamo.config as config
 
-    entry: Any = config._config["caching_precompile"]
+    entry: Any = config._config["caching_precompile"]  # type: ignore[attr-defined]
     override = entry.user_override
     if isinstance(override, ContextVar):
         token = override.set(False)
