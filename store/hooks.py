@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,9 @@ class Hooks:
         self._session = session
         self._recording = session.settings.record and not session.settings.readonly
         self._lean = session.settings.lean
+        self._asked = False
+        self._api: Any = None
+        self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()  # of what was compiled under this session
         self._lean_backends: dict[str, Encoded | str] = {}
         self._ambient: set[str] = set()
         self._patches = Patches()
@@ -83,6 +87,8 @@ class Hooks:
             if self._undo_mirror is not None:
                 self._undo_mirror()
             self._patches.undo()
+            for context in self._contexts if self._api is not None else ():
+                self._api.forget_package(context)
             self._attached = False
 
     @property
@@ -99,6 +105,8 @@ class Hooks:
             if type(backend) is torch._TorchCompileInductorWrapper and not kwargs.get("disable"):
                 self.attach()
                 made = original(rebuild_ctx, backend, *args, **kwargs)
+                if self._recording and not self._asked:
+                    self._contexts.add(made)
                 if self._session.entry is not None:
                     self._session.entry.made(backend, made)
                 return made
@@ -125,7 +133,7 @@ class Hooks:
     def _attach(self) -> None:
         session, patches = self._session, self._patches
         store, _ = session.opened()
-        self._api = api = torch_api.load()
+        api = self._api = torch_api.load()
         # a program that turns torch's own precompile on wants to see compilations in torch's registry
         self._asked = bool(api.dynamo_config.caching_precompile)
         libraries = Libraries()

@@ -114,6 +114,19 @@ def must_compile(convert: Any) -> bool:
     return bool(inner._one_graph or getattr(inner._box, "error_on_graph_break", False))
 
 
+def forget_package(context: Any) -> None:
+    """Let a compiled function record into its ``CompilePackage`` no more.
+
+    With a package torch insists on serialising guards, and fails in the user's program where it can not.
+
+    Args:
+        context: the ``OptimizeContext`` that made the function.
+    """
+    convert = getattr(context.callback, "_torchdynamo_orig_backend", None)
+    if isinstance(convert := getattr(convert, "_inner_convert", convert), ConvertFrameAssert):
+        convert._package = None
+
+
 def compile_package(convert: Any) -> Any | None:
     """Return the ``CompilePackage`` that a frame converter records into, if any."""
     return getattr(convert, "_inner_convert", convert)._package
