@@ -74,7 +74,7 @@ class Session:
             map_size=settings.map_size,
             durable=settings.durable,
         )
-        if settings.lean and settings.load:
+        if settings.lean:
             self._after_import("torch", self._enter)
         self._after_import(_DYNAMO, self._attach)
 

@@ -327,7 +327,9 @@ class Hooks:
         return result
 
     def _skipped(self, compilation: Compilation, cache_entry: Any) -> None:
-        if compilation.traced and cache_entry is None and compilation.refused is None:
+        # a frame of torch is shared by many modules: what one of them made it do says nothing of the others
+        shared = compilation.recipe.components["function.module"].startswith("torch.")
+        if compilation.traced and cache_entry is None and compilation.refused is None and not shared:
             self._recorder.skipped(compilation)
 
     # What torch hands over while it compiles a frame.

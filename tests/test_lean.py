@@ -68,3 +68,11 @@ def test_what_was_not_there_is_compiled_and_added(starts):
     assert second["work"]["traces"] == 1
     assert second["stats"]["lean"] == 1
     assert second["stats"]["stored"] == 1
+
+
+def test_what_one_module_makes_a_shared_frame_do_does_not_hold_for_others(tmp_path):
+    store = tmp_path / "store"
+    first = run_cases(PROGRAM, ["recurrent"], home=tmp_path / "1", store=store)
+    assert "lowerings" not in first.case("recurrent")["work"]
+    second = run_cases(PROGRAM, ["linear"], home=tmp_path / "2", store=store)
+    assert second.case("linear")["work"]["lowerings"] == 1

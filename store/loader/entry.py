@@ -77,7 +77,8 @@ class Entry:
         self._backends: dict[str, Any] = {}  # arguments -> token, or torch's backend once there is one
         self._calls = threading.local()  # of torch's own torch.compile
         self._optimizers = Optimizers()
-        if api.dynamo() is None:
+        self._serving = session.settings.load
+        if self._serving and api.dynamo() is None:
             self._optimizers.quiet()
         self.closed = False
 
@@ -128,7 +129,13 @@ class Entry:
         return self.real(model, arguments).result
 
     def _lean(self, model: Any, arguments: dict[str, Any]) -> Any | None:
-        if self.closed or not _are_plain(arguments) or api.is_traced() or not api.has_default_stance():
+        if (
+            self.closed
+            or not self._serving
+            or not _are_plain(arguments)
+            or api.is_traced()
+            or not api.has_default_stance()
+        ):
             return None
         texts = _texts(arguments)
         options = self.frames.options(texts)

@@ -382,3 +382,14 @@ def warned():
         finally:
             handle.remove()
     return any("global" in str(w.message) and "hooks" in str(w.message) for w in seen)
+
+
+@torch.no_grad()
+def recurrent():
+    """A module of torch that Dynamo runs as it is; its frame is one that all modules of torch share."""
+    return torch.compile(nn.LSTM(4, 4))(ones(3, 2, 4))[0]
+
+
+@torch.no_grad()
+def linear():
+    return torch.compile(nn.Linear(4, 4))(ones(3, 4))
