@@ -132,6 +132,7 @@ class Entry:
         if (
             self.closed
             or not self._serving
+            or api.wants_own_precompile()
             or not _are_plain(arguments)
             or api.is_traced()
             or not api.has_default_stance()
@@ -175,7 +176,7 @@ class Region:
 
     def __call__(self, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
         """Answer torch's hook for a frame that has no cache entry which fits."""
-        if self._real is None and not self._entry.closed:
+        if self._real is None and not self._entry.closed and not api.wants_own_precompile():
             try:
                 with no_collection():
                     answer = self._entry.frames.serve(

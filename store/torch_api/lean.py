@@ -7,8 +7,10 @@ frame evaluation wants; the hook itself is in ``torch._C`` and is there without 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -110,6 +112,17 @@ def has_default_stance() -> bool:
     """Tell whether ``torch.compiler.set_stance`` leaves compilation as it is."""
     module = dynamo()
     return module is None or (module._stance.stance == "default" and module._stance.backend is None)
+
+
+def wants_own_precompile() -> bool:
+    """Tell whether the program has turned torch's ``caching_precompile`` on and looks into its registry."""
+    if os.environ.get("TORCH_CACHING_PRECOMPILE") == "1":
+        return True
+    config: Any = sys.modules.get(f"{_DYNAMO}.config")
+    if config is None:
+        return False
+    override = config._config["caching_precompile"].user_override
+    return (override.get() if isinstance(override, ContextVar) else override) is True
 
 
 def may_hold_tensors(code: CodeType, scope: Any, values: Any) -> bool:
