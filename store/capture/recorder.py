@@ -21,7 +21,6 @@ from firebrick import torch_api
 from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.inlined import inlined_functions
 from firebrick.codecs import Encoded
-from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.recipe import Recipe
@@ -51,6 +50,7 @@ class Compilation:
     guards_state: bytes = b""
     expected: str = ""
     program: Any = "its guards were not recorded"  # guard program, or why there is none
+    not_lean: str | None = None  # why only the full lane may serve it
     hooks: bool = False
     compiled: CodeType | None = None
     inlined: list[CodeType] = dataclasses.field(default_factory=list)
@@ -180,8 +180,7 @@ class Recorder:
             self._stats.moved(written=sum(len(blob.data) for blob in (manifest, *blobs)))
             self._store.note(manifest.key, {"seconds": compilation.seconds, "when": time.time()})
             if lean is not None and not skip:
-                reason = unpack(manifest.data)["lean"]
-                self._stats.eligible(reason if isinstance(reason, str) else None)
+                self._stats.eligible(compilation.not_lean)
         _log.debug("published %s as %s", compilation.code.co_qualname, manifest.key.hex()[:12])
 
     def _bypass(self, compilation: Compilation) -> None:

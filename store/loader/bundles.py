@@ -81,13 +81,18 @@ class Bundles:
             self._manifests[key] = body
         return self._manifests[key]
 
-    def check_here(self, key: ContentKey) -> None:
-        """Check what a bundle needs of this process: inlined functions, and the GPU where it uses one.
+    def usable(self, key: ContentKey, recipe: bytes) -> dict[str, Any]:
+        """Return a bundle's manifest, once what it needs of this process was checked.
+
+        It must be of this recipe; inlined functions, and the GPU where it uses one, must be as they were.
 
         Raises:
-            Miss: naming what is not as it was.
+            Miss: naming what is not.
+            DamagedError, UnknownVersion, NotFoundError: when the manifest can not be read.
         """
         manifest = self.manifest(key)
+        if manifest["recipe"] != recipe:
+            raise Miss("a bundle of another recipe")
         for entry in manifest["inlined"]:
             if not _unchanged(inlined := Inlined(*entry)):
                 raise Miss(f"inlined function {inlined.qualname} changed")
@@ -96,6 +101,7 @@ class Bundles:
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
                     raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
+        return manifest
 
     def part(self, kind: Kind, key: bytes) -> Any:
         """Decode one part of a bundle."""

@@ -13,7 +13,6 @@ import functools
 import inspect
 import logging
 import threading
-import types
 from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -306,7 +305,7 @@ def _first_frames(target: Callable[..., Any]) -> list[tuple[CodeType, str]]:
         frames.append(bound.forward)
     found = []
     for frame in frames:
-        function = frame.__func__ if isinstance(frame, types.MethodType) else frame
+        function = frame.__func__ if isinstance(frame, MethodType) else frame
         if isinstance(function, FunctionType):
             found.append((function.__code__, function.__globals__.get("__name__", "")))
     return found

@@ -11,12 +11,8 @@ without a check of the backend, so that two options of one function would get ea
 
 from __future__ import annotations
 
-import functools
-import importlib
 import logging
-import sys
-from collections.abc import Callable
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any
 
 from firebrick import torch_api
@@ -25,6 +21,7 @@ from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.backend import Backends
 from firebrick.loader.bundles import Bundles, Miss, reason_of
+from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import take_changes
 from firebrick.loader.module_hooks import has_hooks
@@ -101,14 +98,11 @@ class Frames:
         frame_state: Any, backend: Any,
     ) -> Any:  # fmt: skip
         api = torch_api.load()
-        manifest = self._bundles.manifest(key)
-        if manifest["recipe"] != recipe:
-            raise Miss("a bundle of another recipe")
-        self._bundles.check_here(key)
+        manifest = self._bundles.usable(key, recipe)
         if manifest["skip"]:
             return api.skip_return()
         for alias, module in manifest["imports"].items():
-            api.install(scope, alias, _module(module))
+            api.install(scope, alias, used_module(module))
         place = key, id(scope)
         known = self._managers.get(place)
         if known is None or known[0] is not code:
@@ -120,7 +114,7 @@ class Frames:
         del self._managers[place]
         compiled = self._bundles.part(Kind.CODE, manifest["code"])
         for name, part in manifest["resumes"].items():
-            api.install(scope, name, _resume(self._bundles.part(Kind.CODE, part), scope, name))
+            api.install(scope, name, resume_function(self._bundles.part(Kind.CODE, part), scope, name))
         for name, part in manifest["backends"].items():
             if name not in scope:
                 api.install(scope, name, api.disable(self._backends.load(part, name, backend)))
@@ -137,21 +131,3 @@ class Frames:
         if expected != manifest["expected"]:
             raise Miss("changed: a value that guards compare with")
         return manager
-
-
-def _module(name: str) -> Any:
-    """Import a module of a package that the program uses already."""
-    if name.split(".", 1)[0] not in sys.modules:
-        raise Miss(f"module {name} is not imported")
-    return importlib.import_module(name)
-
-
-def _resume(code: CodeType, scope: dict[str, Any], name: str) -> Callable[..., Any]:
-    """Return a resume function, or for one with free variables the function that binds them.
-
-    Follows ``CompilePackage.install`` of ``torch/_dynamo/package.py``.
-    """
-    if not code.co_freevars:
-        return FunctionType(code, scope, name)
-    # not a Python function: Dynamo would look at its frame
-    return functools.partial(FunctionType, code, scope, name, None)

@@ -6,13 +6,12 @@ code: a real cache entry, which the compiler takes over as its own when it is im
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 import sys
 import threading
 from collections.abc import Mapping, MutableMapping
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from firebrick.codecs._msgpack import unpack
@@ -20,6 +19,7 @@ from firebrick.counters import Stats
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.bundles import Bundles, Miss, reason_of
+from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
 from firebrick.loader.module_hooks import has_hooks
@@ -125,16 +125,12 @@ class LeanFrames:
         self, key: ContentKey, recipe: bytes, code: CodeType, scope: dict[str, Any], values: Any,
         frame_state: MutableMapping[str, Any],
     ) -> api.Answer:  # fmt: skip
-        manifest = self._bundles.manifest(key)
-        if manifest["recipe"] != recipe:
-            raise Miss("a bundle of another recipe")
+        manifest = self._bundles.usable(key, recipe)
         if manifest["skip"]:
-            self._bundles.check_here(key)
             return api.skip_answer()
         lean = manifest["lean"]
         if isinstance(lean, str):
             raise Miss(lean)
-        self._bundles.check_here(key)
         for alias, module in lean["imports"].items():
             if alias not in scope:
                 scope[alias] = found = _module(module)
@@ -149,7 +145,7 @@ class LeanFrames:
         compiled = self._bundles.part(Kind.CODE, manifest["code"])
         for name, part in manifest["resumes"].items():
             if name not in scope:
-                scope[name] = _resume(self._bundles.part(Kind.CODE, part), scope, name)
+                scope[name] = resume_function(self._bundles.part(Kind.CODE, part), scope, name)
         for name, part in lean["backends"].items():
             if name not in scope:
                 function = self._backends.load(ContentKey(part))
@@ -168,13 +164,4 @@ def _module(name: str) -> Any:
         return sys.modules[name]
     if (helper := helpers.stands_for(name)) is not None:
         return helper
-    if name.split(".", 1)[0] not in sys.modules:
-        raise Miss(f"module {name} is not imported")
-    return importlib.import_module(name)
-
-
-def _resume(code: CodeType, scope: dict[str, Any], name: str) -> Any:
-    """Return a resume function, or for one with free variables the function that binds them."""
-    if not code.co_freevars:
-        return FunctionType(code, scope, name)
-    return functools.partial(FunctionType, code, scope, name, None)
+    return used_module(name)

@@ -86,9 +86,14 @@ def inductor_backend(convert: Any) -> Any | None:
     return backend if type(backend) is InductorBackend else None
 
 
+def _inner(convert: Any) -> Any:
+    """Return the inner of two frame converters, or the only one."""
+    return getattr(convert, "_inner_convert", convert)
+
+
 def options(convert: Any, backend: Any) -> dict[str, str]:
     """Return the options of ``torch.compile`` behind a frame converter, and the configuration."""
-    inner = getattr(convert, "_inner_convert", convert)
+    inner = _inner(convert)
     return {
         "backend": "inductor",
         "dynamic": repr(backend.dynamic),
@@ -110,7 +115,7 @@ def is_skipped_file(frame: Any) -> bool:
 
 def must_compile(convert: Any) -> bool:
     """Tell whether a frame that can not be compiled is the user's error (``fullgraph``)."""
-    inner = getattr(convert, "_inner_convert", convert)
+    inner = _inner(convert)
     return bool(inner._one_graph or getattr(inner._box, "error_on_graph_break", False))
 
 
@@ -122,14 +127,14 @@ def forget_package(context: Any) -> None:
     Args:
         context: the ``OptimizeContext`` that made the function.
     """
-    convert = getattr(context.callback, "_torchdynamo_orig_backend", None)
-    if isinstance(convert := getattr(convert, "_inner_convert", convert), ConvertFrameAssert):
+    convert = _inner(getattr(context.callback, "_torchdynamo_orig_backend", None))
+    if isinstance(convert, ConvertFrameAssert):
         convert._package = None
 
 
 def compile_package(convert: Any) -> Any | None:
     """Return the ``CompilePackage`` that a frame converter records into, if any."""
-    return getattr(convert, "_inner_convert", convert)._package
+    return _inner(convert)._package
 
 
 def guarded_return(frame_state: Any, original: CodeType, compiled: CodeType, manager: Any) -> Any:
