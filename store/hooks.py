@@ -178,7 +178,11 @@ class Hooks:
             "autograd_cache_key",
             self._keying(api.autograd_cache.autograd_cache_key),
         )
+        graph = api.OutputGraph
+        patches.set(graph, "install_global_by_id", api.naming_globals(graph.install_global_by_id))
         cache = api.autograd_cache.AOTAutogradCache
+        find = cache.find_guarded_entry.__func__
+        patches.set(cache, "find_guarded_entry", classmethod(api.finding_entries(find, kernels.loaded)))
         patches.set(
             cache,
             "make_entry",

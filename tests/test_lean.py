@@ -11,7 +11,7 @@ PROGRAM = Path(__file__).parent / "programs" / "lean.py"
 QUIET = (
     "function", "module", "attributes", "in_place", "decorated", "copied", "pickled", "threads",
     "graph_breaks", "generators", "grad_modes", "retained", "mutation", "two_shapes", "fullgraph",
-    "mode", "option", "recursion",
+    "mode", "option", "recursion", "tensor_type",
 )  # fmt: skip
 # Each group has a process of its own; its first case loads the compiler, the others meet it.
 LOADING = (

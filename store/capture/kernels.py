@@ -67,6 +67,10 @@ class Kernels:
 
         return load_async
 
+    def loaded(self, wrapper_key: str) -> bool:
+        """Tell whether this process loaded a wrapper."""
+        return wrapper_key in self._wrappers
+
     def of(self, wrapper_key: str) -> dict[str, Library]:
         """Return the libraries of a wrapper by the digest of the request that loads them.
 

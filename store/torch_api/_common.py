@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -68,7 +69,10 @@ def probe() -> None:
                 "_add_user_function", "_add_function",
             ),
         ),
-        (OutputGraph, ("bypass_package", "install_builtins_dict_in_fglobals")),
+        (
+            OutputGraph,
+            ("bypass_package", "install_builtins_dict_in_fglobals", "install_global_by_id"),
+        ),
         (CppCodeCache, ("load_async",)),
         (dynamo_guards, ("pickle_guards_state",)),
         (package, ("DynamoCache", "load_guards_state")),
@@ -194,9 +198,12 @@ def install(scope: MutableMapping[str, Any], name: str, value: Any) -> None:
 
 def graphs_of(artifact: Any) -> Iterator[Any]:
     """Yield the compiled Inductor graphs of a backend artifact: forward, then backward."""
-    content = artifact.content
+    yield from _graphs(artifact.content)
+
+
+def _graphs(entry: Any) -> Iterator[Any]:
     for part in ("compiled_fw", "compiled_bw"):
-        graph = getattr(getattr(content, part, None), "result", None)
+        graph = getattr(getattr(entry, part, None), "result", None)
         if isinstance(graph, CompiledFxGraph):
             yield graph
 
@@ -284,3 +291,43 @@ def holding_libraries(artifact: Any, libraries_of: Callable[[str], Any]) -> Iter
     finally:
         for graph in graphs:
             vars(graph).pop(LIBRARIES, None)
+
+
+def finding_entries(original: Callable[..., Any], loaded: Callable[[str], bool]) -> Callable[..., Any]:
+    """Wrap ``AOTAutogradCache.find_guarded_entry`` (a function that takes the class first).
+
+    torch records the artifact of an entry that it finds in its cache before it loads the entry's wrappers.
+    What libraries they load is not known then, so the entry could not be stored whole: torch is told that
+    there is none, and makes a new one from its cache of Inductor's graphs.
+
+    Args:
+        original: torch's own function.
+        loaded: tells whether this process loaded a wrapper, by its key.
+    """
+
+    @functools.wraps(original)
+    def find_guarded_entry(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        entry, pickled, info = original(cls, *args, **kwargs)
+        if entry is not None and not all(loaded(graph.cache_key) for graph in _graphs(entry)):
+            entry = pickled = None
+            info = {**info, "cache_status_detailed": "miss"}
+        return entry, pickled, info
+
+    return find_guarded_entry
+
+
+def naming_globals(original: Callable[..., str]) -> Callable[..., str]:
+    """Wrap ``OutputGraph.install_global_by_id``: a module goes by its name instead of its address.
+
+    torch does so for ``torch`` itself where a program asks for the type of a tensor. No other process has
+    a global of such a name, so that guards which reach through it would never hold again.
+    """
+
+    @functools.wraps(original)
+    def install_global_by_id(self: Any, prefix: str, value: Any) -> str:
+        if not prefix and isinstance(value, ModuleType) and sys.modules.get(value.__name__) is value:
+            source = self.root_tx.import_source(value.__name__)
+            return str(source.global_name)
+        return original(self, prefix, value)
+
+    return install_global_by_id

@@ -300,3 +300,12 @@ def arguments():
     f = compiled(seen)
     x = ramp(4)
     return f(x, True, beta=1), f(x, False, x, x, beta=x), f(x, True, alpha=3, beta=1)
+
+
+def by_type(x):
+    y = x * 2
+    return y + 1 if type(y) is torch.Tensor and type(x).__module__ == "torch" else y
+
+
+def tensor_type():
+    return compiled(by_type)(ramp(4))

@@ -38,6 +38,15 @@ def function():
     return torch.compile(add_function)(ones(5))
 
 
+def add_by_type(x):
+    y = x * 2
+    return y + 1 if type(y) is torch.Tensor and type(x).__module__ == "torch" else y
+
+
+def tensor_type():
+    return torch.compile(add_by_type)(ones(5))
+
+
 class ModuleNet(Net):
     def forward(self, x):
         return self.second(self.first(x).relu())
