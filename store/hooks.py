@@ -358,7 +358,7 @@ class Hooks:
         try:
             return self._programs.program(manager, compilation.scope, compilation.code)
         except NotStorable as error:
-            return str(error)
+            return error.reason
         except Exception as error:
             self._session.fault(error)
             return f"guards: {type(error).__name__}"
@@ -454,7 +454,7 @@ class Hooks:
         try:
             return encode(Kind.LEAN_BACKEND, lean_backend(artifact, self._kernels.of))
         except (NotStorable, EncodeError) as error:
-            return str(error)
+            return error.reason if isinstance(error, NotStorable) else str(error)
         except Exception as error:
             self._session.fault(error)
             return f"backend: {type(error).__name__}"

@@ -105,7 +105,7 @@ def frame_manifest(
                     body["imports"],
                 )
             except NotLean as error:
-                body["lean"] = compilation.not_lean = str(error)
+                body["lean"] = compilation.not_lean = error.reason
             else:
                 body["lean"] = made.body
                 blobs += made.blobs
