@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING, Any
 from firebrick import torch_api
 from firebrick._collection import no_collection
 from firebrick._patches import Patches
-from firebrick.capture.bundle import Part, generated_names
+from firebrick.capture.artifacts import Artifacts
+from firebrick.capture.bundle import generated_names
 from firebrick.capture.guards import recording_init
 from firebrick.capture.kernels import Kernels
 from firebrick.capture.recorder import Compilation, Recorder
-from firebrick.codecs import Encoded, encode
 from firebrick.codecs._msgpack import pack
-from firebrick.errors import EncodeError, InternalError, NotStorable, Unsupported
-from firebrick.format import Kind
+from firebrick.errors import InternalError, NotStorable, Unsupported
 from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
 from firebrick.loader.libraries import Libraries
 from firebrick.loader.module_hooks import has_hooks
+from firebrick.loader.triton_modules import TritonModules
 from firebrick.platform import gpu_facts, host_facts
 from firebrick.recipe import SKIPPED_FILE, Recipe, make_recipe
 from firebrick.torch_api import registry
@@ -58,7 +58,6 @@ class Hooks:
         self._asked = False
         self._api: Any = None
         self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()  # of what was compiled under this session
-        self._lean_backends: dict[str, Encoded | str] = {}
         self._ambient: set[str] = set()
         self._patches = Patches()
         self._undo_mirror: Callable[[], None] | None = None
@@ -137,9 +136,10 @@ class Hooks:
         # a program that turns torch's own precompile on wants to see compilations in torch's registry
         self._asked = bool(api.dynamo_config.caching_precompile)
         libraries = Libraries()
-        self._kernels = kernels = Kernels(libraries)
+        kernels = Kernels(libraries)
         self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
-        self._watching = Recorder(store, self, session.stats, session.fault, lean=self._lean)
+        artifacts = Artifacts(session, kernels)
+        self._watching = Recorder(store, artifacts, session.stats, session.fault, lean=self._lean)
 
         for owner, name, wrap in (
             (api.PyCodeCache, "load_by_key_path", kernels.loading_wrapper),
@@ -149,6 +149,10 @@ class Hooks:
         winners = Winners(store, self._recording, session.fault)
         patches.set(api.AutotuneFiles, "_get", winners.reading(api.AutotuneFiles._get))
         patches.set(api.AutotuneFiles, "_put", winners.writing(api.AutotuneFiles._put))
+        if api.TritonBuild is not None:
+            modules = TritonModules(store, self._recording, session.fault)
+            manager = modules.managing(api.TritonBuild.get_cache_manager)
+            patches.set(api.TritonBuild, "get_cache_manager", manager)
         patches.set(api.InductorBackend, "get_compiler_config", api.compiler_config)
         for owner in (api.ConvertFrame, api.ConvertFrameAssert):
             patches.set(owner, "__call__", self._converting(owner.__call__))
@@ -181,8 +185,6 @@ class Hooks:
         graph = api.OutputGraph
         patches.set(graph, "install_global_by_id", api.naming_globals(graph.install_global_by_id))
         cache = api.autograd_cache.AOTAutogradCache
-        find = cache.find_guarded_entry.__func__
-        patches.set(cache, "find_guarded_entry", classmethod(api.finding_entries(find, kernels.loaded)))
         patches.set(
             cache,
             "make_entry",
@@ -194,7 +196,7 @@ class Hooks:
         patches.set(
             torch_registry,
             "record_artifact",
-            classmethod(self._recording_artifact(torch_registry.record_artifact.__func__)),
+            classmethod(artifacts.recording(torch_registry.record_artifact.__func__, self._recorder)),
         )
         # the default and not the value: a value holds for the thread that sets it
         patches.set(api.dynamo_config._config["caching_precompile"], "default", True)
@@ -430,41 +432,3 @@ class Hooks:
             self_.package = None
 
         return bypass_package
-
-    # Backend artifacts.
-
-    def _recording_artifact(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def record_artifact(cls: Any, artifact: Any) -> None:
-            try:
-                if self._lean:
-                    self._lean_backends[artifact.key] = self._lean_backend(artifact)
-                with self._api.holding_libraries(artifact, self._kernels.of):
-                    original(cls, artifact)
-                self._recorder.artifact_recorded(artifact.key)
-            except Exception as error:
-                self._recorder.refuse(error)
-                self._session.fault(error)
-
-        return record_artifact
-
-    def _lean_backend(self, artifact: Any) -> Encoded | str:
-        from firebrick.capture.lean_backend import lean_backend  # needs the compiler
-
-        try:
-            return encode(Kind.LEAN_BACKEND, lean_backend(artifact, self._kernels.of))
-        except (NotStorable, EncodeError) as error:
-            return error.reason if isinstance(error, NotStorable) else str(error)
-        except Exception as error:
-            self._session.fault(error)
-            return f"backend: {type(error).__name__}"
-
-    def lean_part(self, backend_id: str) -> Encoded | str:
-        """Return the lean form of a backend of this process, or why there is none."""
-        return self._lean_backends.get(backend_id, "its backend was not compiled in this process")
-
-    def backend_part(self, backend_id: str) -> Part | None:
-        """Return the stored artifact of a backend of this process, once it is recorded."""
-        context = self._session.context
-        found = context.stored(backend_id) if context is not None else None
-        return Part(found[0], found[1]) if found is not None else None

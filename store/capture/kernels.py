@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +33,7 @@ class Kernels:
         self._wrapper = threading.local()
         self._wrappers: dict[str, dict[str, None]] = {}
         self._compiled: dict[str, Callable[[], Any]] = {}
+        self._awaited: list[tuple[set[str], Callable[[], None]]] = []
 
     def loading_wrapper(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap ``PyCodeCache.load_by_key_path`` (a function that takes the class first)."""
@@ -43,9 +44,13 @@ class Kernels:
             self._wrapper.key = key
             self._wrappers.setdefault(key, {})
             try:
-                return original(cls, key, *args, **kwargs)
+                module = original(cls, key, *args, **kwargs)
             finally:
                 self._wrapper.key = outer
+            for entry in [entry for entry in self._awaited if not self.absent(entry[0])]:
+                self._awaited.remove(entry)
+                entry[1]()
+            return module
 
         return load_by_key_path
 
@@ -67,9 +72,13 @@ class Kernels:
 
         return load_async
 
-    def loaded(self, wrapper_key: str) -> bool:
-        """Tell whether this process loaded a wrapper."""
-        return wrapper_key in self._wrappers
+    def absent(self, wrapper_keys: Iterable[str]) -> set[str]:
+        """Return which of some wrappers this process did not load."""
+        return set(wrapper_keys) - self._wrappers.keys()
+
+    def when_loaded(self, wrapper_keys: set[str], then: Callable[[], None]) -> None:
+        """Call a function once all of some wrappers are loaded; it must not raise."""
+        self._awaited.append((wrapper_keys, then))
 
     def of(self, wrapper_key: str) -> dict[str, Library]:
         """Return the libraries of a wrapper by the digest of the request that loads them.

@@ -15,26 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any, Protocol
+from typing import Any
 
 from firebrick import torch_api
+from firebrick.capture.artifacts import Artifacts
 from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.inlined import inlined_functions
-from firebrick.codecs import Encoded
 from firebrick.counters import Stats
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.recipe import Recipe
 from firebrick.store import Store
 
 _log = logging.getLogger("firebrick")
-
-
-class Artifacts(Protocol):
-    """Where recorded backend artifacts went: gives their parts by torch's name of the backend."""
-
-    def backend_part(self, backend_id: str) -> Part | None: ...
-
-    def lean_part(self, backend_id: str) -> Encoded | str: ...
 
 
 @dataclasses.dataclass(repr=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import pickle
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from types import CodeType, ModuleType
@@ -44,6 +45,7 @@ CppCodeCache = codecache.CppCodeCache
 PyCodeCache = codecache.PyCodeCache
 Unsupported = exc.Unsupported
 InductorBackend = torch._TorchCompileInductorWrapper
+TritonBuild = sys.modules.get("triton.runtime.build")  # where there is a Triton, Dynamo has imported it
 
 BACKEND_PREFIX = "__compiled_fn_"
 RESUME_PREFIX = "__resume_at_"
@@ -198,12 +200,9 @@ def install(scope: MutableMapping[str, Any], name: str, value: Any) -> None:
 
 def graphs_of(artifact: Any) -> Iterator[Any]:
     """Yield the compiled Inductor graphs of a backend artifact: forward, then backward."""
-    yield from _graphs(artifact.content)
-
-
-def _graphs(entry: Any) -> Iterator[Any]:
+    content = artifact.content
     for part in ("compiled_fw", "compiled_bw"):
-        graph = getattr(getattr(entry, part, None), "result", None)
+        graph = getattr(getattr(content, part, None), "result", None)
         if isinstance(graph, CompiledFxGraph):
             yield graph
 
@@ -293,27 +292,9 @@ def holding_libraries(artifact: Any, libraries_of: Callable[[str], Any]) -> Iter
             vars(graph).pop(LIBRARIES, None)
 
 
-def finding_entries(original: Callable[..., Any], loaded: Callable[[str], bool]) -> Callable[..., Any]:
-    """Wrap ``AOTAutogradCache.find_guarded_entry`` (a function that takes the class first).
-
-    torch records the artifact of an entry that it finds in its cache before it loads the entry's wrappers.
-    What libraries they load is not known then, so the entry could not be stored whole: torch is told that
-    there is none, and makes a new one from its cache of Inductor's graphs.
-
-    Args:
-        original: torch's own function.
-        loaded: tells whether this process loaded a wrapper, by its key.
-    """
-
-    @functools.wraps(original)
-    def find_guarded_entry(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        entry, pickled, info = original(cls, *args, **kwargs)
-        if entry is not None and not all(loaded(graph.cache_key) for graph in _graphs(entry)):
-            entry = pickled = None
-            info = {**info, "cache_status_detailed": "miss"}
-        return entry, pickled, info
-
-    return find_guarded_entry
+def pristine(artifact: Any) -> Any:
+    """Return a copy of an artifact that torch found in its cache and is about to load, as it is now."""
+    return type(artifact)(artifact.key, pickle.loads(pickle.dumps(artifact.content)))
 
 
 def naming_globals(original: Callable[..., str]) -> Callable[..., str]:

@@ -1,0 +1,78 @@
+"""Take the backend artifacts that torch records: into the mirror, with their libraries, and in lean form."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from firebrick import torch_api
+from firebrick.capture.bundle import Part
+from firebrick.capture.kernels import Kernels
+from firebrick.codecs import Encoded, encode
+from firebrick.errors import EncodeError, NotStorable
+from firebrick.format import Kind
+
+if TYPE_CHECKING:
+    from firebrick.attach import Session
+    from firebrick.capture.recorder import Recorder
+
+
+class Artifacts:
+    """The backend artifacts of one session. Torch's compile lock serialises its use.
+
+    Args:
+        session: whose context mirrors torch's registry.
+        kernels: knows the libraries of the wrappers that this process loaded.
+    """
+
+    def __init__(self, session: Session, kernels: Kernels) -> None:
+        self._session = session
+        self._kernels = kernels
+        self._lean: dict[str, Encoded | str] = {}
+
+    def recording(self, original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
+        """Wrap ``PrecompileContext.record_artifact`` (a function that takes the class first)."""
+        api = torch_api.load()
+
+        @functools.wraps(original)
+        def record_artifact(cls: Any, artifact: Any) -> None:
+            try:
+                if absent := self._kernels.absent(graph.cache_key for graph in api.graphs_of(artifact)):
+                    # torch found it in its cache, and records it before it loads the wrappers
+                    found = api.pristine(artifact)
+                    self._kernels.when_loaded(absent, lambda: record_artifact(cls, found))
+                    return
+                if self._session.settings.lean:
+                    self._lean[artifact.key] = self._lean_backend(artifact)
+                with api.holding_libraries(artifact, self._kernels.of):
+                    original(cls, artifact)
+                recorder.artifact_recorded(artifact.key)
+            except Exception as error:
+                recorder.refuse(error)
+                self._session.fault(error)
+
+        return record_artifact
+
+    def _lean_backend(self, artifact: Any) -> Encoded | str:
+        from firebrick.capture.lean_backend import lean_backend  # needs the compiler
+
+        try:
+            return encode(Kind.LEAN_BACKEND, lean_backend(artifact, self._kernels.of))
+        except NotStorable as error:
+            return error.reason
+        except EncodeError as error:
+            return str(error)
+        except Exception as error:
+            self._session.fault(error)
+            return f"backend: {type(error).__name__}"
+
+    def lean_part(self, backend_id: str) -> Encoded | str:
+        """Return the lean form of a backend of this process, or why there is none."""
+        return self._lean.get(backend_id, "its backend was not compiled in this process")
+
+    def backend_part(self, backend_id: str) -> Part | None:
+        """Return the stored artifact of a backend of this process, once it is recorded."""
+        context = self._session.context
+        found = context.stored(backend_id) if context is not None else None
+        return Part(found[0], found[1]) if found is not None else None

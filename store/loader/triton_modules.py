@@ -1,0 +1,106 @@
+"""Keep the C modules that Triton builds for itself, so that no later start needs a C compiler.
+
+They are the module of Triton's driver, and a launcher for each signature of the kernels that torch's
+static launcher does not take. Triton keeps them in its cache folder under a digest of their source and
+the platform; a fresh machine has none. Here they lie in the store, and the registry knows them by that
+digest and the file's name, which ends with what Python's extension modules end with.
+
+Source followed: ``triton/runtime/build.py`` and ``triton/runtime/cache.py`` (Triton 3.6).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from firebrick import codecs
+from firebrick.capture.elf import reduce_elf
+from firebrick.codecs.abc import child
+from firebrick.codecs.library import Library
+from firebrick.format import Kind
+from firebrick.store import Store
+
+CONTEXT = ".triton"
+SECTION = "modules"
+
+
+class TritonModules:
+    """The modules of one store. Thread-safe.
+
+    Args:
+        store: where they are kept.
+        recording: whether new ones are written.
+        fault: called with a fault of the store; Triton's own cache is used then.
+    """
+
+    def __init__(self, store: Store, recording: bool, fault: Callable[[BaseException], None]) -> None:
+        self._store = store
+        self._recording = recording
+        self._fault = fault
+
+    def managing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``triton.runtime.build.get_cache_manager``."""
+
+        @functools.wraps(original)
+        def get_cache_manager(key: str, *args: Any, **kwargs: Any) -> Any:
+            return _Manager(original(key, *args, **kwargs), key, self)
+
+        return get_cache_manager
+
+    def load(self, name: str) -> bytes | None:
+        """Return a module's bytes, or ``None`` where the store has none."""
+        try:
+            key = self._store.registry_get(CONTEXT, SECTION, name)
+            if key is None:
+                return None
+            blob = child(self._store.get, key, Kind.LIBRARY)
+            library: Library = codecs.decode(blob.kind, blob.version, blob.data, self._store.get)
+        except Exception as error:
+            self._fault(error)
+            return None
+        return library.data
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Write a module to the store unless it is there."""
+        if not self._recording:
+            return
+        try:
+            if self._store.registry_get(CONTEXT, SECTION, name) is not None:
+                return
+            file = os.path.basename(name)
+            library = Library(file, (f"PyInit_{file.partition('.')[0]}",), "", (), reduce_elf(data))
+            blob = codecs.encode(Kind.LIBRARY, library).root
+            self._store.registry_update(CONTEXT, {(SECTION, name): blob.key}, blobs=[blob])
+        except Exception as error:
+            self._fault(error)
+
+
+class _Manager:
+    """A cache manager of Triton that asks the store for what its folder lacks."""
+
+    def __init__(self, manager: Any, key: str, modules: TritonModules) -> None:
+        self._manager = manager
+        self._key = key
+        self._modules = modules
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._manager, name)
+
+    def get_file(self, filename: str) -> str | None:
+        """Return the path of a file, written from the store if need be."""
+        name = f"{self._key}/{filename}"
+        path: str | None = self._manager.get_file(filename)
+        if path is None:
+            data = self._modules.load(name)
+            return None if data is None else self._manager.put(data, filename, binary=True)
+        with open(path, "rb") as file:
+            self._modules.keep(name, file.read())
+        return path
+
+    def put(self, data: Any, filename: str, binary: bool = True) -> Any:
+        """Write a file as Triton does, and to the store."""
+        if isinstance(data, bytes):
+            self._modules.keep(f"{self._key}/{filename}", data)
+        return self._manager.put(data, filename, binary=binary)
