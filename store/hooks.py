@@ -150,9 +150,8 @@ class Hooks:
         patches.set(api.AutotuneFiles, "_get", winners.reading(api.AutotuneFiles._get))
         patches.set(api.AutotuneFiles, "_put", winners.writing(api.AutotuneFiles._put))
         if api.TritonBuild is not None:
-            modules = TritonModules(store, self._recording, session.fault)
-            manager = modules.managing(api.TritonBuild.get_cache_manager)
-            patches.set(api.TritonBuild, "get_cache_manager", manager)
+            api.settle_triton()
+            TritonModules(store, self._recording, session.fault).install(patches, api.TritonBuild)
         patches.set(api.InductorBackend, "get_compiler_config", api.compiler_config)
         for owner in (api.ConvertFrame, api.ConvertFrameAssert):
             patches.set(owner, "__call__", self._converting(owner.__call__))

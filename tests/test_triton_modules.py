@@ -3,9 +3,11 @@
 import shutil
 import subprocess
 import sysconfig
+import types
 
 import pytest
 
+from firebrick._patches import Patches
 from firebrick.format import Kind
 from firebrick.loader.triton_modules import TritonModules
 from firebrick.store import Store
@@ -104,11 +106,23 @@ def test_another_kind_of_blob_is_not_taken_for_a_module(store, tmp_path):
     assert [type(fault).__name__ for fault in faults] == ["DecodeError"]
 
 
-def test_triton_itself_needs_no_compiler_the_second_time(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("key", ["x86_64,Linux,64bit,ELF", "x86_64,Linux,64bit,"])
+def test_the_platform_is_named_alike_where_no_program_tells(store, key):
+    build = types.ModuleType("build")
+    build.get_cache_manager, build.platform_key = Folder, lambda: key
+    patches = Patches()
+    TritonModules(store, True, None).install(patches, build)
+    assert build.platform_key() == "x86_64,Linux,64bit,ELF"
+    patches.undo()
+    assert build.platform_key() == key
+
+
+def test_triton_itself_needs_no_compiler_the_second_time(store, tmp_path, monkeypatch, request):
     build = pytest.importorskip("triton.runtime.build", reason="needs Triton")
     faults = []
-    modules = TritonModules(store, True, faults.append)
-    monkeypatch.setattr(build, "get_cache_manager", modules.managing(build.get_cache_manager))
+    patches = Patches()
+    request.addfinalizer(patches.undo)
+    TritonModules(store, True, faults.append).install(patches, build)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "1"))
     assert build.compile_module_from_src(SOURCE % 43, "answers").answer() == 43
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "2"))

@@ -3,7 +3,8 @@
 They are the module of Triton's driver, and a launcher for each signature of the kernels that torch's
 static launcher does not take. Triton keeps them in its cache folder under a digest of their source and
 the platform; a fresh machine has none. Here they lie in the store, and the registry knows them by that
-digest and the file's name, which ends with what Python's extension modules end with.
+digest and the file's name, which ends with what Python's extension modules end with. The platform's name
+comes from a program (``file``) that may not be there; here it is the same without it.
 
 Source followed: ``triton/runtime/build.py`` and ``triton/runtime/cache.py`` (Triton 3.6).
 """
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from firebrick import codecs
+from firebrick._patches import Patches
 from firebrick.capture.elf import reduce_elf
 from firebrick.codecs.abc import child
 from firebrick.codecs.library import Library
@@ -39,6 +43,16 @@ class TritonModules:
         self._store = store
         self._recording = recording
         self._fault = fault
+
+    def install(self, patches: Patches, build: ModuleType) -> None:
+        """Put the store behind ``triton.runtime.build``."""
+        patches.set(build, "get_cache_manager", self.managing(build.get_cache_manager))
+        patches.set(build, "platform_key", _naming(build.platform_key))
+        driver = getattr(sys.modules.get("triton.runtime.driver"), "driver", None)
+        if self._recording and (utils := getattr(getattr(driver, "_active", None), "utils", None)):
+            type(utils).__init__(
+                utils
+            )  # the driver was there before: its module is taken from Triton's folder
 
     def managing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap ``triton.runtime.build.get_cache_manager``."""
@@ -75,6 +89,17 @@ class TritonModules:
             self._store.registry_update(CONTEXT, {(SECTION, name): blob.key}, blobs=[blob])
         except Exception as error:
             self._fault(error)
+
+
+def _naming(original: Callable[[], str]) -> Callable[[], str]:
+    """Wrap ``triton.runtime.build.platform_key``: its last part is the format of executables."""
+
+    @functools.wraps(original)
+    def platform_key() -> str:
+        key = original()
+        return key + "ELF" if key.endswith(",") else key
+
+    return platform_key
 
 
 class _Manager:

@@ -24,6 +24,7 @@ from torch._functorch._aot_autograd import autograd_cache
 from torch._guards import CompileContext, CompileId, compile_context
 from torch._inductor import codecache, cpu_vec_isa
 from torch._inductor.output_code import CompiledFxGraph
+from torch._inductor.runtime import compile_tasks
 
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
@@ -81,6 +82,7 @@ def probe() -> None:
         (autograd_cache, ("should_bundle_autograd_cache",)),
         (eval_frame, ("innermost_backend", "_optimize")),
         (cpu_vec_isa, ("pick_vec_isa",)),
+        (compile_tasks, ("_set_triton_ptxas_path",)),
     ):  # fmt: skip
         for name in names:
             getattr(owner, name)
@@ -312,3 +314,13 @@ def naming_globals(original: Callable[..., str]) -> Callable[..., str]:
         return original(self, prefix, value)
 
     return install_global_by_id
+
+
+def settle_triton() -> None:
+    """Let this process choose Triton's assembler now, as the workers that compile kernels do.
+
+    torch makes the choice before its first compilation, and Triton digests it, once, whenever it is first
+    asked; whichever came first decided under which names a process keeps and looks for kernels.
+    """
+    if TritonBuild is not None:
+        compile_tasks._set_triton_ptxas_path()
