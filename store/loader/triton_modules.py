@@ -52,7 +52,7 @@ class TritonModules:
         if self._recording and (utils := getattr(getattr(driver, "_active", None), "utils", None)):
             type(utils).__init__(
                 utils
-            )  # the driver was there before: its module is taken from Triton's folder
+            )  # again: the module is in Triton's folder now
 
     def managing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap ``triton.runtime.build.get_cache_manager``."""
