@@ -37,6 +37,8 @@ from firebrick.loader._guard_identity import Describer, find
 from firebrick.loader._guard_shapes import NotInLanguage, canonical, compile_guard
 from firebrick.loader._guard_values import same_value, term_of, value_of
 from firebrick.loader.guard_program import Changed, Manager, Unfit, adopt, build, stand_ins
+from firebrick.torch_api import lean
+from firebrick.torch_api.ambient import ambient_key
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "guards.md").read_text()
 CODEC = GuardProgramCodec()
@@ -570,6 +572,21 @@ def test_another_thread_waits_for_the_real_module(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "torch._dynamo.config", real)
     thread.join(5)
     assert seen in ([8], [torch._dynamo.config.recompile_limit])
+
+
+@pytest.mark.usefixtures("no_dynamo")
+def test_firebrick_itself_takes_no_stand_in_for_the_module() -> None:
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.extend((lean.wants_own_precompile(), lean.dynamo(), len(ambient_key({}))))
+
+    with stand_ins():
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join(5)
+        assert seen == [False, None, 64]
+    assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
 
 
 @pytest.mark.usefixtures("no_dynamo")

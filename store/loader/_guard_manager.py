@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
+from firebrick.torch_api import imported
+
 _DYNAMO: Final = "torch._dynamo"
 _GUARDS: Final = "torch._dynamo.guards"
 _CONFIG: Final = "torch._dynamo.config"
@@ -79,11 +81,7 @@ _DEFAULTS: Final = {
 
 def real_guards() -> Any | None:
     """Return ``torch._dynamo.guards`` if it is imported and whole."""
-    module = sys.modules.get(_GUARDS)
-    if module is None or isinstance(module, _StandIn):
-        return None
-    spec = getattr(module, "__spec__", None)
-    return None if getattr(spec, "_initializing", False) else module
+    return imported(_GUARDS)
 
 
 @contextlib.contextmanager

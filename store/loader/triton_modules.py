@@ -50,9 +50,7 @@ class TritonModules:
         patches.set(build, "platform_key", _naming(build.platform_key))
         driver = getattr(sys.modules.get("triton.runtime.driver"), "driver", None)
         if self._recording and (utils := getattr(getattr(driver, "_active", None), "utils", None)):
-            type(utils).__init__(
-                utils
-            )  # again: the module is in Triton's folder now
+            type(utils).__init__(utils)  # again: the module is in Triton's folder now
 
     def managing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap ``triton.runtime.build.get_cache_manager``."""

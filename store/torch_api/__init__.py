@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from types import ModuleType
 
 from firebrick.errors import Unsupported
@@ -19,6 +20,16 @@ MINORS = ("2.11", "2.12", "2.13")
 def minor_of(version: str) -> str:
     """Return the minor version, ``2.13`` for ``2.13.0+cpu``."""
     return ".".join(version.split("+", 1)[0].split(".")[:2])
+
+
+def imported(name: str) -> ModuleType | None:
+    """Return a module if it is imported to its end.
+
+    One that another thread is importing, or that stands in for a module (it has no spec), is not.
+    """
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    return None if spec is None or getattr(spec, "_initializing", False) else module
 
 
 @functools.cache

@@ -14,7 +14,6 @@ import functools
 import inspect
 import os
 import re
-import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -23,6 +22,7 @@ from blake3 import blake3
 
 from firebrick.codecs._msgpack import pack
 from firebrick.platform import host_facts
+from firebrick.torch_api import imported
 
 AMBIENT, OPTIONS = ".ambient", "options"  # context and section of the registry: key -> options of recipes
 ARGUMENTS = "_firebrick_arguments"  # attribute of a backend: the texts of the arguments of torch.compile
@@ -116,7 +116,7 @@ def ambient_key(arguments: Mapping[str, str]) -> str:
     overrides = {
         part: changed
         for part in _IGNORED_CONFIG
-        if (config := sys.modules.get(f"torch._{part}.config")) is not None
+        if (config := imported(f"torch._{part}.config")) is not None
         if (changed := _changed(part, config))
     }
     variables = {

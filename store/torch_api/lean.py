@@ -19,6 +19,8 @@ import torch._C._dynamo.eval_frame as _hook
 from torch._guards import CompileId, TracingContext
 from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 
+from firebrick.torch_api import imported
+
 set_eval_frame = _hook.set_eval_frame
 _RUN = _hook._FrameExecStrategy(_hook._FrameAction.DEFAULT, _hook._FrameAction.DEFAULT)
 _SKIP = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.DEFAULT)
@@ -54,7 +56,7 @@ def guarded_answer(
 ) -> Answer:
     """Return the answer that makes compiled code a real cache entry of a frame."""
     global _frames
-    if (convert_frame := sys.modules.get(f"{_DYNAMO}.convert_frame")) is not None:
+    if (convert_frame := imported(f"{_DYNAMO}.convert_frame")) is not None:
         _introduce(convert_frame, original, code)
         compile_id = convert_frame.get_compile_id(frame_state)
     else:
@@ -95,7 +97,7 @@ def _introduce(convert_frame: Any, original: CodeType, code: CodeType) -> None:
 
 def dynamo() -> ModuleType | None:
     """Return Dynamo's module of frames if the process has loaded it."""
-    return sys.modules.get(f"{_DYNAMO}.eval_frame")
+    return imported(f"{_DYNAMO}.eval_frame")
 
 
 def is_traced() -> bool:
@@ -118,7 +120,7 @@ def wants_own_precompile() -> bool:
     """Tell whether the program has turned torch's ``caching_precompile`` on and looks into its registry."""
     if os.environ.get("TORCH_CACHING_PRECOMPILE") == "1":
         return True
-    config: Any = sys.modules.get(f"{_DYNAMO}.config")
+    config: Any = imported(f"{_DYNAMO}.config")
     if config is None:
         return False
     override = config._config["caching_precompile"].user_override
