@@ -91,6 +91,7 @@ class Session:
         try:
             import torch
 
+            from firebrick.loader.disabling import deferring
             from firebrick.loader.entry import Entry
             from firebrick.torch_api import check_minor
 
@@ -104,6 +105,8 @@ class Session:
                 return entry.compile(model, **arguments)
 
             self._patches.set(torch, "compile", compile)
+            if self.settings.load:
+                self._patches.set(torch.compiler, "disable", deferring(torch.compiler.disable))
         except Unsupported:
             return  # said when the compiler is imported
         except Exception as error:

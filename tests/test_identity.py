@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from firebrick.errors import NotStorable
+from firebrick.loader._guard_identity import Describer
+from firebrick.loader.disabling import deferring
 from firebrick.loader.identity import Identity, IdentityChanged, _recognise, describe, find
+from firebrick.torch_api import lean
 
 
 class Glaze(enum.Enum):
@@ -49,6 +52,19 @@ def test_two_functions_of_one_name_are_told_apart_by_their_code() -> None:
     changed.__qualname__, changed.__module__ = helper.__qualname__, helper.__module__
     assert describe(changed)[:2] == describe(helper)[:2]
     assert describe(changed) != describe(helper)
+
+
+@pytest.mark.parametrize("known", [describe, Describer().describe], ids=["full", "lean"])
+@pytest.mark.parametrize("recursive", [True, False])
+def test_a_disabled_function_is_the_same_by_torch_and_by_firebrick(known, recursive, monkeypatch) -> None:
+    theirs = torch.compiler.disable(helper, recursive)
+    monkeypatch.setattr(lean, "dynamo", lambda: None)
+    ours = deferring(torch.compiler.disable)(helper, recursive)
+    assert vars(ours).keys() >= {name for name in vars(theirs) if name.startswith("_torchdynamo")}
+    assert known(ours) == known(theirs)
+    assert known(ours)[:2] == known(helper)[:2]
+    assert known(ours) != known(helper)
+    assert ours(1) == 2
 
 
 def test_a_class_is_told_apart_by_the_code_of_its_methods() -> None:

@@ -12,6 +12,7 @@ QUIET = (
     "function", "module", "attributes", "in_place", "decorated", "copied", "pickled", "threads",
     "graph_breaks", "generators", "grad_modes", "retained", "mutation", "two_shapes", "fullgraph",
     "mode", "option", "recursion", "tensor_type",
+    "disabled",
 )  # fmt: skip
 # Each group has a process of its own; its first case loads the compiler, the others meet it.
 LOADING = (

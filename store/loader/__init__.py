@@ -1,1 +1,64 @@
 """From bundles to functions. The full lane may import torch's compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from firebrick.store import Store
+
+__all__ = ["load"]
+
+
+def load(key: bytes | str, store: Store) -> Callable[..., Any]:
+    """Rebuild one backend function from its artifact alone: no ``torch.compile``, no guards.
+
+    Nothing is compiled, and no C++ compiler is needed. The function of an artifact in lean form comes back
+    without torch's compiler; that of torch's own artifact imports it.
+
+    Args:
+        key: content key of an artifact, as bytes or in hexadecimal: of a blob of kind ``BACKEND`` or
+            ``LEAN_BACKEND``. A context tells it for torch's id of a backend:
+            ``context.history(backend_id)[-1].content``.
+        store: where the artifact lies; may be closed afterwards.
+
+    Returns:
+        The function that the compiled bytecode calls: it takes the graph's inputs, one by one, and returns
+        its outputs as a sequence. The caller answers for inputs that fit: nothing compares their types,
+        shapes and strides with those that it was compiled for.
+
+    Raises:
+        UsageError: for a key that is none.
+        BlobMissing, DamagedError, CodecError: when a part can not be read, or is of another kind.
+        Unsupported: when this CPU lacks what the function needs, or torch is another than the artifact's.
+    """
+    from firebrick.counters import Stats
+    from firebrick.errors import Unsupported, UsageError
+    from firebrick.format import Kind
+    from firebrick.keys import ContentKey
+
+    if isinstance(key, str):
+        try:
+            key = bytes.fromhex(key)
+        except ValueError as error:
+            raise UsageError(f"expected a content key in hexadecimal, got {key!r}") from error
+    if store.get(key).kind is Kind.LEAN_BACKEND:
+        from firebrick.loader.lean_backend import LeanBackends
+
+        return LeanBackends(store).load(key)
+    from firebrick import torch_api
+    from firebrick._patches import Patches
+    from firebrick.capture.kernels import Kernels
+    from firebrick.loader.backend import Backends
+    from firebrick.loader.libraries import Libraries
+
+    cache, libraries, patches = torch_api.load().CppCodeCache, Libraries(), Patches()
+    load_async = Kernels(libraries).loading_library(cache.load_async.__func__)
+    patches.set(cache, "load_async", classmethod(load_async))
+    try:
+        return Backends(store, libraries, Stats()).load(key, ContentKey(key).hex())
+    except (AttributeError, ImportError, TypeError) as error:  # the layout of another torch
+        raise Unsupported(f"artifact {key.hex()[:12]} is not of this torch: {error}") from error
+    finally:
+        patches.undo()

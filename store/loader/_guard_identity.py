@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from firebrick.codecs.code import code_digest
 from firebrick.errors import EncodeError, NotStorable
+from firebrick.torch_api.lean import undisabled
 
 Identity = tuple[str, str, str]  # kind, name, digest in hexadecimal or empty
 
@@ -102,7 +103,11 @@ class Describer:
     def _function(self, function: types.FunctionType, depth: int) -> bytes:
         if depth > _DEPTH:
             raise NotStorable(f"identity of {path_of(function)}, which closes over itself")
-        hasher = blake3(_code(function.__code__))
+        plain = undisabled(function)
+        hasher = blake3(_code(plain.__code__))
+        if plain is not function:
+            function = plain
+            hasher.update(b"disabled")
         for part in (function.__defaults__, function.__kwdefaults__):
             self._value(part, hasher, depth + 1)
         for cell in function.__closure__ or ():
@@ -198,7 +203,11 @@ def _method(function: types.FunctionType, hasher: Any, depth: int) -> None:
 
     Of other classes only the names, so that the digest does not depend on where it started.
     """
-    hasher.update(_code(function.__code__))
+    plain = undisabled(function)
+    hasher.update(_code(plain.__code__))
+    if plain is not function:
+        function = plain
+        hasher.update(b"disabled")
     values: list[Any] = [function.__defaults__, function.__kwdefaults__]
     for cell in function.__closure__ or ():
         try:

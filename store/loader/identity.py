@@ -21,6 +21,7 @@ from blake3 import blake3
 from firebrick import torch_api
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
+from firebrick.torch_api.lean import undisabled
 
 _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplemented: "NotImpl"}
 _BUILTINS = (
@@ -90,6 +91,8 @@ def _path(value: Any) -> str:
 
 
 def _function_digest(function: types.FunctionType) -> str:
+    if (plain := undisabled(function)) is not function:
+        return "disabled" + _function_digest(plain)
     wrapped = getattr(function, "__wrapped__", None)
     extra = _function_digest(wrapped) if isinstance(wrapped, types.FunctionType) else ""
     return code_digest(function.__code__).hex() + extra

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 from contextvars import ContextVar
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ _RUN = _hook._FrameExecStrategy(_hook._FrameAction.DEFAULT, _hook._FrameAction.D
 _SKIP = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.DEFAULT)
 _SKIP_ALL = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.SKIP)
 _DYNAMO = "torch._dynamo"
+ORIGINAL = "_torchdynamo_orig_callable"
 
 
 @dataclasses.dataclass(slots=True)
@@ -76,6 +77,28 @@ def skip_answer() -> Answer:
 def never_trace(code: CodeType) -> None:
     """Let frames of this code, and all that they call, pass the hook; costs nothing per call."""
     _hook.set_code_exec_strategy(code, _SKIP_ALL)
+
+
+def skip_frames(code: CodeType) -> None:
+    """Let frames of this code, but not what they call, pass the hook."""
+    _hook.set_code_exec_strategy(code, _SKIP)
+
+
+def disable_marks(function: Any, original: Any, recursive: bool, reason: str | None) -> dict[str, Any]:
+    """Return the attributes by which Dynamo knows a function that ``torch.compiler.disable`` made."""
+    return {
+        "_torchdynamo_disable": True,
+        "_torchdynamo_disable_msg": reason,
+        ORIGINAL: original,
+        "_torchdynamo_wrapper_id": id(function),
+        "_torchdynamo_disable_recursive": recursive,
+    }
+
+
+def undisabled(function: FunctionType) -> FunctionType:
+    """Return the plain function behind one that ``torch.compiler.disable`` made, by torch or by us."""
+    inner = vars(function).get(ORIGINAL) if vars(function).get("_torchdynamo_disable") else None
+    return inner if type(inner) is FunctionType else function
 
 
 def tell_dynamo() -> None:

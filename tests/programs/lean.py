@@ -47,6 +47,24 @@ def tensor_type():
     return torch.compile(add_by_type)(ones(5))
 
 
+@torch.compiler.disable
+def aside(x):
+    return x * 3
+
+
+@torch.compiler.disable(recursive=False)
+def shallow(x):
+    return x - 1
+
+
+def add_disabled(x):
+    return shallow(aside(x.sin()) + 1) * 2
+
+
+def disabled():
+    return torch.compile(add_disabled)(ones(5)), aside(ones(2)), shallow(ones(2))
+
+
 class ModuleNet(Net):
     def forward(self, x):
         return self.second(self.first(x).relu())
