@@ -49,11 +49,11 @@ def _marked(fn: FunctionType, recursive: bool, reason: str | None, original: Cal
     def skipped(*args: Any, **kwargs: Any) -> Any:
         return own()(*args, **kwargs)
 
+    function: Any = untraced if recursive else skipped
     if recursive:
-        api.never_trace(untraced.__code__)
+        api.never_trace(function.__code__)
     else:
-        api.skip_frames(skipped.__code__)
+        api.skip_frames(function.__code__)
         api.skip_frames(own.__code__)
-    function = untraced if recursive else skipped
     vars(function).update(api.disable_marks(function, fn, recursive, reason))
     return function
