@@ -6,7 +6,7 @@ modules, kernels, constants, and a *program*: what AOTAutograd does around them,
 The body is msgpack: ``[program, forward, backward or None, libraries]``. A graph is
 ``[[version, key] of its CODE, kernels, constants, check, restore]`` with kernels ``[[name, digest of the
 request], …]`` and constants ``[[name, version, key], …]`` sorted by name; libraries are
-``[[digest, version, key], …]`` sorted by digest. The fields of a program are those of the dataclasses
+``[[digest, version, key], …]`` sorted by digest. The fields of a program are those of the classes
 below, in their order.
 """
 
@@ -17,7 +17,7 @@ import enum
 import functools
 import types
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source, child
@@ -53,8 +53,7 @@ class MutationKind(enum.IntEnum):
     SET = 4  # the input gets another storage
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """Hold one step of a recorded view: the operator's name and its arguments.
 
     The arguments are those of torch's ViewMeta: booleans, integers, tuples of integers, None,
@@ -65,8 +64,7 @@ class View:
     arguments: tuple[Any, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """Hold one output.
 
     Args:
@@ -88,8 +86,7 @@ class Output:
     dynamic: tuple[int, ...] | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Mutation:
+class Mutation(NamedTuple):
     """Hold a mutation of an input that follows the graph.
 
     Args:
@@ -100,15 +97,14 @@ class Mutation:
         wrapped: autograd does not see the updated value.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of that of tuples
     kind: MutationKind
     leaf: bool
     requires_grad: bool
     wrapped: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tangent:
+class Tangent(NamedTuple):
     """Hold which incoming gradient enters the backward graph, and the memory format it must have.
 
     Args:
@@ -117,14 +113,13 @@ class Tangent:
         sizes, strides: what the graph was compiled for.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     memory_format: str
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Training:
+class Training(NamedTuple):
     """Hold what a function with a backward does beside its graphs.
 
     Args:
@@ -155,8 +150,7 @@ class Training:
     in_context: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """Hold what AOTAutograd does around compiled graphs.
 
     Args:
@@ -218,8 +212,6 @@ T = TypeVar("T")
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return int(value) if isinstance(value, enum.IntEnum) else value
@@ -228,7 +220,7 @@ def _plain(value: Any) -> Any:
 @functools.cache
 def _hints(cls: type) -> list[Any]:
     hints = get_type_hints(cls)
-    return [hints[field.name] for field in dataclasses.fields(cls)]
+    return [hints[name] for name in cls._fields]  # type: ignore[attr-defined]
 
 
 def _argument(value: Any) -> Any:
@@ -240,10 +232,10 @@ def _argument(value: Any) -> Any:
 
 
 def _typed(value: Any, hint: Any) -> Any:
-    """Rebuild a value of a dataclass's field, checking its type."""
+    """Rebuild a value of a field, checking its type."""
     if hint is Any:
         return _argument(value)
-    if dataclasses.is_dataclass(hint):
+    if hasattr(hint, "_fields"):
         return _rebuilt(hint, value)
     if isinstance(hint, type) and issubclass(hint, enum.IntEnum):
         if type(value) is not int or value not in hint._value2member_map_:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source
@@ -35,8 +35,7 @@ _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME = 0, 1, 5, 10, 14
 
 
-@dataclass(frozen=True, slots=True)
-class Elf:
+class Elf(NamedTuple):
     """Hold what an ELF file says about itself: machine, DT_NEEDED in order, DT_SONAME or ""."""
 
     machine: str
@@ -44,8 +43,7 @@ class Elf:
     soname: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
+class _Segment(NamedTuple):
     kind: int
     offset: int
     address: int

@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import random
+import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
@@ -217,7 +218,7 @@ def test_the_order_of_a_dict_is_kept_and_that_of_a_set_is_not() -> None:
         -(1 << 63) - 1,
         (1 << 64) - 1,
     ],
-    ids=repr,
+    ids=lambda value: re.sub(r"0x[0-9a-f]+", "0x", repr(value)),
 )
 def test_a_value_comes_back_with_its_type(value: Any) -> None:
     back = trip(value, CALLING)

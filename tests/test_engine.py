@@ -840,7 +840,7 @@ def test_shared_file_systems_are_refused(
     assert not list(path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", *fmt.LOCAL_FUSE])
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", *sorted(fmt.LOCAL_FUSE)])
 def test_local_file_systems_are_not_refused(
     kind: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

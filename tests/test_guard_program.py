@@ -355,7 +355,7 @@ class Both(enum.Enum):
     "value",
     [None, True, ..., torch.float32, torch.strided, torch, len, torch.nn.Linear, dict.get, math.sin, Both,
      Both.ONE, torch.nn.functional.relu, types.FunctionType, torch._C._get_tracing_state],
-    ids=repr,
+    ids=lambda value: re.sub(r"0x[0-9a-f]+", "0x", repr(value)),
 )  # fmt: skip
 def test_named_objects_are_found_again(value: Any) -> None:
     kind, name, _ = Describer().describe(value)
@@ -383,7 +383,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: re.sub(r"0x[0-9a-f]+", "0x", repr(value)))
 def test_values_come_back(value: Any) -> None:
     table: list[Any] = []
 

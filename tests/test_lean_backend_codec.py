@@ -79,24 +79,24 @@ def test_every_program_comes_back(program):
         ({"inputs": -1, "versions": (), "mutations": (), "outputs": ()}, "impossible counts"),
         ({"dynamic_mark": "__class__"}, "unknown mark"),
         ({"versions": (2,)}, "mutated input 2 of 2"),
-        ({"outputs": (dataclasses.replace(OUTPUT, base=2),)}, "base 2 of 2"),
-        ({"outputs": (dataclasses.replace(OUTPUT, kind=OutputKind.VIEW_OF_RESULT),)}, "base 1 of 1"),
-        ({"outputs": (dataclasses.replace(OUTPUT, base=-1),)}, "base -1 of 2"),
-        ({"outputs": (dataclasses.replace(OUTPUT, views=(View("a b", ()),)),)}, "'a b' is no view"),
-        ({"outputs": (dataclasses.replace(OUTPUT, views=(View("t", ("eval x",)),)),)}, "'t' is no view"),
-        ({"training": dataclasses.replace(TRAINING, saved=1)}, "counts of saved values"),
-        ({"training": dataclasses.replace(TRAINING, numbers=-1)}, "counts of saved values"),
-        ({"training": dataclasses.replace(TRAINING, detach=(5,))}, "detached input 5 of 2"),
-        ({"training": dataclasses.replace(TRAINING, donated=(-1,))}, "negative index"),
-        ({"training": dataclasses.replace(TRAINING, tangents=(Tangent(2, "", (), ()),))}, "tangent 2 of 2"),
+        ({"outputs": (OUTPUT._replace(base=2),)}, "base 2 of 2"),
+        ({"outputs": (OUTPUT._replace(kind=OutputKind.VIEW_OF_RESULT),)}, "base 1 of 1"),
+        ({"outputs": (OUTPUT._replace(base=-1),)}, "base -1 of 2"),
+        ({"outputs": (OUTPUT._replace(views=(View("a b", ()),)),)}, "'a b' is no view"),
+        ({"outputs": (OUTPUT._replace(views=(View("t", ("eval x",)),)),)}, "'t' is no view"),
+        ({"training": TRAINING._replace(saved=1)}, "counts of saved values"),
+        ({"training": TRAINING._replace(numbers=-1)}, "counts of saved values"),
+        ({"training": TRAINING._replace(detach=(5,))}, "detached input 5 of 2"),
+        ({"training": TRAINING._replace(donated=(-1,))}, "negative index"),
+        ({"training": TRAINING._replace(tangents=(Tangent(2, "", (), ()),))}, "tangent 2 of 2"),
         (
-            {"training": dataclasses.replace(TRAINING, tangents=(Tangent(0, "x", (), ()),))},
+            {"training": TRAINING._replace(tangents=(Tangent(0, "x", (), ()),))},
             "no memory format",
         ),
     ],
 )
 def test_indices_and_names_outside_their_limits_are_refused_on_both_sides(changes, reason):
-    program = dataclasses.replace(PROGRAM, **changes)
+    program = PROGRAM._replace(**changes)
     with pytest.raises(DecodeError, match=reason):
         check_program(program)
     with pytest.raises(EncodeError, match=reason):
@@ -182,7 +182,7 @@ def test_the_order_of_names_does_not_matter():
     graphs = [
         LeanGraph(CODE, dict(order), {}) for order in ([("a", "1"), ("b", "2")], [("b", "2"), ("a", "1")])
     ]
-    program = dataclasses.replace(PROGRAM, training=None)
+    program = PROGRAM._replace(training=None)
     libraries = [{"1": LIBRARY, "2": other}, {"2": other, "1": LIBRARY}]
     first, second = (
         encoded(LeanBackend(program, graph, None, known))[0]

@@ -1,7 +1,6 @@
 """What surrounds compiled graphs at each call, on graphs that are written by hand."""
 
 import contextvars
-import dataclasses
 import gc
 import threading
 import weakref
@@ -28,7 +27,7 @@ from firebrick.runtime.program import build
 from firebrick.runtime.views import aligned, regenerate, tangent_of
 
 PLAIN = Output(OutputKind.PLAIN, -1, False, False, False, None, None)
-DIFFERENTIABLE = dataclasses.replace(PLAIN, requires_grad=True)
+DIFFERENTIABLE = PLAIN._replace(requires_grad=True)
 MARK = "_dynamo_weak_dynamic_indices"
 
 
@@ -145,12 +144,12 @@ def test_versions_of_inputs_that_a_graph_mutates_grow():
 def test_outputs_that_are_inputs_or_views():
     base = torch.arange(6.0)
     outputs = (
-        dataclasses.replace(PLAIN, kind=OutputKind.INPUT, base=1),
-        dataclasses.replace(PLAIN, kind=OutputKind.VIEW_OF_INPUT, base=1),
-        dataclasses.replace(PLAIN, kind=OutputKind.VIEW_OF_RESULT, base=3),
+        PLAIN._replace(kind=OutputKind.INPUT, base=1),
+        PLAIN._replace(kind=OutputKind.VIEW_OF_INPUT, base=1),
+        PLAIN._replace(kind=OutputKind.VIEW_OF_RESULT, base=3),
     )
     view = (View("view", (False, True, "mode NeverView", (2, 3))),)
-    outputs = (*outputs[:2], dataclasses.replace(outputs[2], views=view))
+    outputs = (*outputs[:2], outputs[2]._replace(views=view))
     function = made(program(*outputs, bases=1), lambda args: (base, base[2:], base.view(2, 3), base * 2))
     x = torch.arange(6.0)
     same, part, shaped = function(0, x)
@@ -162,10 +161,10 @@ def test_outputs_that_are_inputs_or_views():
 
 
 def test_a_view_that_this_torch_lacks_is_refused():
-    output = dataclasses.replace(PLAIN, kind=OutputKind.INPUT, base=0)
+    output = PLAIN._replace(kind=OutputKind.INPUT, base=0)
     for view in (View("no_such", ()), View("view", (1,)), View("view", (False, False, "mode Other", (1,)))):
         with pytest.raises(Unsupported, match=f"view {view.name}"):
-            made(program(dataclasses.replace(output, views=(view,))), lambda args: (1,))
+            made(program(output._replace(views=(view,))), lambda args: (1,))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
@@ -199,7 +198,7 @@ def test_a_view_is_made_again_by_its_own_operator_where_autograd_knows_it():
 
 
 def test_dynamic_dimensions_are_marked():
-    function = made(program(dataclasses.replace(PLAIN, dynamic=(0, 2))), lambda args: (args[0],))
+    function = made(program(PLAIN._replace(dynamic=(0, 2))), lambda args: (args[0],))
     x = torch.zeros(1)
     function(x, 0)
     function(x, 0)
@@ -452,9 +451,7 @@ def test_an_output_that_only_looks_like_a_view_is_none():
 
     kinds = []
     for unsafe in (True, False):
-        shape = program(
-            dataclasses.replace(DIFFERENTIABLE, unsafe_view=unsafe), inputs=1, training=training()
-        )
+        shape = program(DIFFERENTIABLE._replace(unsafe_view=unsafe), inputs=1, training=training())
         (y,) = made(shape, forward, lambda args: (args[1],))(torch.ones(2, requires_grad=True))
         kinds.append(y._is_view())
         assert y.shape == (1, 2)
