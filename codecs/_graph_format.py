@@ -66,15 +66,6 @@ class Op(enum.IntEnum):
     METHOD = 28  # object that this graph makes, name (str) of a function of its class
 
 
-class TensorFlag(enum.IntFlag):
-    """Name what a TENSOR operation says besides its geometry."""
-
-    REQUIRES_GRAD = 1
-    PARAMETER = 2
-    CONJ = 4
-    NEG = 8
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Bound what an object graph may hold.

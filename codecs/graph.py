@@ -10,12 +10,13 @@ from typing import Any
 
 from firebrick.codecs._graph_decode import Decoder
 from firebrick.codecs._graph_encode import Encoder
-from firebrick.codecs._graph_format import PLAIN, VERSION, Op, Policy, TensorFlag
+from firebrick.codecs._graph_format import PLAIN, VERSION, Op, Policy
 from firebrick.codecs._graph_nodes import Leaf
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.codecs.code import CodeCodec
 from firebrick.codecs.guards import GuardsCodec
 from firebrick.codecs.library import LibraryCodec
+from firebrick.codecs.tensor import TensorFlag
 from firebrick.codecs.text import TextCodec
 from firebrick.codecs.triton import TritonCodec
 from firebrick.codecs.wrapper import WrapperCodec

@@ -10,6 +10,7 @@ kept.
 from __future__ import annotations
 
 import ctypes
+import enum
 import struct
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from firebrick.codecs._graph_format import TensorFlag
 from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source, child
 from firebrick.errors import DecodeError, EncodeError, FirebrickError, LimitExceeded
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
     import torch
 
 _LENGTH = struct.Struct("<I")
+
+
+class TensorFlag(enum.IntFlag):
+    """Name what a TENSOR operation says besides its geometry."""
+
+    REQUIRES_GRAD = 1
+    PARAMETER = 2
+    CONJ = 4
+    NEG = 8
+
+
 _FLAGS = sum(TensorFlag)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from firebrick._reads import read_registry_entry, split_bundle
 from firebrick._transaction import Transaction
@@ -13,8 +13,7 @@ from firebrick.errors import DamagedError, FirebrickError, UnknownKind
 from firebrick.keys import recipe_key, unpack_components
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Name one thing that is wrong.
 
     `kind` is "structure" (of the LMDB file), "damaged" (bytes do not match key, header or
@@ -28,8 +27,7 @@ class Problem:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Hold what `check` found; `bytes` is the size of all blobs and bundles with their headers."""
 
     problems: list[Problem]
@@ -43,8 +41,7 @@ class Report:
         return not self.problems
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """Count what a store holds; sizes in bytes."""
 
     path: str

@@ -110,8 +110,10 @@ class TestUnusualPrograms:
     def test_a_second_start_finds_what_was_stored(self, unusual, name):
         stored, stats = (unusual[run].case(name)["stats"] for run in ("first", "second"))
         if "stored" in stored and "bypasses" not in stored:
-            # threads that met in the first run need not meet in the second
-            assert stored["stored"] <= stats["hits"] <= stored["stored"] + stored.get("hits", 0), stats
+            # threads that met in the first run need not meet in the second: one specialisation may do for
+            # frames that each compiled their own when they raced
+            least = 1 if name == "threads" else stored["stored"]
+            assert least <= stats["hits"] <= stored["stored"] + stored.get("hits", 0), stats
             assert name in LIMITED or not {"misses", "stored"} & set(stats), stats
             assert unusual["second"].case(name)["work"].get("compile_fx", 0) == 0
 

@@ -1,0 +1,145 @@
+"""Measure what recording adds to a cold start: the share of it that is spent in Firebrick's own work.
+
+    python benchmarks/bench_recording.py --cases mlp --repeats 3
+
+Cold starts differ by a tenth from one to the next, so that pairs of them can not tell one percent. Here
+one recording start is sampled: every few milliseconds a second thread looks at what the first is doing.
+A sample counts for Firebrick when a function of Firebrick is on the stack that does work of its own or has
+torch do it; functions that only stand around torch's (`AROUND`, closures, modules that import it) do not.
+torch's own bookkeeping for packages (`torch/_dynamo/package.py`, `precompile_context.py`), which recording
+turns on, counts for Firebrick. Not seen: threads and processes beside the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import _cases
+from _start import machine, markdown
+
+INTERVAL_S = 0.002
+TORCH_FOR_US = ("/torch/_dynamo/package.py", "/torch/_dynamo/precompile_context.py")
+AROUND = {"_watched", "compile", "__call__", "hand_over", "real"}
+
+
+def owner(frame: FrameType | None, ours: str) -> str | None:
+    """Name the function of Firebrick that a stack, innermost frame first, works for; None: torch's work."""
+    innermost = frame
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.endswith(TORCH_FOR_US):
+            return "torch's packages"
+        if code.co_filename.startswith(ours):
+            importing = code.co_name == "<module>" and "/torch_api/" in code.co_filename
+            around = importing or "<locals>" in code.co_qualname or code.co_name in AROUND
+            if frame is innermost or not around:
+                return f"{Path(code.co_filename).stem}.{code.co_qualname}"
+        frame = frame.f_back
+    return None
+
+
+def child(case: str, size: str, device: str, store: str) -> dict[str, Any]:
+    """Start a case in this process, recording, under the eyes of a sampler."""
+    import torch
+
+    import _models
+
+    target, inputs = _models.build(case, _cases.Size(size), device)
+    counts: collections.Counter[str] = collections.Counter()
+    main, done = threading.get_ident(), threading.Event()
+    import firebrick
+
+    ours = str(Path(firebrick.__file__).parent)
+
+    def sample() -> None:
+        while not done.wait(INTERVAL_S):
+            counts["samples"] += 1
+            if name := owner(sys._current_frames()[main], ours):
+                counts[name] += 1
+
+    sampler = threading.Thread(target=sample)
+    begin = time.perf_counter()
+    sampler.start()
+    try:
+        firebrick.enable(store)
+        with torch.set_grad_enabled(_cases.CASES[case].train):
+            output = torch.compile(target)(**inputs)
+        if _cases.CASES[case].train:
+            loss = output["loss"] if isinstance(output, dict) else output.square().mean()
+            loss.backward()
+    finally:
+        done.set()
+    seconds = time.perf_counter() - begin
+    sampler.join()
+    samples = counts.pop("samples")
+    share = sum(counts.values()) / samples
+    return {
+        "case": case,
+        "seconds": seconds,
+        "samples": samples,
+        "share": share,
+        "stored": firebrick.stats().stored,
+        "where": dict(counts.most_common(20)),
+    }
+
+
+def start(case: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a child with caches of its own."""
+    with tempfile.TemporaryDirectory(prefix="firebrick-bench-") as root:
+        env = os.environ | {
+            "TORCHINDUCTOR_CACHE_DIR": f"{root}/inductor",
+            "TRITON_CACHE_DIR": f"{root}/triton",
+            "TMPDIR": root,
+        }
+        spec = [case, options.size, options.device, f"{root}/store"]
+        command = [sys.executable, __file__, "--child", *spec]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=_cases.CASES, default=("mlp",))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--size", type=_cases.Size, default=_cases.Size.SMALL)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--out", type=Path, help="JSON file with every start")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(*options.child)))
+        return 0
+    runs = [start(case, options) for case in options.cases for _ in range(options.repeats)]
+    facts = machine()
+    if options.out:
+        options.out.write_text(json.dumps({"machine": facts, "starts": runs}, indent=1))
+    print(json.dumps(facts))
+    rows = []
+    for case in options.cases:
+        shares = [run["share"] for run in runs if run["case"] == case]
+        seconds = [run["seconds"] for run in runs if run["case"] == case]
+        row = f"{statistics.median(shares):.1%}", f"{min(shares):.1%} to {max(shares):.1%}"
+        rows.append((_cases.CASES[case].title, f"{statistics.median(seconds):.1f} s", *row))
+    print(markdown(("case", "recording start", "in Firebrick (median)", "range"), rows))
+    for name, count in sorted(runs[0]["where"].items(), key=lambda item: -item[1]):
+        print(f"  {count / runs[0]['samples']:.2%} {name}")
+    return 0 if all(run["stored"] for run in runs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
