@@ -146,9 +146,8 @@ class Hooks:
             (api.CppCodeCache, "load_async", kernels.loading_library),
         ):
             patches.set(owner, name, classmethod(wrap(getattr(owner, name).__func__)))
-        winners = Winners(store, self._recording, session.fault)
-        patches.set(api.AutotuneFiles, "_get", winners.reading(api.AutotuneFiles._get))
-        patches.set(api.AutotuneFiles, "_put", winners.writing(api.AutotuneFiles._put))
+        winners = Winners(store, self._recording, session.fault, api.triton_config_to_hashable)
+        winners.install(patches, api.AutotuneFiles, api.autotuner())
         if api.TritonBuild is not None:
             api.settle_triton()
             TritonModules(store, self._recording, session.fault).install(patches, api.TritonBuild)

@@ -4,7 +4,12 @@ torch writes the winner to a file beside the kernel's source, at the kernel's fi
 artifact was recorded. A fresh machine has no such file. Here the winners live in the store's registry
 under torch's own name of the file, a digest of the kernel's source, of torch and of nothing else.
 
-Source followed: ``torch/_inductor/runtime/autotune_cache.py``.
+Of two choices torch keeps nothing: which block of a reduction was the quicker one where it scaled the block
+for occupancy, and (torch 2.11) that a descent over configurations has ended. It measures again in each
+process, which costs time and, since another block sums in another order, the same bits. Both are kept here
+under the digest of the kernel's source.
+
+Source followed: ``torch/_inductor/runtime/autotune_cache.py`` and ``triton_heuristics.py`` beside it.
 """
 
 from __future__ import annotations
@@ -14,10 +19,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from firebrick._patches import Patches
 from firebrick.store import Store
 
 CONTEXT = ".autotune"
 SECTION = "best_config"
+LAUNCHED = "launched"
+DESCENDED = "descended"
 
 
 class Winners:
@@ -27,12 +35,93 @@ class Winners:
         store: where they are kept.
         recording: whether new ones are written.
         fault: called with a fault of the store; torch's own file is used then.
+        describe: ``triton_config_to_hashable``: what it returns has a ``repr`` that names a configuration.
     """
 
-    def __init__(self, store: Store, recording: bool, fault: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recording: bool,
+        fault: Callable[[BaseException], None],
+        describe: Callable[[Any], Any],
+    ) -> None:
         self._store = store
         self._recording = recording
         self._fault = fault
+        self._describe = describe
+
+    def install(self, patches: Patches, files: Any, tuner: Any) -> None:
+        """Put the store behind torch's class for files of winners, and its ``CachingAutotuner`` if given."""
+        patches.set(files, "_get", self.reading(files._get))
+        patches.set(files, "_put", self.writing(files._put))
+        if tuner is not None:
+            patches.set(tuner, "_dynamic_scale_rblock", self.scaling(tuner._dynamic_scale_rblock))
+            patches.set(tuner, "autotune_to_one_config", self.choosing(tuner.autotune_to_one_config))
+            patches.set(tuner, "coordinate_descent_tuning", self.descending(tuner.coordinate_descent_tuning))
+
+    def _name(self, config: Any) -> bytes:
+        return repr(self._describe(config)).encode()
+
+    def _known(self, section: str, tuner: Any) -> bytes | None:
+        try:
+            return (
+                self._store.registry_get(CONTEXT, section, tuner.kernel_hash) if tuner.kernel_hash else None
+            )
+        except Exception as error:
+            self._fault(error)
+            return None
+
+    def _keep(self, section: str, name: str, data: bytes) -> None:
+        try:
+            if self._recording and name and self._store.registry_get(CONTEXT, section, name) != data:
+                self._store.registry_update(CONTEXT, {(section, name): data})
+        except Exception as error:
+            self._fault(error)
+
+    def _only(self, tuner: Any) -> bool:
+        """Leave a tuner the launcher that won before, and say whether it has that one."""
+        known = self._known(LAUNCHED, tuner)
+        launchers = [one for one in tuner.launchers if self._name(one.config) == known]
+        if launchers:
+            tuner.launchers = launchers[:1]
+            tuner.compile_results = [one for one in tuner.compile_results if self._name(one.config) == known]
+        return bool(launchers)
+
+    def scaling(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Wrap ``CachingAutotuner._dynamic_scale_rblock``: nothing is scaled where the winner is there."""
+
+        @functools.wraps(original)
+        def scale(tuner: Any) -> None:
+            if not self._only(tuner):
+                original(tuner)
+
+        return scale
+
+    def choosing(self, original: Callable[..., None]) -> Callable[..., None]:
+        """Wrap ``CachingAutotuner.autotune_to_one_config``: a winner that is known is not measured."""
+
+        @functools.wraps(original)
+        def choose(tuner: Any, *args: Any, **kwargs: Any) -> None:
+            if not self._only(tuner):
+                original(tuner, *args, **kwargs)
+                self._keep(LAUNCHED, tuner.kernel_hash, self._name(tuner.launchers[0].config))
+
+        return choose
+
+    def descending(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``CachingAutotuner.coordinate_descent_tuning``: none starts where one has ended."""
+
+        @functools.wraps(original)
+        def descend(tuner: Any, launcher: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._known(DESCENDED, tuner) == self._name(launcher.config):
+                launcher.config.found_by_coordesc = True
+                return launcher
+            best = original(tuner, launcher, *args, **kwargs)
+            if getattr(best.config, "found_by_coordesc", False):  # other kernels are left as they are
+                self._keep(DESCENDED, tuner.kernel_hash, self._name(best.config))
+            return best
+
+        return descend
 
     def reading(self, original: Callable[[Any, str], bytes | None]) -> Callable[..., Any]:
         """Wrap ``_LocalAutotuneCacheBackend._get``: what is not on disk may be in the store."""
@@ -57,10 +146,7 @@ class Winners:
         def put(backend: Any, key: str, data: bytes) -> None:
             original(backend, key, data)
             name = os.path.basename(key)
-            if self._recording and name.endswith("." + SECTION):
-                try:
-                    self._store.registry_update(CONTEXT, {(SECTION, name): data})
-                except Exception as error:
-                    self._fault(error)
+            if name.endswith("." + SECTION):
+                self._keep(SECTION, name, data)
 
         return put

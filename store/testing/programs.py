@@ -39,6 +39,7 @@ _WORK = {
     "joint_graphs": "torch._functorch._aot_autograd.graph_compile:aot_dispatch_autograd_graph",
     "cpp_builds": "torch._inductor.cpp_builder:CppBuilder.build",
     "triton_compiles": f"{_HEURISTICS}:CachingAutotuner._precompile_config",
+    "measurements": f"{_HEURISTICS}:CachingAutotuner.bench",
 }
 _COUNTERS = (
     ("frames", "total"),

@@ -25,6 +25,7 @@ from torch._guards import CompileContext, CompileId, compile_context
 from torch._inductor import codecache, cpu_vec_isa
 from torch._inductor.output_code import CompiledFxGraph
 from torch._inductor.runtime import compile_tasks
+from torch._inductor.runtime.runtime_utils import triton_config_to_hashable  # noqa: F401
 
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
@@ -314,6 +315,15 @@ def naming_globals(original: Callable[..., str]) -> Callable[..., str]:
         return original(self, prefix, value)
 
     return install_global_by_id
+
+
+def autotuner() -> Any:
+    """Return the class that launches Inductor's Triton kernels, or ``None`` where there is no Triton."""
+    if TritonBuild is None:
+        return None
+    from torch._inductor.runtime import triton_heuristics  # on a CPU nobody imports it otherwise
+
+    return triton_heuristics.CachingAutotuner
 
 
 def settle_triton() -> None:

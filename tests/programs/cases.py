@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 
 import torch
 import twin_a
@@ -9,12 +10,13 @@ import twin_b
 from torch import nn
 
 compiled = torch.compile
+DEVICE = torch.device(os.environ.get("TEST_DEVICE", "cpu"))
 
 
 def ramp(*shape, dtype=torch.float32, grad=False):
     """Return values between -1 and 1 that are the same in every process."""
     size = torch.Size(shape).numel()
-    return torch.linspace(-1, 1, size, dtype=dtype).reshape(shape).requires_grad_(grad)
+    return torch.linspace(-1, 1, size, dtype=dtype).to(DEVICE).reshape(shape).requires_grad_(grad)
 
 
 def gradients(module):
@@ -41,7 +43,7 @@ class Net(nn.Module):
 
 
 def training():
-    net, x = Net(), ramp(4, 6, grad=True)
+    net, x = Net().to(DEVICE), ramp(4, 6, grad=True)
     model = compiled(net)
     y = model(x)
     y.square().mean().backward()
@@ -158,7 +160,7 @@ class Block(nn.Module):
 
 
 def twelve_blocks():
-    model, x = nn.Sequential(*(Block(5) for _ in range(12))), ramp(3, 5, grad=True)
+    model, x = nn.Sequential(*(Block(5) for _ in range(12))).to(DEVICE), ramp(3, 5, grad=True)
     for block in model:
         block.compile()
     y = model(x)
@@ -167,7 +169,7 @@ def twelve_blocks():
 
 
 def twins():
-    models, x = [twin_a.Twin(), twin_b.Twin()], ramp(4)
+    models, x = [twin_a.Twin().to(DEVICE), twin_b.Twin().to(DEVICE)], ramp(4)
     outputs = [compiled(model)(x) for model in models]
     sum(y.sum() for y in outputs).backward()
     return outputs, [model.weight.grad for model in models]
@@ -181,7 +183,7 @@ def options():
     results = []
     for arguments in ({"options": {"fallback_random": True}}, {"mode": "reduce-overhead"}):
         torch.manual_seed(5)
-        results.append(compiled(dropped, **arguments)(torch.ones(64)))
+        results.append(compiled(dropped, **arguments)(torch.ones(64, device=DEVICE)))
     return results
 
 
@@ -254,7 +256,7 @@ def mutating(x, state):
 
 
 def mutation():
-    x, state = ramp(8), {"count": torch.zeros(())}
+    x, state = ramp(8), {"count": torch.zeros((), device=DEVICE)}
     view, wave = compiled(mutating)(x, state)
     view.add_(1)
     return x, view, wave, state
@@ -277,7 +279,7 @@ def containers():
     return compiled(contained)(batch, {"bias": [ramp(2)]})
 
 
-TABLE = torch.arange(4.0)
+TABLE = torch.arange(4.0, device=DEVICE)
 FACTOR = 3
 
 

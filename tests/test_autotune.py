@@ -1,0 +1,136 @@
+"""Which configuration of a Triton kernel won is measured once, and launched by every process after that."""
+
+import types
+from pathlib import Path
+
+import pytest
+
+from firebrick._patches import Patches
+from firebrick.loader.autotune import Winners
+from firebrick.store import Store
+from firebrick.testing.programs import run_cases
+
+PROGRAM = Path(__file__).parent / "programs" / "tuned.py"
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(tmp_path / "store") as store:
+        yield store
+
+
+class Process:
+    """A process in which the autotuner stands on the store; ``seconds`` is what each configuration takes."""
+
+    def __init__(self, store, seconds, *, recording=True):
+        self.measured, self.built, self.faults, outer = [], [], [], self
+
+        class Tuner:
+            """As torch's ``CachingAutotuner``: two configurations are bundled, a third comes of scaling."""
+
+            def __init__(self, kernel_hash="kernel"):
+                self.kernel_hash = kernel_hash
+                self.compile_results = [self.build("wide"), self.build("narrow")]
+                self.launchers = list(self.compile_results)
+                outer.built.clear()
+                self._dynamic_scale_rblock()
+
+            def build(self, name):
+                outer.built.append(name)
+                return types.SimpleNamespace(config=types.SimpleNamespace(name=name, found_by_coordesc=False))
+
+            def _dynamic_scale_rblock(self):
+                self.compile_results.append(self.build("scaled"))
+                self.launchers = list(self.compile_results)
+
+            def autotune_to_one_config(self):
+                outer.measured += [one.config.name for one in self.launchers]
+                self.launchers = [min(self.launchers, key=lambda one: seconds[one.config.name])]
+
+            def coordinate_descent_tuning(self, launcher):
+                outer.measured.append("descent")
+                launcher.config.found_by_coordesc = True
+                return launcher
+
+            def run(self, *, descend=False):
+                if len(self.launchers) > 1:
+                    self.autotune_to_one_config()
+                if descend and not self.launchers[0].config.found_by_coordesc:
+                    self.launchers = [self.coordinate_descent_tuning(self.launchers[0])]
+                return self.launchers[0].config.name
+
+        files = type("Files", (), {"_get": lambda self, key: None, "_put": lambda self, key, data: None})
+        winners = Winners(store, recording, self.faults.append, lambda config: (("BLOCK", config.name), 4))
+        winners.install(Patches(), files, Tuner)
+        self.Tuner, self.files = Tuner, files()
+
+
+@pytest.mark.parametrize("winner", ["wide", "narrow", "scaled"])
+def test_a_winner_is_launched_by_the_next_process_whatever_is_quicker_there(store, winner):
+    first = Process(store, {"wide": 2, "narrow": 2, "scaled": 2} | {winner: 1})
+    assert first.Tuner().run() == winner
+    assert first.measured == ["wide", "narrow", "scaled"]
+    second = Process(store, {"wide": 2, "narrow": 2, "scaled": 2} | {winner: 3})
+    assert second.Tuner().run() == winner
+    assert second.measured == []
+    assert second.built == (["scaled"] if winner == "scaled" else [])
+    assert first.faults == second.faults == []
+
+
+def test_kernels_are_not_mixed_up(store):
+    Process(store, {"wide": 1, "narrow": 2, "scaled": 3}).Tuner("one").run()
+    other = Process(store, {"wide": 3, "narrow": 2, "scaled": 1})
+    assert other.Tuner("other").run() == "scaled"
+    assert other.Tuner("one").run() == "wide"
+
+
+def test_a_winner_that_is_not_offered_is_measured_anew_and_replaced(store):
+    store.registry_update(".autotune", {("launched", "kernel"): b"no such configuration"})
+    first = Process(store, {"wide": 2, "narrow": 1, "scaled": 3})
+    assert first.Tuner().run() == "narrow"
+    assert Process(store, {"wide": 1, "narrow": 2, "scaled": 3}).Tuner().run() == "narrow"
+
+
+def test_a_descent_that_has_ended_does_not_start_again(store):
+    seconds = {"wide": 1, "narrow": 2, "scaled": 3}
+    first, second = Process(store, seconds), Process(store, seconds)
+    assert first.Tuner().run(descend=True) == second.Tuner().run(descend=True) == "wide"
+    assert first.measured[-1] == "descent"
+    assert second.measured == []
+
+
+def test_nothing_is_written_without_recording(store):
+    Process(store, {"wide": 1, "narrow": 2, "scaled": 3}, recording=False).Tuner().run(descend=True)
+    later = Process(store, {"wide": 3, "narrow": 2, "scaled": 1})
+    assert later.Tuner().run() == "scaled"
+    assert later.measured
+
+
+def test_a_store_that_fails_leaves_torch_as_it_is(store):
+    process = Process(store, {"wide": 1, "narrow": 2, "scaled": 3})
+    store.close()
+    assert process.Tuner().run(descend=True) == "wide"
+    assert process.measured == ["wide", "narrow", "scaled", "descent"]
+    assert process.faults
+
+
+def test_torchs_files_of_winners_are_there_without_torchs_folder(store):
+    Process(store, {}).files._put("/somewhere/ab/kernel.best_config", b"{}")
+    files = Process(store, {}).files
+    assert files._get("/elsewhere/ab/kernel.best_config") == b"{}"
+    assert files._get("/elsewhere/ab/other.best_config") is None
+    assert files._get("/elsewhere/ab/kernel.py") is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["scaled", "many", "descended"])
+def test_the_second_start_measures_nothing_and_gives_the_same_bits(name, tmp_path):
+    first = run_cases(PROGRAM, [name], home=tmp_path / "first", store=tmp_path / "store").case(name)
+    second = run_cases(
+        PROGRAM, [name], home=tmp_path / "second", store=tmp_path / "store", compilers=False
+    ).case(name)
+    assert first["work"]["measurements"]
+    assert second["stats"]["hits"] == 1
+    assert "measurements" not in second["work"]
+    assert name == "descended" or second["work"] == {}
+    assert second["value"] == first["value"]
