@@ -104,8 +104,12 @@ class LeanFrames:
         found = self._bundles.of(recipe.key)
         if not found:
             skipped = make_recipe(code, module, SKIPPED_FILE, host_facts())
-            looked_at = not self._store.bundles(skipped.key) and api.may_hold_tensors(code, scope, values)
-            return None if looked_at else api.skip_answer()
+            passed_by = (
+                self._store.bundles(skipped.key)
+                or not api.may_hold_tensors(code, scope, values)
+                or api.is_of_skipped_file(code)
+            )
+            return api.skip_answer() if passed_by else None
         if has_hooks(code, values, scope):
             return None
         for key, facts in found.items():

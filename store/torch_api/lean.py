@@ -123,6 +123,15 @@ def dynamo() -> ModuleType | None:
     return imported(f"{_DYNAMO}.eval_frame")
 
 
+def is_of_skipped_file(code: CodeType) -> bool:
+    """Tell whether Dynamo passes frames of this code by because of their file; without Dynamo nobody knows.
+
+    It is the first thing that torch's own hook asks (``CatchErrorsWrapper`` in ``convert_frame.py``).
+    """
+    rules = imported(f"{_DYNAMO}.trace_rules")
+    return rules is not None and bool(rules.check(code))
+
+
 def is_traced() -> bool:
     """Tell whether the call happens while something traces or exports, where torch has rules of its own."""
     return bool(
