@@ -5,10 +5,7 @@ no extension types. Text may hold lone surrogates, as Python's does; they are ke
 `surrogatepass`.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -19,8 +16,7 @@ Data = bytes | bytearray | memoryview
 INT64 = range(-(1 << 63), 1 << 64)  # integers that msgpack holds
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Hold what `unpack` accepts: bytes, depth of nesting, items of one array or map."""
 
     size: int = MAX_BLOB_BYTES

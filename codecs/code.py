@@ -33,7 +33,7 @@ from firebrick.format import Kind
 
 _LIMITS = Limits(depth=120)
 _HAVE_CODE_UNIT = 2  # bytes of an instruction
-_LOST_MODULE = re.compile(r"<firebrick module (.+)>")  # the file of a module that is not imported
+_LOST_MODULE = r"<firebrick module (.+)>"  # the file of a module that is not imported
 _NUMBERS = (
     "co_argcount",
     "co_posonlyargcount",
@@ -140,7 +140,7 @@ _TAGS: dict[str, Callable[..., Any]] = {
 
 
 def _put_code(code: types.CodeType, files: Mapping[str, str]) -> list[Any]:
-    lost = _LOST_MODULE.fullmatch(code.co_filename)
+    lost = re.fullmatch(_LOST_MODULE, code.co_filename)
     module = lost[1] if lost else files.get(code.co_filename)
     file = ["m", module] if module else ["f", os.path.basename(code.co_filename)]
     constants = [

@@ -6,9 +6,6 @@ what its operands are. Values that guards compare with are *terms*: what msgpack
 everything else is an array whose first item is a `Term`.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import enum
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, NamedTuple
@@ -69,7 +66,7 @@ _TERM_ITEMS: Final = {
 }
 
 
-class Operand(enum.StrEnum):
+class Operand:
     """Name what an operand of a step is; the values are those of `OPERATIONS`."""
 
     SCOPE = "scope"  # the globals of the frame; not stored
@@ -106,21 +103,21 @@ class Operation(NamedTuple):
     """
 
     name: str
-    operands: tuple[tuple[str, Operand], ...]
+    operands: tuple[tuple[str, str], ...]
     makes: bool = False
     function: bool = False
 
 
 def _access(name: str, **operands: str) -> Operation:
     operands |= {"source": "text", "example_value": "example", "guard_manager_enum": "dict"}
-    return Operation(name, tuple((key, Operand(sort)) for key, sort in operands.items()), makes=True)
+    return Operation(name, tuple(operands.items()), makes=True)
 
 
 def _leaf(name: str, *, function: bool = False, **operands: str) -> Operation:
     operands |= {"verbose_code_parts": "texts", "user_stack": "stack"}
     if name == "add_tensor_match_guard":
         operands |= {"pytype": "type", "dispatch_keys": "keys"}
-    return Operation(name, tuple((k, Operand(s)) for k, s in operands.items()), function=function)
+    return Operation(name, tuple(operands.items()), function=function)
 
 
 # The position of an operation is its number in stored programs: append only.
@@ -209,8 +206,7 @@ BASES: Final = frozenset({"int", "float", "str"})
 FIND, SOURCE = 0, 1  # how an identity is found again: by its name, or where the guard looks
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class GuardProgram:
+class GuardProgram(NamedTuple):
     """Hold a recorded guard program.
 
     Attributes:
@@ -244,9 +240,6 @@ class GuardProgram:
     steps: list[list[Any]]
 
 
-_FIELDS: Final = tuple(field.name for field in dataclasses.fields(GuardProgram))
-
-
 class GuardProgramCodec(Codec[GuardProgram]):
     """Encode guard programs."""
 
@@ -256,7 +249,7 @@ class GuardProgramCodec(Codec[GuardProgram]):
         """Give the body; EncodeError says where the program contradicts itself."""
         if type(value) is not GuardProgram:
             raise EncodeError(type(value).__name__, reason="not a guard program")
-        body = pack([getattr(value, name) for name in _FIELDS], maps=False)
+        body = pack(list(value), maps=False)
         try:
             self.decode(body, _no_children, self.version)
         except DecodeError as error:
@@ -267,7 +260,7 @@ class GuardProgramCodec(Codec[GuardProgram]):
         """Rebuild a program; every position in it is one that is there."""
         self.check_version(version)
         fields = unpack(data, _LIMITS)
-        if type(fields) is not list or len(fields) != len(_FIELDS):
+        if type(fields) is not list or len(fields) != len(GuardProgram._fields):
             raise DecodeError("a guard program has 13 fields")
         program = GuardProgram(*fields)
         try:
@@ -386,7 +379,7 @@ def _check_steps(program: GuardProgram) -> None:
 
 
 def _check_special(
-    name: str, sorts: tuple[Operand, ...], operands: list[Any], managers: int, limits: dict[str, int]
+    name: str, sorts: tuple[str, ...], operands: list[Any], managers: int, limits: dict[str, int]
 ) -> None:
     fits: dict[str, Callable[[Any], bool]] = {
         Operand.NUMBER: lambda value: type(value) is int and value in INT64,

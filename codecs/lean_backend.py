@@ -10,8 +10,6 @@ request], …]`` and constants ``[[name, version, key], …]`` sorted by name; l
 below, in their order.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import functools

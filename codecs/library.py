@@ -6,11 +6,8 @@ Machine and needed libraries are read from the ELF file itself and compared agai
 files that are truncated or of another kind than a 64-bit little-endian shared object are refused.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from firebrick.codecs._msgpack import Limits, pack, unpack
@@ -136,8 +133,7 @@ def _string(strings: bytes, start: int) -> str:
         raise DecodeError(f"a name in the string table: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Library:
+class Library(NamedTuple):
     """Hold one shared library.
 
     Args:

@@ -15,7 +15,6 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from firebrick.codecs._msgpack import pack, unpack
@@ -99,14 +98,14 @@ def _reach(sizes: list[int], strides: list[int], offset: int, itemsize: int) -> 
     return start, start + (last + 1) * itemsize
 
 
-@dataclass(slots=True)
 class _Group:
     """Hold the tensors of one storage while a graph is encoded."""
 
-    storage: Any
-    device: Any
-    views: list[tuple[list[Any], int, int, int]] = field(default_factory=list)
-    # of each: operands, first byte, end, bytes of an element
+    def __init__(self, storage: Any, device: Any) -> None:
+        self.storage = storage
+        self.device = device
+        # of each: operands, first byte, end, bytes of an element
+        self.views: list[tuple[list[Any], int, int, int]] = []
 
     def extent(self) -> tuple[int, int]:
         """Give the first byte that is kept and the byte behind the last; 0, 0 for none."""

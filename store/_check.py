@@ -1,7 +1,5 @@
 """Look for damage in a whole store."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

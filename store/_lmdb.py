@@ -13,7 +13,6 @@ import resource
 from typing import Generic, TypeAlias, TypeVar
 
 import lmdb
-import lmdb.verify
 
 from firebrick import format as fmt
 from firebrick.blob import decode_record, encode_record
@@ -168,6 +167,8 @@ def check_file(env: Environment, path: str) -> None:
 
 def verify(path: str) -> list[str]:
     """List what is wrong with a file's structure, without trusting it; it must be at rest."""
+    import lmdb.verify  # of use only for files that are in doubt
+
     try:
         problems: list[str] = lmdb.verify.verify(os.path.join(path, fmt.DATA_FILE))
         return problems

@@ -1,7 +1,5 @@
 """Turn blobs and records into the values on disk and back: header, compression, digest."""
 
-from __future__ import annotations
-
 import threading
 from typing import NamedTuple
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections import Counter
 from typing import Any
 
 
-@dataclasses.dataclass
 class Stats:
     """What Firebrick did since it was enabled. Thread-safe; read it at any time.
 
@@ -25,17 +23,22 @@ class Stats:
         seconds_saved: seconds that compiling the served frames took when they were stored.
     """
 
-    hits: int = 0
-    misses: Counter[str] = dataclasses.field(default_factory=Counter)
-    bypasses: Counter[str] = dataclasses.field(default_factory=Counter)
-    faults: Counter[str] = dataclasses.field(default_factory=Counter)
-    stored: int = 0
-    bytes_read: int = 0
-    bytes_written: int = 0
-    seconds_saved: float = 0.0
-    lean: int = 0
-    not_lean: Counter[str] = dataclasses.field(default_factory=Counter)
-    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False, compare=False)
+    def __init__(self) -> None:
+        self.hits = 0
+        self.misses: Counter[str] = Counter()
+        self.bypasses: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.stored = 0
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.seconds_saved = 0.0
+        self.lean = 0
+        self.not_lean: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        """Show the counters."""
+        return f"{type(self).__name__}({self.as_dict()})"
 
     def hit(self, seconds: float, *, lean: bool = False) -> None:
         """Count a served frame and the seconds of compilation that it saved."""
@@ -79,8 +82,7 @@ class Stats:
     def as_dict(self) -> dict[str, Any]:
         """Return the counters as plain values, fit for JSON."""
         with self._lock:
-            fields = (f.name for f in dataclasses.fields(self) if not f.name.startswith("_"))
-            values = {name: getattr(self, name) for name in fields}
+            values = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         return {k: dict(v) if isinstance(v, Counter) else v for k, v in values.items()}
 
     def summary(self) -> str:

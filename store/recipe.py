@@ -7,8 +7,6 @@ the configuration of the compiler where it differs from the default, and the pla
 may differ between two processes (folders, ports, ranks, process ids, device indices) does not.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from types import CodeType
@@ -18,7 +16,7 @@ from firebrick.codecs.code import code_digest
 from firebrick.format import RECIPE_VERSION
 from firebrick.keys import recipe_key
 
-_RESUME = re.compile(r"^torch_dynamo_resume_in_(.*)_at_\d+$")
+_RESUME = r"torch_dynamo_resume_in_(.*)_at_\d+"
 
 # In place of options: torch leaves a function alone because of its file, whatever the options are.
 SKIPPED_FILE: Mapping[str, str] = {"file": "skipped by torch"}
@@ -41,7 +39,7 @@ class Difference(NamedTuple):
 
 def frame_name(code: CodeType) -> str:
     """Return a frame's qualified name, for a resume function without its line number."""
-    match = _RESUME.match(code.co_name)
+    match = re.fullmatch(_RESUME, code.co_name)
     return f"{match[1]} (resumed)" if match else code.co_qualname
 
 

@@ -1,6 +1,5 @@
 """Shared libraries: what an ELF file says of itself, read without trusting a single offset."""
 
-import dataclasses
 import shutil
 import struct
 import subprocess
@@ -134,7 +133,7 @@ def test_more_headers_or_libraries_than_a_linker_writes_are_a_limit() -> None:
 )
 def test_a_library_that_is_not_one_is_not_encoded(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(EncodeError) as caught:
-        codecs.encode(Kind.LIBRARY, dataclasses.replace(MADE, **changes))
+        codecs.encode(Kind.LIBRARY, MADE._replace(**changes))
     assert reason in caught.value.reason
 
 

@@ -143,7 +143,7 @@ class Writer:
         self.identities, self.examples = _Table(), _Table()
         self.tensors, self.functions = _Table(), _Table()
         self.steps: list[list[Any]] = []
-        self._write: dict[Operand, Callable[[Call, Any], Any]] = {
+        self._write: dict[str, Callable[[Call, Any], Any]] = {
             Operand.LOCAL: lambda call, value: self.texts.add(value[0]),
             Operand.TEXT: lambda call, value: self.texts.add(self._canonical(value)),
             Operand.TEXTS: lambda call, value: self.parts.add([*map(self._stable, value)]),
@@ -210,21 +210,21 @@ class Writer:
         step: list[Any] = [number, manager]
         for name, sort in operation.operands:
             value = values[name]
-            if sort is Operand.IDENTITY:
+            if sort == Operand.IDENTITY:
                 step.append(self._identity(call, value, manager))
-            elif sort is Operand.TEXTS and call.name in _ADDRESSED:
+            elif sort == Operand.TEXTS and call.name in _ADDRESSED:
                 address = str(values[_ADDRESSED[call.name]])
                 step.append(self.parts.add([self._stable(t).replace(address, "\0") for t in value]))
-            elif sort is Operand.TEXTS and call.name == "add_equals_match_guard" and _has_set(call.args[0]):
+            elif sort == Operand.TEXTS and call.name == "add_equals_match_guard" and _has_set(call.args[0]):
                 kind = type(call.args[0]).__name__  # a set's text has the order of its hashes
                 step.append(self.parts.add([f"{self._canonical(self._where)} == <{kind}>"]))
-            elif sort is Operand.SCOPE:
+            elif sort == Operand.SCOPE:
                 if value is not self._scope:
                     raise NotLean(f"globals of another module at {self._where}")
-            elif sort is Operand.EMPTY:
+            elif sort == Operand.EMPTY:
                 if len(value):
                     raise NotLean("torch function modes")
-            elif sort is not Operand.STACK and sort is not Operand.KEYS:
+            elif sort != Operand.STACK and sort != Operand.KEYS:
                 step.append(self._write[sort](call, value))
         if call.name == "add_default_device_guard":
             self._device = term_of(call.facts, self._named)

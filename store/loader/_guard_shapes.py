@@ -20,7 +20,7 @@ import torch
 
 from firebrick.loader._guard_identity import is_pinned, of_compiler
 
-_VARIABLE: Final = re.compile(r"_var\d+")
+_VARIABLE: Final = r"_var\d+"
 _METHODS: Final = frozenset({"size", "stride", "storage_offset", "item", "dim", "numel"})
 _MATH: Final = frozenset(
     {"ceil", "floor", "trunc", "sqrt", "log", "log2", "exp", "pow", "isnan", "inf", "isinf", "nan"}
@@ -165,7 +165,7 @@ def _parse(body: str) -> ast.Module:
     for statement in tree.body:
         if isinstance(statement, ast.Assign):
             (target,) = statement.targets if len(statement.targets) == 1 else (None,)
-            if not isinstance(target, ast.Name) or not _VARIABLE.fullmatch(target.id):
+            if not isinstance(target, ast.Name) or not re.fullmatch(_VARIABLE, target.id):
                 raise NotInLanguage(ast.unparse(statement))
             _check(statement.value, known, callable_)
             known.add(target.id)

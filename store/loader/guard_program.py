@@ -153,7 +153,7 @@ class _Build:
             hold(manager, value, name)
         return manager
 
-    def _plan(self, operands: tuple[tuple[str, Operand], ...]) -> list[tuple[Any, Any]]:
+    def _plan(self, operands: tuple[tuple[str, str], ...]) -> list[tuple[Any, Any]]:
         return [
             (None, self.constant.get(sort)) if sort in _CONSTANT else (self.operand.get(sort), None)
             for _, sort in operands
@@ -262,7 +262,7 @@ class _Build:
         operation = OPERATIONS[step[0]]
         operands = iter(step[2:])
         stored = {key: next(operands) for key, sort in operation.operands if sort not in _CONSTANT}
-        index = next(stored[key] for key, sort in operation.operands if sort is Operand.IDENTITY)
+        index = next(stored[key] for key, sort in operation.operands if sort == Operand.IDENTITY)
         of_type = name != "add_id_match_guard"
         kind, known_as, digest, how = self.program.identities[index]
         manager = self.managers[step[1]]
@@ -283,9 +283,9 @@ class _Build:
         self.guarded[address] = value, known_as
         arguments: list[Any] = []
         for key, sort in operation.operands:
-            if sort is Operand.IDENTITY:
+            if sort == Operand.IDENTITY:
                 arguments.append(address)
-            elif sort is Operand.TEXTS:
+            elif sort == Operand.TEXTS:
                 arguments.append([part.replace("\0", str(address)) for part in parts])
             else:
                 arguments.append(None if sort in _CONSTANT else self.operand[sort](stored[key]))

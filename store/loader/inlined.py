@@ -5,8 +5,6 @@ found through the class of an object. So a bundle names every inlined function w
 code, and is not used where one of them is another now.
 """
 
-from __future__ import annotations
-
 import sys
 import types
 from collections.abc import Iterator

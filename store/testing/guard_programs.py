@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.guard_program import BASES, FUNCTIONS, OPERATIONS, STORED, GuardProgram, Operand, Term
 
 
@@ -47,7 +48,7 @@ def _program(random: Random, size: int) -> GuardProgram:
         owner = -1 if OPERATIONS[kind].function else number(managers)
         steps.append([kind, owner, *(draw.get(sort, lambda: number(count))() for sort in STORED[kind])])
         managers += OPERATIONS[kind].makes
-    return GuardProgram(
+    fields = [
         some(True, False),
         number(1000),
         some("", "__builtins_dict___firebrick"),
@@ -61,7 +62,8 @@ def _program(random: Random, size: int) -> GuardProgram:
         [["float32", "cpu", some(None, 1), some(True, False), number(1 << 64)] for _ in range(count)],
         functions,
         steps,
-    )
+    ]
+    return GuardProgram(*unpack(pack(fields, maps=False)))  # numbers for names, nothing shared
 
 
 def _term(random: Random, identities: int, depth: int) -> Any:

@@ -47,15 +47,17 @@ _IGNORED_CONFIG: Mapping[str, tuple[str, ...]] = {
     "functorch": ("enable_autograd_cache", "bundled_autograd_cache", "strict_autograd_cache",
                   "enable_remote_autograd_cache", "autograd_cache_", "debug_"),
 }  # fmt: skip
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_ADDRESS = r" at 0x[0-9a-f]+"
 
 # Variables that the configuration reads when it is imported, by prefix or name, less those that tell
 # places, logs and processes.
-_VARIABLES = re.compile(
-    r"TORCH_?(INDUCTOR|DYNAMO|COMPILE|FAKE_TENSOR|STRICT|CACHING)|(AOT_?)?INDUCTOR_|AOT_|CUTE|CUTLASS_|ENABLE_"
-    r"|PARTITIONER_|PT2_|UNSAFE_|FAKE_|TRITON_|LOG_AUTOTUNE|CI$"
-)
-_PLACES = re.compile(
+_VARIABLES = (
+    "TORCHINDUCTOR", "TORCH_INDUCTOR", "TORCHDYNAMO", "TORCH_DYNAMO", "TORCHCOMPILE", "TORCH_COMPILE",
+    "TORCHFAKE_TENSOR", "TORCH_FAKE_TENSOR", "TORCHSTRICT", "TORCH_STRICT", "TORCHCACHING", "TORCH_CACHING",
+    "INDUCTOR_", "AOT_", "AOTINDUCTOR_", "CUTE", "CUTLASS_", "ENABLE_", "PARTITIONER_", "PT2_", "UNSAFE_",
+    "FAKE_", "TRITON_", "LOG_AUTOTUNE",
+)  # fmt: skip
+_PLACES = (
     r"TORCHINDUCTOR_(CACHE_DIR|COMPILE_THREADS|WORKER_|CK_DIR|CUTLASS_DIR|FILE_LOCK|PROFILE_OUTPUT|PROVENANCE)"
     r"|TORCH_COMPILE_(DEBUG|CPROFILE|DYNAMO_PROFILER|REPLAY|GRAPH_FORMAT)|TRITON_(CACHE_DIR|HOME|DUMP_DIR)"
     r"|TORCHDYNAMO_(VERBOSE|REPRO)|TORCH_CACHING_PRECOMPILE|PT2_COMPILE_ID|TRITON_LIBCUDA_PATH"
@@ -76,7 +78,7 @@ def text_of(value: Any) -> str:
         return "{" + ", ".join(sorted(map(text_of, value))) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(text_of, value)) + "]"
-    return _ADDRESS.sub("", repr(value))
+    return re.sub(_ADDRESS, "", repr(value))
 
 
 def config_values(part: str, config: Any) -> dict[str, Any]:
@@ -122,6 +124,6 @@ def ambient_key(arguments: Mapping[str, str]) -> str:
     variables = {
         name: value
         for name, value in os.environ.items()
-        if value and _VARIABLES.match(name) and not _PLACES.match(name)
+        if value and (name.startswith(_VARIABLES) or name == "CI") and not re.match(_PLACES, name)
     }
     return blake3(pack([dict(arguments), overrides, variables, host_facts()])).hexdigest()

@@ -6,7 +6,6 @@ frame evaluation wants; the hook itself is in ``torch._C`` and is there without 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import MutableMapping
@@ -29,23 +28,23 @@ _DYNAMO = "torch._dynamo"
 ORIGINAL = "_torchdynamo_orig_callable"
 
 
-@dataclasses.dataclass(slots=True)
 class Guarded:
     """Compiled code with its guards, as the hook takes it (``GuardedCode`` in torch)."""
 
-    code: CodeType
-    guard_manager: Any
-    compile_id: CompileId
-    trace_annotation: str
+    def __init__(self, code: CodeType, manager: Any, compile_id: CompileId) -> None:
+        self.code = code
+        self.guard_manager = manager
+        self.compile_id = compile_id
+        self.trace_annotation = f"Torch-Compiled Region: {compile_id}"
 
 
-@dataclasses.dataclass(slots=True)
 class Answer:
     """What a callback tells the hook about a frame (``ConvertFrameReturn`` in torch)."""
 
-    frame_exec_strategy: Any
-    apply_to_code: bool
-    guarded_code: Guarded | None
+    def __init__(self, strategy: Any, guarded_code: Guarded | None) -> None:
+        self.frame_exec_strategy = strategy
+        self.apply_to_code = True
+        self.guarded_code = guarded_code
 
 
 _served: list[tuple[CodeType, CodeType]] = []  # (original, compiled), while Dynamo was not there
@@ -66,12 +65,12 @@ def guarded_answer(
             _frames += 1
         compile_id = CompileId(frame_id=frame_state["_id"], frame_compile_id=0)
         _served.append((original, code))
-    return Answer(_RUN, True, Guarded(code, manager, compile_id, f"Torch-Compiled Region: {compile_id}"))
+    return Answer(_RUN, Guarded(code, manager, compile_id))
 
 
 def skip_answer() -> Answer:
     """Return the answer that lets a frame, now and later, run as it is; its callees are looked at."""
-    return Answer(_SKIP, True, None)
+    return Answer(_SKIP, None)
 
 
 def never_trace(code: CodeType) -> None:
