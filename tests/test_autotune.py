@@ -8,7 +8,7 @@ import pytest
 from firebrick._patches import Patches
 from firebrick.loader.autotune import Winners
 from firebrick.store import Store
-from firebrick.testing.programs import run_cases
+from firebrick.testing.programs import builders, run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "tuned.py"
 
@@ -125,12 +125,13 @@ def test_torchs_files_of_winners_are_there_without_torchs_folder(store):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["scaled", "many", "descended"])
 def test_the_second_start_measures_nothing_and_gives_the_same_bits(name, tmp_path):
-    first = run_cases(PROGRAM, [name], home=tmp_path / "first", store=tmp_path / "store").case(name)
-    second = run_cases(
-        PROGRAM, [name], home=tmp_path / "second", store=tmp_path / "store", compilers=False
-    ).case(name)
+    store = tmp_path / "store"
+    first = run_cases(PROGRAM, [name], home=tmp_path / "first", store=store).case(name)
+    finished = run_cases(PROGRAM, [name], home=tmp_path / "second", store=store, compilers=False)
+    second = finished.case(name)
     assert first["work"]["measurements"]
     assert second["stats"]["hits"] == 1
-    assert "measurements" not in second["work"]
-    assert name == "descended" or second["work"] == {}
+    # a winner that was found at the first launch is made anew, from what Triton has in its cache
+    assert second["work"].keys() <= {"processes", "triton_compiles"}
+    assert name == "descended" or builders(finished.report["processes"]) == []
     assert second["value"] == first["value"]

@@ -613,7 +613,6 @@ def test_with_dynamo_nothing_stands_in(program: GuardProgram) -> None:
 
 
 def test_a_program_that_contradicts_itself_is_not_encoded(program: GuardProgram) -> None:
-
     with pytest.raises(EncodeError, match="operand"):
         CODEC.encode(program._replace(parts=[]), no_source)  # type: ignore[arg-type]
     with pytest.raises(EncodeError, match="not a guard program"):

@@ -16,6 +16,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -266,6 +267,11 @@ def skip_code(function: Callable[..., Any]) -> None:
 def is_compiler(module: str) -> bool:
     """Say whether a module belongs to what a start without the compiler must not import."""
     return module.startswith(tuple(f"{root}." for root in COMPILER)) or module in COMPILER
+
+
+def builders(processes: Sequence[str]) -> list[str]:
+    """Return the processes of a report but for those with which Triton finds out where it runs."""
+    return [process for process in processes if not re.search(r"--version|ldconfig|'file'", process)]
 
 
 def _difference(new: Any, old: Any) -> Any:
