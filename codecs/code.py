@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 import functools
 import importlib.util
+import inspect
 import opcode
 import os
 import re
@@ -101,7 +102,27 @@ _PUT: dict[type, Callable[[Any, Callable[[types.CodeType], Any]], Any]] = {
     frozenset: _put_set,
     slice: lambda v, put: ["l", *(_put_constant(item, put) for item in (v.start, v.stop, v.step))],
     types.CodeType: lambda v, put: ["C", put(v)],
+    types.MethodType: lambda v, _: _put_class_method(v),
 }
+
+
+def _put_class_method(value: Any) -> list[Any]:
+    owner, name = value.__self__, value.__func__.__name__
+    if not isinstance(owner, type) or class_method(owner, name) != value:
+        raise EncodeError("method", reason=f"{name} is bound to an object")
+    return ["m", name_of(owner), name]
+
+
+def class_method(owner: Any, name: Any) -> types.MethodType | None:
+    """Bind a class method; it is looked up without running descriptors. None where there is no such."""
+    found = inspect.getattr_static(owner, name, None) if isinstance(owner, type) else None
+    return types.MethodType(found.__func__, owner) if isinstance(found, classmethod) else None
+
+
+def _get_class_method(name: str, attribute: str) -> Any:
+    if (method := class_method(resolve(name), attribute)) is None:
+        raise DecodeError(f"{name} has no class method {attribute}")
+    return method
 
 
 def _get_constant(value: Any) -> Any:
@@ -135,6 +156,7 @@ _TAGS: dict[str, Callable[..., Any]] = {
     "d": tensors.device,
     "S": lambda *sizes: tensors.torch_module().Size(sizes),
     "E": _get_enum,
+    "m": _get_class_method,
     "g": resolve,
 }
 

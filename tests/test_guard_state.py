@@ -2,10 +2,13 @@
 
 import collections
 import copyreg
+import enum
 import os
 import pickle
 import pickletools
 import sys
+import types
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -125,3 +128,47 @@ def test_old_opcodes_that_call_are_refused() -> None:
     assert any(op.name == "INST" for op, *_ in pickletools.genops(data))
     with pytest.raises(ForbiddenGlobal):
         read_guard_state(data)
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+class Trapped(Pair):
+    def __new__(cls, *items: int) -> "Trapped":
+        Trap.sprung.append("new")
+        return tuple.__new__(cls, items)
+
+
+class Colour(enum.Enum):
+    RED = "r"
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        Trap.sprung.append("missing")
+
+
+def test_named_tuples_enumerations_and_namespaces_are_read_without_their_constructors() -> None:
+    values = [Pair(1, 2), Trapped(3, 4), Colour.RED, types.SimpleNamespace(a=1, b=Pair(5, 6))]
+    values += [Pair._make, tuple.__new__]
+    data = pickle.dumps(values)
+    Trap.sprung.clear()
+    back = load(data)
+    assert back == values
+    assert list(map(type, back)) == list(map(type, values))
+    assert back[2] is Colour.RED
+    assert Trap.sprung == []
+
+
+@pytest.mark.parametrize("args", [(Trap, "sprung"), (Pair, "left"), ("text", "join"), (Pair, "_make", 1), ()])
+def test_getattr_gives_class_methods_alone(args: tuple[object, ...]) -> None:
+    with pytest.raises(ForbiddenGlobal, match="getattr"):
+        load(pickle.dumps(Calls(getattr, *args)))
+
+
+@pytest.mark.parametrize("args", [("blue",), ([],), ("r", "r"), ()])
+def test_a_member_that_an_enumeration_lacks_is_refused(args: tuple[object, ...]) -> None:
+    with pytest.raises(ForbiddenGlobal, match="Colour"):
+        load(pickle.dumps(Calls(Colour, *args)))
+    assert Trap.sprung == []

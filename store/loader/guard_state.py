@@ -2,9 +2,10 @@
 
 A guard state names classes of the user's program (to guard their types), so an allow-list of globals can
 not be closed. Instead the list says what may be *called*; everything else may only be named. An object of
-a class that is not on the list is made bare (``object.__new__``) and gets its attributes, so that no
-``__init__``, ``__new__``, ``__reduce__`` or ``__setstate__`` of a user's class runs. Modules are named only
-when they are imported already, or belong to a package that is.
+a class that is not on the list is made bare (``object.__new__``, ``tuple.__new__`` for a named tuple) and
+gets its attributes; a member of an enumeration is looked up. So no ``__init__``, ``__new__``, ``__reduce__``
+or ``__setstate__`` of a user's class runs. Modules are named only when they are imported already, or belong
+to a package that is.
 
 The unpickler is Python's own, written in Python (``pickle._Unpickler``), since the C one can not tell
 naming from calling.
@@ -14,12 +15,14 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import enum
 import io
 import pickle
 import sys
 from collections import OrderedDict
 from typing import Any, ClassVar
 
+from firebrick.codecs.code import class_method
 from firebrick.errors import DecodeError, ForbiddenGlobal
 
 # Modules of torch whose classes guard states are made of; their functions may be named only.
@@ -32,8 +35,8 @@ _CALLABLE = frozenset(
         "builtins:list", "builtins:dict", "builtins:set", "builtins:frozenset", "builtins:tuple",
         "builtins:bytearray", "builtins:complex", "builtins:slice", "builtins:range", "builtins:object",
         "collections:OrderedDict", "collections:defaultdict", "collections:deque", "collections:Counter",
-        "functools:partial", "logging:getLogger", "torch:Size", "torch:device", "torch:Tensor",
-        "torch.nn.modules.module:Module",
+        "types:SimpleNamespace", "functools:partial", "logging:getLogger", "torch:Size", "torch:device",
+        "torch:Tensor", "torch.nn.modules.module:Module",
         "torch.nn.parameter:Parameter", "torch._utils:_rebuild_tensor_v2", "torch._utils:_rebuild_parameter",
         "torch._utils:_rebuild_meta_tensor_no_storage",
         "torch.fx.experimental.symbolic_shapes:_ShapeGuardsHelper",
@@ -102,12 +105,12 @@ class _Unpickler(_Base):  # type: ignore[misc]
         function, args = self.stack[-2], self.stack[-1]
         if function is copyreg._reconstructor and args[1:2] == (object,):  # type: ignore[attr-defined]
             function = args[0]
-        if function is getattr and _is_pickler_method(*args):
-            self.stack[-2:] = [getattr(*args)]
+        if function is getattr:
+            self.stack[-2:] = [getattr(*args) if _is_pickler_method(*args) else _attribute(*args)]
             return
         if not _may_call(function):
             del self.stack[-2:]
-            self.append(_bare(function))
+            self.append(_member(function, args) if isinstance(function, enum.EnumType) else _bare(function))
             return
         name = getattr(function, "__name__", "")
         if name == "_unpickle_python_module":
@@ -123,12 +126,13 @@ class _Unpickler(_Base):  # type: ignore[misc]
         super().load_reduce()
 
     def load_newobj(self) -> None:
-        cls = self.stack[-2]
+        cls, items = self.stack[-2:]
         if _may_call(cls):
             super().load_newobj()
         else:
             del self.stack[-2:]
-            self.append(_bare(cls))
+            named = isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
+            self.append(tuple.__new__(cls, items) if named else _bare(cls))
 
     def load_newobj_ex(self) -> None:
         cls = self.stack[-3]
@@ -173,6 +177,23 @@ def _bare(cls: Any) -> Any:
     if not isinstance(cls, type) or getattr(cls, "__new__") is not getattr(object, "__new__"):  # noqa: B009
         raise ForbiddenGlobal(_name_of(cls))
     return object.__new__(cls)
+
+
+def _attribute(owner: Any = None, name: Any = None, *rest: Any) -> Any:
+    """Give a class method, or ``tuple.__new__`` which guards on named tuples name."""
+    if owner is tuple and name == "__new__" and not rest:
+        return tuple.__new__
+    if type(name) is str and not rest and (method := class_method(owner, name)) is not None:
+        return method
+    raise ForbiddenGlobal("builtins:getattr", f"{owner!r:.60}, {name!r:.40}")
+
+
+def _member(cls: Any, args: tuple[Any, ...]) -> Any:
+    """Look up the member of an enumeration by its value."""
+    members = vars(cls).get("_value2member_map_", {})
+    if len(args) != 1 or type(args[0]) not in (bool, int, float, str, bytes) or args[0] not in members:
+        raise ForbiddenGlobal(_name_of(cls))
+    return members[args[0]]
 
 
 def read_guard_state(data: bytes) -> Any:
