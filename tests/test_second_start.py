@@ -19,7 +19,7 @@ CASES = (
     "function", "training", "graph_breaks", "more_graph_breaks", "data_dependent_branch",
     "graph_break_in_closure", "static", "dynamic", "specialisations", "grad_modes", "twelve_blocks",
     "twins", "options", "decorated", "method", "callable_object", "closure", "partial", "mutation",
-    "containers", "global_values", "arguments", "tensor_type",
+    "containers", "global_values", "arguments", "tensor_type", "compiled_inside",
 )  # fmt: skip
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 RANDOM = {"options"}  # its numbers depend on the generator that the options choose

@@ -158,9 +158,10 @@ def _reducing(original: Callable[..., Any]) -> Callable[..., Any]:
                 found = getattr(found, name, None)
             if found is not obj:
                 closure = obj.__closure__ and tuple(map(functools.partial(_cell, self), obj.__closure__))
+                seen = {k: v for k, v in vars(obj).items() if id(v) in self.guard_tree_values}
                 return self._unpickle_nested_function, (
                     obj.__code__, obj.__module__, obj.__qualname__, obj.__defaults__, closure,
-                )  # fmt: skip
+                ), seen or None  # fmt: skip
         cls = type(obj)
         if cls is Guard:  # its other fields are empty: see `canonical_state`
             return Guard, (obj.originating_source, obj.create_fn)

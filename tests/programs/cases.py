@@ -210,6 +210,17 @@ def decorated():
     return decorated_function(ramp(4), ramp(4)), twice_decorated(ramp(4))
 
 
+def compiled_inside():
+    @compiled
+    def inner(x):
+        return x.erf() + 2
+
+    def outer(x):
+        return inner(x) * 3
+
+    return compiled(outer)(ramp(4)), inner(ramp(4))
+
+
 class Shift:
     def __init__(self, by):
         self.by = by
