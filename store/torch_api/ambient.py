@@ -109,6 +109,13 @@ def _changed(part: str, config: ModuleType) -> dict[str, str]:
     return changed
 
 
+# What ``dynamic=`` of ``torch.compile`` sets while a frame is compiled (``make_set_enable_dynamic``).
+_SET_BY_DYNAMIC: Mapping[str, tuple[str, ...]] = {
+    "True": ("assume_static_by_default",),
+    "False": ("assume_static_by_default", "automatic_dynamic_shapes"),
+}
+
+
 def ambient_key(arguments: Mapping[str, str]) -> str:
     """Return the digest (hex) of all that decides the compiler's configuration in this process.
 
@@ -116,11 +123,13 @@ def ambient_key(arguments: Mapping[str, str]) -> str:
         arguments: of ``torch.compile``, name -> text.
     """
     overrides = {
-        part: changed
+        part: _changed(part, config)
         for part in _IGNORED_CONFIG
         if (config := imported(f"torch._{part}.config")) is not None
-        if (changed := _changed(part, config))
     }
+    for name in _SET_BY_DYNAMIC.get(arguments.get("dynamic", ""), ()):
+        overrides.get("dynamo", {}).pop(name, None)
+    overrides = {part: changed for part, changed in overrides.items() if changed}
     variables = {
         name: value
         for name, value in os.environ.items()
