@@ -5,8 +5,8 @@ modules, kernels, constants, and a *program*: what AOTAutograd does around them,
 
 The body is msgpack: ``[program, forward, backward or None, libraries]``. A graph is
 ``[[version, key] of its CODE, kernels, constants, check, restore]`` with kernels ``[[name, digest of the
-request], …]`` and constants ``[[name, version, key], …]`` sorted by name; libraries are
-``[[digest, version, key], …]`` sorted by digest. The fields of a program are those of the classes
+request], …]`` and constants ``[[name, version, key], …]`` sorted by name; where it has Triton kernels they
+follow, as `put_autotuned` gives them. Libraries are ``[[digest, version, key], …]`` sorted by digest. The fields of a program are those of the classes
 below, in their order.
 """
 
@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_ty
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source, child
 from firebrick.codecs.code import CodeCodec
+from firebrick.codecs.launch import Autotuned, Choose, get_autotuned, put_autotuned
 from firebrick.codecs.library import Library, LibraryCodec
 from firebrick.codecs.tensor import TensorCodec
 from firebrick.errors import DecodeError, EncodeError
@@ -189,6 +190,7 @@ class LeanGraph:
         constants: global name -> tensor.
         check: inputs that are copied when their memory is not aligned.
         restore: those of them that the graph mutates.
+        launches: global name -> Triton kernel.
     """
 
     code: types.CodeType
@@ -196,6 +198,7 @@ class LeanGraph:
     constants: Mapping[str, Any]
     check: tuple[int, ...] = ()
     restore: tuple[int, ...] = ()
+    launches: Mapping[str, Autotuned] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -337,7 +340,17 @@ class LeanBackendCodec(Codec[LeanBackend]):
         return pack([_plain(value.program), forward, backward, libraries], maps=False)
 
     def decode(self, data: bytes | memoryview, source: Source, version: int) -> LeanBackend:
+        """Rebuild a lean backend with every configuration of its Triton kernels."""
+        return self.choosing(data, source, version, None)
+
+    def choosing(
+        self, data: bytes | memoryview, source: Source, version: int, choose: Choose | None
+    ) -> LeanBackend:
         """Rebuild a lean backend.
+
+        Args:
+            data, source, version: as for `decode`.
+            choose: decides which configuration of a Triton kernel is fetched; what it raises goes through.
 
         Raises:
             DecodeError: these are not the fields of one, or an index is out of range.
@@ -347,8 +360,8 @@ class LeanBackendCodec(Codec[LeanBackend]):
             program, forward, backward, libraries = unpack(data, _LIMITS)
             decoded = LeanBackend(
                 _rebuilt(Program, program),
-                _get_graph(forward, source),
-                None if backward is None else _get_graph(backward, source),
+                _get_graph(forward, source, choose),
+                None if backward is None else _get_graph(backward, source, choose),
                 {
                     digest: _LIBRARY.decode(_child(source, key, Kind.LIBRARY), source, v)
                     for digest, v, key in _named(libraries)
@@ -372,11 +385,14 @@ def _put_graph(graph: LeanGraph, sink: Sink) -> list[Any]:
         for name, value in sorted(graph.constants.items())
     ]
     kernels = [list(item) for item in sorted(graph.kernels.items())]
-    return [[_CODE.version, code], kernels, constants, list(graph.check), list(graph.restore)]
+    fields = [[_CODE.version, code], kernels, constants, list(graph.check), list(graph.restore)]
+    return [*fields, put_autotuned(graph.launches, sink)] if graph.launches else fields
 
 
-def _get_graph(fields: Any, source: Source) -> LeanGraph:
-    (version, key), kernels, constants, check, restore = fields
+def _get_graph(fields: Any, source: Source, choose: Choose | None) -> LeanGraph:
+    (version, key), kernels, constants, check, restore, *more = fields
+    if len(more) > 1 or [] in more:
+        raise DecodeError(f"{len(fields)} fields of a graph, or no kernels where some belong")
     return LeanGraph(
         _CODE.decode(_child(source, key, Kind.CODE), source, version),
         {name: _typed(digest, str) for name, digest in _named(kernels)},
@@ -386,6 +402,7 @@ def _get_graph(fields: Any, source: Source) -> LeanGraph:
         },
         _typed(check, tuple[int, ...]),
         _typed(restore, tuple[int, ...]),
+        get_autotuned(more[0], source, choose) if more else {},
     )
 
 

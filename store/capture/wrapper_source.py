@@ -18,7 +18,7 @@ from typing import Final
 import torch
 
 from firebrick.errors import NotLean
-from firebrick.runtime.names import EXTERN_KERNELS, NAMES
+from firebrick.runtime.names import EXTERN_KERNELS, NAMES, OWN_KERNELS
 
 FILE_NAME: Final = "<firebrick>/wrapper.py"  # of the code objects, as they come back from a store
 
@@ -72,8 +72,8 @@ _METHODS = frozenset(
 )
 _GUARDS = frozenset(
     (
-        *("assert_size_stride", "assert_alignment", "_empty_strided_cpu", "_reinterpret_tensor"),
-        "copy_if_misaligned",
+        *("assert_size_stride", "assert_alignment", "_empty_strided_cpu", "_empty_strided_cuda"),
+        *("_empty_strided_cpu_pinned", "_reinterpret_tensor", "copy_if_misaligned"),
     )
 )
 _OPERATORS = frozenset(
@@ -105,6 +105,7 @@ _ORIGINS = {  # of the names that the runtime has
     "empty_strided": "torch.empty_strided",
     "align": "torch._inductor.codegen.memory_planning._align",
     "extern_kernels": "torch._inductor.select_algorithm.extern_kernels",
+    "get_raw_stream": "torch._C._cuda_getCurrentRawStream",
     "copy_if_misaligned": "torch._C._dynamo.guards.copy_if_misaligned",
 }
 _PLACES = {"cuda": "CUDA", "xpu": "XPU", "mtia": "MTIA"}
@@ -117,10 +118,12 @@ class Wrapper:
     Args:
         code: of a module that defines ``call`` on the runtime's names, kernels and constants.
         kernels: name -> digest of the request of its library.
+        launches: name of a Triton kernel -> number of arguments at each of its launches.
     """
 
     code: CodeType
     kernels: dict[str, str]
+    launches: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
 def rewrite(
@@ -171,6 +174,7 @@ class _Reader:
         self._aliases: dict[str, ast.Assign] = {}
         self._functions: list[ast.FunctionDef] = []
         self._kernels: dict[str, str] = {}
+        self._launches: dict[str, list[int]] = {}
         self._partitions: ast.Assign | None = None
 
     def read(self, statement: ast.stmt) -> None:
@@ -203,7 +207,10 @@ class _Reader:
             case ast.Call(func=ast.Name(id="AsyncCompile")):
                 pass
             case ast.Call(func=ast.Attribute(value=ast.Name(id="async_compile"), attr=method)):
-                self._kernels[name] = self._kernel(method, value)
+                if method == "triton":
+                    self._launches[name] = []
+                else:
+                    self._kernels[name] = self._kernel(method, value)
             case ast.Call(
                 func=ast.Name(id="Runner"),
                 keywords=[ast.keyword(arg="partitions", value=ast.List() as partitions)],
@@ -220,8 +227,6 @@ class _Reader:
                 raise NotLean(f"global of the wrapper: {ast.unparse(statement):.80}")
 
     def _kernel(self, method: str, call: ast.Call) -> str:
-        if method == "triton":
-            raise NotLean("Triton kernel")
         match method, call.args, call.keywords:
             case "cpp_pybinding", [ast.List(elts=types), ast.Constant(value=str(source))], []:
                 names = [item.value for item in types if isinstance(item, ast.Constant)]
@@ -244,13 +249,14 @@ class _Reader:
             raise NotLean("the wrapper has no call")
         defined = {function.name for function in self._functions}
         known = defined | NAMES | self._aliases.keys() | self._kernels.keys() | self._constants
+        known |= self._launches.keys()
         used: set[str] = set()
         body: list[ast.stmt] = list(self._functions)
         if self._partitions is not None and self._partitions.value.elts:  # type: ignore[attr-defined]
             body.append(self._partitions)
             known |= {"partitions"}
         for function in self._functions:
-            used |= _Checker(function, frozenset(known), self._aliases).globals()
+            used |= _Checker(function, frozenset(known), self._aliases, self._launches).globals()
         aliases: list[ast.stmt] = []
         for name, statement in self._aliases.items():
             if name in used:
@@ -260,7 +266,8 @@ class _Reader:
         # the text anew, so that line numbers do not depend on what was left out
         text = ast.unparse(ast.fix_missing_locations(module))
         kernels = {name: digest for name, digest in self._kernels.items() if name in used}
-        return Wrapper(compile(text, FILE_NAME, "exec"), kernels)
+        launches = {name: counts for name, counts in self._launches.items() if name in used}
+        return Wrapper(compile(text, FILE_NAME, "exec"), kernels, launches)
 
 
 def _check_import(statement: ast.Import | ast.ImportFrom) -> None:
@@ -285,14 +292,19 @@ class _WithoutSelf(ast.NodeTransformer):
 
 
 class _Checker:
-    """Check the names, attributes and syntax of one function."""
+    """Check the names, attributes and syntax of one function; note launches of Triton kernels."""
 
     def __init__(
-        self, function: ast.FunctionDef, known: frozenset[str], aliases: dict[str, ast.Assign]
+        self,
+        function: ast.FunctionDef,
+        known: frozenset[str],
+        aliases: dict[str, ast.Assign],
+        launches: dict[str, list[int]],
     ) -> None:
         self._function = function
         self._known = known
         self._aliases = aliases
+        self._launches = launches
         self._locals = {argument.arg for argument in function.args.args} | {
             node.id
             for node in ast.walk(function)
@@ -324,6 +336,12 @@ class _Checker:
         todo = [root]
         while todo:
             node = todo.pop()
+            if isinstance(node, ast.Call) and self._is_launch(node):
+                yield node.func.value  # type: ignore[attr-defined]
+                todo += [*node.args, node.keywords[0].value]
+                continue
+            if isinstance(node, ast.Name) and node.id in self._launches:
+                raise NotLean(f"{node.id} in the wrapper, but for its launches")
             if isinstance(node, ast.Attribute):
                 path = _path(node)
                 if path and path[0] not in self._locals:
@@ -334,6 +352,20 @@ class _Checker:
                     raise NotLean(f"the wrapper uses .{node.attr}")
             yield node
             todo.extend(ast.iter_child_nodes(node))
+
+
+    def _is_launch(self, call: ast.Call) -> bool:
+        """Tell whether a call is ``kernel.run(…, stream=…)`` of a Triton kernel, and note it."""
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="run"),
+                args=arguments,
+                keywords=[ast.keyword(arg="stream")],
+            ) if name in self._launches and name not in self._locals:
+                if not any(isinstance(argument, ast.Starred) for argument in arguments):
+                    self._launches[name].append(len(arguments))
+                    return True
+        return False
 
 
 def _path(node: ast.expr) -> list[str]:
@@ -363,6 +395,8 @@ def _check_path(path: list[str], aliases: dict[str, ast.Assign]) -> None:
             pass
         case ["torch", "_C", "_dynamo", "guards", name] if name.removeprefix("_empty_strided_") in _PLACES:
             raise NotLean(f"{_PLACES[name.removeprefix('_empty_strided_')]} memory")
+        case ["torch", "cuda", "_DeviceGuard" | "set_device"]:
+            pass
         case ["torch", place, *_] if place in _PLACES:
             raise NotLean(f"{_PLACES[place]} code")
         case ["torch", name] if name in _FUNCTIONS:
@@ -372,7 +406,7 @@ def _check_path(path: list[str], aliases: dict[str, ast.Assign]) -> None:
             if not isinstance(getattr(torch, name, None), kinds):
                 raise NotLean(f"the wrapper uses torch.{name}")
         case ["extern_kernels", name]:
-            if name not in EXTERN_KERNELS and name != "bias_addmm":
+            if name not in EXTERN_KERNELS and name not in OWN_KERNELS:
                 raise NotLean(f"extern kernel {name}")
         case ["math", _]:
             pass
