@@ -10,9 +10,11 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from firebrick.codecs import Encoded, encode
 from firebrick.codecs.launch import Autotuned, Expression, Launch
 from firebrick.codecs.triton import TritonKernel
 from firebrick.errors import CodecError, NotLean
+from firebrick.format import Kind
 
 Tuners = Callable[[str], Mapping[str, Any]]
 
@@ -48,15 +50,33 @@ def autotuned(
         raise NotLean(f"Triton kernel {name}: device {kind}")
     if api.retunes(tuner):
         raise NotLean(f"Triton kernel {name}: combined kernels that are tuned part by part")
-    if not tuner.kernel_hash:
-        raise NotLean(f"Triton kernel {name}: no digest of its source")
     launches = [launch(name, result, device, kernels) for result in api.results_of(tuner)]
     if not launches:
         raise NotLean(f"Triton kernel {name}: not compiled")
+    descends = api.descends(tuner)
+    if not tuner.kernel_hash and (descends or len(launches) > 1):
+        raise NotLean(f"Triton kernel {name}: no name by which its best configuration is kept")
     for count in counts:
         if count != launches[0].arguments:
             raise NotLean(f"Triton kernel {name}: {count} arguments of {launches[0].arguments}")
-    return Autotuned(tuner.kernel_hash, device, api.descends(tuner), tuple(launches))
+    return Autotuned(tuner.kernel_hash, device, descends, tuple(launches))
+
+
+def encoded_winner(tuner: Any, launcher: Any) -> Encoded | None:
+    """Return the blobs of what launches an autotuner's winner; ``None`` where it is not lean.
+
+    Args:
+        tuner: torch's autotuner.
+        launcher: of the configuration that its descent found.
+    """
+    from firebrick.torch_api import _triton as api
+
+    try:
+        result = api.result_of(tuner, launcher)
+        made = launch(tuner.inductor_meta.get("kernel_name", ""), result, api.device_of(tuner)[1], {})
+    except NotLean:
+        return None
+    return encode(Kind.LAUNCH, made)
 
 
 def launch(
@@ -69,15 +89,15 @@ def launch(
     """
     from firebrick.torch_api import _triton as api
 
-    facts = api.facts_of(result)
-    if facts is None:
-        raise NotLean(f"Triton kernel {name}: not launched by torch's static launcher")
     try:
+        facts = api.facts_of(result)
         if (bundled := kernels.get(facts.path_key)) is not None:
             kernel = bundled()
         else:
             kernel = api.cached_kernel(facts.path_key, device)
         backend, architecture, _ = kernel.target
+    except NotLean as error:
+        raise NotLean(f"Triton kernel {name}: not for torch's static launcher: {error.reason}") from None
     except (OSError, CodecError) as error:
         raise NotLean(f"Triton kernel {name}: no binary ({error})") from None
     if backend != "cuda" or not isinstance(architecture, int):

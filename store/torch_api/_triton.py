@@ -6,6 +6,7 @@ Source followed: ``torch/_inductor/runtime/triton_heuristics.py`` and ``static_t
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from torch._inductor.runtime.runtime_utils import triton_config_to_hashable, tri
 from torch._inductor.runtime.static_triton_launcher import StaticallyLaunchedCudaKernel
 
 from firebrick.codecs.triton import TritonKernel
+from firebrick.errors import NotLean
 
 _NOT_DESCENDED = (HeuristicType.TEMPLATE, HeuristicType.USER_AUTOTUNE, HeuristicType.FIXED)
 _REDUCTIONS = (
@@ -104,21 +106,24 @@ def results_of(tuner: Any) -> Iterator[Any]:
 
 def result_of(tuner: Any, launcher: Any) -> Any:
     """Return the result behind a launcher of a configuration that was found by a descent."""
-    kernel = getattr(launcher.__globals__.get("runner"), "__self__", None)
-    if not getattr(launcher, "_is_static", False) or kernel is None:
-        return launcher
-    config = launcher.config
-    meta = tuner._create_compile_meta(config)
-    return heuristics.StaticTritonCompileResult(kernel, config, meta, tuner.inductor_meta)
+    scope, config = launcher.__globals__, launcher.config
+    static = getattr(launcher, "_is_static", False)
+    kernel = scope["runner"].__self__ if static else scope["bin"]
+    make = heuristics.StaticTritonCompileResult if static else heuristics.TritonCompileResult
+    return make(kernel, config, tuner._create_compile_meta(config), tuner.inductor_meta)
 
 
-def facts_of(result: Any) -> Facts | None:
-    """Return the facts of a compiled configuration; ``None`` where torch's static launcher is not used."""
-    if not isinstance(result, heuristics.StaticTritonCompileResult):
-        return None
+def facts_of(result: Any) -> Facts:
+    """Return the facts of a compiled configuration.
+
+    Raises:
+        NotLean: with the reason why torch's static launcher can not launch it.
+    """
     kernel = result.kernel
-    if type(kernel) is not StaticallyLaunchedCudaKernel:
-        return None
+    if isinstance(result, heuristics.TritonCompileResult):
+        kernel = _statically_launched(kernel)
+    elif type(kernel) is not StaticallyLaunchedCudaKernel:
+        raise NotLean(f"launched as {type(kernel).__name__}")
     _, arguments, none = result._get_arg_lists(kernel.arg_names, kernel.declared_constexprs)
     names = enumerate(kernel.arg_names)
     grid = heuristics.GridExpr.from_meta(result.inductor_meta, result.config)
@@ -135,6 +140,24 @@ def facts_of(result: Any) -> Facts | None:
         kernel.num_warps,
         kernel.shared,
     )
+
+
+def _statically_launched(kernel: Any) -> Any:
+    """Take a kernel for torch's static launcher that torch itself launches otherwise.
+
+    torch leaves to Triton's own launcher the kernels that users define, if not told otherwise, and those whose
+    names are too long for the files in Triton's cache. The checks are those of ``can_statically_launch``.
+    """
+    if any(getattr(kernel.metadata, name, False) for name in ("launch_pdl", "launch_cooperative_grid")):
+        raise NotLean("launch attributes")
+    if half := {"fp16", "bf16"} & {value for value in kernel.src.signature.values() if type(value) is str}:
+        raise NotLean(f"scalars of type {min(half)}")  # which torch's launcher would widen
+    shadow = copy.copy(kernel)
+    shadow._cubin_path = None
+    try:
+        return StaticallyLaunchedCudaKernel(shadow)
+    except (NotImplementedError, RuntimeError, KeyError) as error:
+        raise NotLean(f"{type(error).__name__} {error!s:.80}") from None
 
 
 def bundled_kernels(graph: Any) -> dict[str, Callable[[], TritonKernel]]:
