@@ -201,8 +201,9 @@ class LaunchCodec(Codec[Launch]):
         self.check_version(version)
         try:
             *fields, (kernel_version, key) = unpack(data, _LIMITS)
+            launch = _checked(fields, TritonKernel("", ()))
             blob = child(source, key, Kind.TRITON)
-            return _checked(fields, _TRITON.decode(blob.data, source, kernel_version))
+            return launch._replace(kernel=_TRITON.decode(blob.data, source, kernel_version))
         except CodecError:
             raise
         except (TypeError, ValueError) as error:
@@ -221,7 +222,11 @@ def put_autotuned(kernels: Mapping[str, Autotuned], sink: Sink) -> list[Any]:
     fields = []
     for name, kernel in sorted(kernels.items()):
         launches = [
-            [launch.configuration, _LAUNCH.version, sink(Kind.LAUNCH, _LAUNCH.encode(launch, sink), _LAUNCH.version)]
+            [
+                launch.configuration,
+                _LAUNCH.version,
+                sink(Kind.LAUNCH, _LAUNCH.encode(launch, sink), _LAUNCH.version),
+            ]
             for launch in kernel.launches
         ]
         if not launches or len(set(kernel.choice.configurations)) < len(launches):

@@ -79,9 +79,7 @@ def encoded_winner(tuner: Any, launcher: Any) -> Encoded | None:
     return encode(Kind.LAUNCH, made)
 
 
-def launch(
-    name: str, result: Any, device: int, kernels: Mapping[str, Callable[[], TritonKernel]]
-) -> Launch:
+def launch(name: str, result: Any, device: int, kernels: Mapping[str, Callable[[], TritonKernel]]) -> Launch:
     """Return what launches one compiled configuration.
 
     Raises:
@@ -137,9 +135,7 @@ def grid_of(
     Raises:
         NotLean: naming an expression that is not in the vocabulary.
     """
-    known: dict[str, Expression] = {
-        argument: ("argument", index) for index, argument in enumerate(arguments)
-    }
+    known: dict[str, Expression] = {argument: ("argument", index) for index, argument in enumerate(arguments)}
     values: list[Expression] = []
     try:
         for line in lines:
@@ -166,8 +162,8 @@ def _expression(node: ast.expr, known: Mapping[str, Expression]) -> Expression:
         case ast.Name(id=name):
             return known[name]
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            value = inner(operand)
-            return -value if isinstance(value, int) else ("negative", value)
+            negated = inner(operand)
+            return -negated if isinstance(negated, int) else ("negative", negated)
         case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
             return _OPERATORS[type(operator)], inner(left), inner(right)
         case ast.Call(func=ast.Name(id="max" | "min" as function), args=args, keywords=[]) if len(args) > 1:

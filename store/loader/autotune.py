@@ -89,7 +89,12 @@ class Winners:
         name = tuner.kernel_hash
         try:
             found = {self._name(result.config) for result in tuner.compile_results}
-            if not self._recording or not name or self._encode is None or self._name(launcher.config) in found:
+            if (
+                not self._recording
+                or not name
+                or self._encode is None
+                or self._name(launcher.config) in found
+            ):
                 return
             if (encoded := self._encode(tuner, launcher)) is not None:
                 blobs = [*encoded.children, encoded.root]

@@ -71,7 +71,7 @@ def check_device(architecture: int, device: int) -> None:
 
 
 class TritonKernel:
-    """A kernel as wrappers use it: ``run(*arguments, stream=…)`` on the current device. Any thread may call it.
+    """A kernel as wrappers use it: ``run(*arguments, stream=…)``, on the current device, from any thread.
 
     Args:
         launch: says how it is launched. A wrapper's kernels are made for one device, so the device of the
@@ -139,8 +139,8 @@ def _code(shape: tuple[Any, ...]) -> types.CodeType:
         f"    def run({''.join(f'{name}, ' for name in names)}stream):",
         *(f"        t{index} = {_text(value)}" for index, value in enumerate(temporaries)),
         "        if profiler._is_profiler_enabled:",
-        f"            facts = {{'kernel_backend': 'triton', 'kernel_name': name, 'num_warps': warps, "
-        "'stream': stream}",
+        "            facts = {'kernel_backend': 'triton', 'kernel_name': name, "
+        "'num_warps': warps, 'stream': stream}",
         f"            with record(name, ({''.join(f'{name}, ' for name in names)}), facts):",
         f"                {launch}",
         "        else:",

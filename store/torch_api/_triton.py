@@ -7,6 +7,7 @@ Source followed: ``torch/_inductor/runtime/triton_heuristics.py`` and ``static_t
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -145,8 +146,9 @@ def facts_of(result: Any) -> Facts:
 def _statically_launched(kernel: Any) -> Any:
     """Take a kernel for torch's static launcher that torch itself launches otherwise.
 
-    torch leaves to Triton's own launcher the kernels that users define, if not told otherwise, and those whose
-    names are too long for the files in Triton's cache. The checks are those of ``can_statically_launch``.
+    torch leaves to Triton's own launcher the kernels that users define, if not told otherwise, and those
+    whose names are too long for the files in Triton's cache. What is checked is what
+    ``can_statically_launch`` checks.
     """
     if any(getattr(kernel.metadata, name, False) for name in ("launch_pdl", "launch_cooperative_grid")):
         raise NotLean("launch attributes")
@@ -163,13 +165,14 @@ def _statically_launched(kernel: Any) -> Any:
 def bundled_kernels(graph: Any) -> dict[str, Callable[[], TritonKernel]]:
     """Return the kernels that torch bundled with a graph, by the name of their directory."""
 
-    def kernel(artifacts: Any) -> TritonKernel:
-        payloads = {artifact.filename: artifact.payload for artifact in artifacts.artifacts}
-        return TritonKernel.from_payloads(artifacts.kernel_hash, payloads)
-
     bundle = getattr(graph, "_triton_bundle", None)
     found = bundle.kernel_artifacts if bundle is not None else ()
-    return {one.kernel_hash: lambda one=one: kernel(one) for one in found}
+    return {one.kernel_hash: functools.partial(_bundled, one) for one in found}
+
+
+def _bundled(kernel: Any) -> TritonKernel:
+    payloads = {artifact.filename: artifact.payload for artifact in kernel.artifacts}
+    return TritonKernel.from_payloads(kernel.kernel_hash, payloads)
 
 
 def cached_kernel(path_key: str, device: int) -> TritonKernel:
