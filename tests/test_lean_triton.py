@@ -28,7 +28,7 @@ from firebrick.runtime import load
 from firebrick.runtime import triton as runtime
 from firebrick.store import Store
 
-FACTS = b'{"name": "add", "shared": 0, "num_warps": 4, "target": {"backend": "cuda", "arch": 90, "warp_size": 32}}'
+FACTS = b'{"name": "add", "shared": 0, "num_warps": 4, "target": {"backend": "cuda", "arch": 90}}'
 KERNEL = TritonKernel("HASH", (("add.cubin", b"\x7fELF of add"), ("add.json", FACTS)))
 BLOCKS = ("negative", ("divide", ("argument", 2), -128))
 LAUNCH = Launch(
@@ -307,7 +307,7 @@ GRIDS = [
     ("Grid1D", {}, {"XBLOCK": 128}, {"xnumel": 1000}),
     ("Grid2D", {}, {"XBLOCK": 16, "YBLOCK": 32}, {"xnumel": 100, "ynumel": 99}),
     ("Grid3D", {}, {"XBLOCK": 4, "YBLOCK": 2, "ZBLOCK": 8}, {"xnumel": 9, "ynumel": 5, "znumel": 17}),
-    ("BatchMatmulGrid3D", {}, {"XBLOCK": 4, "YBLOCK": 2, "ZBLOCK": 8}, {"xnumel": 9, "ynumel": 5, "znumel": 17}),
+    ("BatchMatmulGrid3D", {}, {"XBLOCK": 4, "YBLOCK": 2}, {"xnumel": 9, "ynumel": 5, "znumel": 17}),
     ("Grid2DWithYZOverflow", {}, {"XBLOCK": 4, "YBLOCK": 1}, {"xnumel": 9, "ynumel": 200000}),
     ("SplitScanGrid", {}, {"XBLOCK": 1, "R0_BLOCK": 64}, {"xnumel": 9, "r0_numel": 1000}),
     ("MixOrderReductionGrid", {}, {"XBLOCK": 4, "RSPLIT_SIZE": 64}, {"xnumel": 1000}),
@@ -376,14 +376,17 @@ import triton.language as tl
 from torch._inductor.runtime import triton_helpers, triton_heuristics
 from torch._inductor.runtime.hints import DeviceProperties, ReductionHint
 DEVICE = DeviceProperties(type='cuda', index=0, multi_processor_count=132, cc=90, major=9,
-    regs_per_multiprocessor=65536, max_threads_per_multi_processor=2048, max_threads_per_block=1024, warp_size=32)
+    regs_per_multiprocessor=65536, max_threads_per_multi_processor=2048, max_threads_per_block=1024,
+    warp_size=32)
 META = {'autotune_hints': set(), 'mutated_arg_names': [], 'autotune_local_cache': False,
-    'autotune_remote_cache': False, 'max_autotune': False, 'max_autotune_pointwise': False, 'store_cubin': False}
+    'autotune_remote_cache': False, 'max_autotune': False, 'max_autotune_pointwise': False,
+    'store_cubin': False}
 """
 WAVES = """
 @triton_heuristics.pointwise(size_hints={'x': 1024}, filename=__file__, min_elem_per_thread=0,
-    triton_meta={'signature': {'in_ptr0': '*fp32', 'out_ptr0': '*fp32', 'xnumel': 'i32', 'XBLOCK': 'constexpr'},
-        'device': DEVICE, 'constants': {}, 'configs': [{(0,): [['tt.divisibility', 16]], (1,): [['tt.divisibility', 16]]}]},
+    triton_meta={
+        'signature': {'in_ptr0': '*fp32', 'out_ptr0': '*fp32', 'xnumel': 'i32', 'XBLOCK': 'constexpr'},
+        'device': DEVICE, 'constants': {}, 'configs': [{(0,): [['tt.divisibility', 16]]}]},
     inductor_meta={**META, 'grid_type': 'Grid1D', 'kernel_name': 'NAME', 'autotune_pointwise': True})
 @triton.jit
 def NAME(in_ptr0, out_ptr0, xnumel, XBLOCK : tl.constexpr):
@@ -393,9 +396,11 @@ def NAME(in_ptr0, out_ptr0, xnumel, XBLOCK : tl.constexpr):
 """
 OWN = """
 @triton_heuristics.user_autotune(configs=[{'num_warps': 4, 'num_stages': 3}], filename=__file__,
-    triton_meta={'signature': {'x_ptr': '*fp32', 'out_ptr': '*fp32', 'n': 'i32', 'scale': 'SCALE', 'B': 'constexpr'},
+    triton_meta={
+        'signature': {'x_ptr': '*fp32', 'out_ptr': '*fp32', 'n': 'i32', 'scale': 'SCALE', 'B': 'constexpr'},
         'device': DEVICE, 'constants': {'B': 256}, 'configs': [{(0,): [['tt.divisibility', 16]]}]},
-    inductor_meta={**META, 'grid_type': 'PrecomputedGrid', 'kernel_name': 'NAME', 'extra_launcher_args': ['_launcher_s0'],
+    inductor_meta={**META, 'kernel_name': 'NAME', 'extra_launcher_args': ['_launcher_s0'],
+        'grid_type': 'PrecomputedGrid',
         'precomputed_grids': [{'config': {}, 'python': ['(255 + _launcher_s0) // 256', '1', '1']}]},
     custom_kernel=True)
 @triton.jit
@@ -491,6 +496,21 @@ def test_a_descent_is_noted(tuner):
     made = tuner(WAVES, "triton_poi_fused_add_mul_2")
     made.inductor_meta["coordinate_descent_tuning"] = True
     assert triton_kernels.autotuned("k", made, [3], {}).descends
+
+
+@pytest.mark.parametrize("name", ["triton_poi_fused_add_mul_3", LONG.replace("_0", "_1")])
+def test_what_launches_a_winner_is_read_from_its_launcher(tuner, name):
+    made = tuner(WAVES, name)
+    result = made.compile_results.pop()
+    scope = {"runner": result.kernel.run} if made.is_statically_launchable() else {"bin": result.kernel}
+    launcher = types.FunctionType(CODE.co_consts[0], scope)
+    launcher.config, launcher._is_static = result.config, "runner" in scope
+    encoded = triton_kernels.encoded_winner(made, launcher)
+    blobs = {blob.key: StoredBlob(blob.kind, blob.version, bytes(blob.data)) for blob in encoded.children}
+    found = codecs.decode(Kind.LAUNCH, 1, encoded.root.data, blobs.__getitem__)
+    assert found == triton_kernels.launch("k", result, 0, {})
+    result.kernel.hash = "00" * 32
+    assert triton_kernels.encoded_winner(made, launcher) is None
 
 
 def no_binary(made):
