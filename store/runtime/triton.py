@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import torch
@@ -110,7 +110,10 @@ def function(launch: Launch, device: int) -> int:
 
 def launcher(launch: Launch, handle: int) -> Callable[..., None]:
     """Return the function that launches a loaded kernel; it takes the wrapper's arguments and the stream."""
-    shape = launch.arguments, launch.passed, launch.scratch, launch.temporaries, launch.grid
+    numbers: list[int] = []
+    temporaries = tuple(_lifted(value, numbers) for value in launch.temporaries)
+    grid = tuple(_lifted(value, numbers) for value in launch.grid)
+    shape = launch.arguments, launch.passed, launch.scratch, temporaries, grid, len(numbers)
     scope: dict[str, Any] = {"profiler": profiler}
     exec(_code(shape), scope)
     letters = launch.letters + "O" * launch.scratch
@@ -122,26 +125,38 @@ def launcher(launch: Launch, handle: int) -> Callable[..., None]:
         letters,
         torch._C._profiler._RecordFunctionFast,
         launch.symbol,
+        *numbers,
     )
     skip(run.__code__)
     return run
 
 
+def _lifted(value: Expression, numbers: list[int]) -> Expression:
+    """Return an expression with its numbers, sizes of blocks, taken out, so that more are equal."""
+    if isinstance(value, int):
+        if value in (0, 1):
+            return value
+        numbers.append(value)
+        return "number", len(numbers) - 1
+    if value[0] in ("argument", "temporary"):
+        return value
+    return value[0], *(_lifted(operand, numbers) for operand in value[1:])
+
+
 @functools.lru_cache(1024)
 def _code(shape: tuple[Any, ...]) -> types.CodeType:
-    count, passed, scratch, temporaries, grid = shape
-    names = [f"a{index}" for index in range(count)]
-    taken = "".join(f"a{index}, " for index in passed) + "None, " * scratch
+    count, passed, scratch, temporaries, grid, numbers = shape
+    given, taken = _listed("a", range(count)), _listed("a", passed) + "None, " * scratch
     x, y, z = map(_text, grid)
     launch = f"launch(handle, {x}, {y}, {z}, warps, shared, letters, ({taken}), stream)"
     lines = [
-        "def make(launch, handle, warps, shared, letters, record, name):",
-        f"    def run({''.join(f'{name}, ' for name in names)}stream):",
+        f"def make(launch, handle, warps, shared, letters, record, name, {_listed('n', range(numbers))}):",
+        f"    def run({given}stream):",
         *(f"        t{index} = {_text(value)}" for index, value in enumerate(temporaries)),
         "        if profiler._is_profiler_enabled:",
         "            facts = {'kernel_backend': 'triton', 'kernel_name': name, "
         "'num_warps': warps, 'stream': stream}",
-        f"            with record(name, ({''.join(f'{name}, ' for name in names)}), facts):",
+        f"            with record(name, ({given}), facts):",
         f"                {launch}",
         "        else:",
         f"            {launch}",
@@ -150,11 +165,15 @@ def _code(shape: tuple[Any, ...]) -> types.CodeType:
     return compile("\n".join(lines), "<firebrick launch>", "exec")
 
 
+def _listed(letter: str, indices: Iterable[int]) -> str:
+    return "".join(f"{letter}{index}, " for index in indices)
+
+
 def _text(value: Expression) -> str:
     if isinstance(value, int):
-        return f"({value})" if value < 0 else str(value)
+        return str(value)
     name, *operands = value
-    if name in ("argument", "temporary"):
+    if name in ("argument", "temporary", "number"):
         return f"{name[0]}{operands[0]}"
     texts = [_text(operand) for operand in operands]
     if name == "negative":
