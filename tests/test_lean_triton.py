@@ -627,3 +627,14 @@ def test_a_wrapper_runs_on_its_kernels(launcher, monkeypatch):
         assert torch.equal(out, x * 2 + 1)
     assert launcher.launches == [(1, 8, 1, 1, 4, 16, "OOiOO", 1000, None, None, 77)] * 2
     assert len(launcher.loads) == 1
+
+
+def test_the_assembler_that_torch_chooses_does_not_change_how_options_are_found(monkeypatch):
+    from firebrick.torch_api.ambient import ambient_key
+
+    before = ambient_key({"mode": "'default'"})
+    monkeypatch.setenv("TRITON_PTXAS_PATH", "/somewhere/ptxas")
+    monkeypatch.setenv("TRITON_PTXAS_BLACKWELL_PATH", "/somewhere/else/ptxas")
+    assert ambient_key({"mode": "'default'"}) == before
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert ambient_key({"mode": "'default'"}) != before
