@@ -93,6 +93,12 @@ def test_launches_of_triton_kernels_stay_and_their_arguments_are_counted():
     assert rewrite(wrapper("pass", top), (), digest).launches == {}
 
 
+def test_the_parts_of_a_sum_are_added_in_the_wrapper():
+    source = wrapper("x = x[0 * 2 * 3 : (0 + 1) * 2 * 3].view(2, 3).sum(dim=0).to(torch.float64)")
+    (result,) = run(source, torch.ones(8))
+    assert torch.equal(result, torch.full((3,), 2.0, dtype=torch.float64))
+
+
 def test_partitions_stay():
     top = "def partition_0(args):\n    y, = args\n    return (aten.neg.default(y), )\n"
     (result,) = run(wrapper("x, = self.partitions[0]([x])", top, "partition_0"), torch.ones(2))

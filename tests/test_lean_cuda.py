@@ -8,7 +8,7 @@ from firebrick.testing.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "lean_cuda.py"
 LEAN = (
-    "forward_only", "function", "mlp_dropout", "convolutions", "attention", "loss", "dynamic",
+    "forward_only", "function", "mlp_dropout", "convolutions", "attention", "layer_norm", "loss", "dynamic",
     "specialisations", "autocast", "streams", "mutation", "tuned", "descended", "scaled", "long_name",
     "template",
 )  # fmt: skip

@@ -43,21 +43,8 @@ METHODS = frozenset(
         *("clear", "append", "size", "stride", "item", "dtype", "device", "shape", "storage_offset", "numel"),
         *("copy_", "zero_", "fill_", "data_ptr", "untyped_storage", "is_integer", "conj", "real", "imag"),
         *("element_size", "is_contiguous", "contiguous", "clone", "detach", "dim", "ndim", "nbytes", "view"),
-        *(
-            "as_strided",
-            "as_strided_",
-            "set_",
-            "resize_",
-            "to",
-            "tolist",
-            "t",
-            "values",
-            "is_cpu",
-            "isnan",
-            "isinf",
-            "any",
-            "all",
-        ),
+        *("as_strided", "as_strided_", "set_", "resize_", "to", "tolist", "t", "values", "is_cpu", "isnan"),
+        *("isinf", "any", "all", "sum", "prod", "amin", "amax"),
     )
 )
 _GUARDS = frozenset(
