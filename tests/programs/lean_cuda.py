@@ -221,10 +221,10 @@ def scaled():
 
 
 def everything_at_once(x, y, z):
-    a = torch.arange(64, device=CUDA)
-    mask = (a[:, None] >= a[None, :]) & (x > 0)
+    mask = (x >= y) & (z > 0) | z.isnan()
     b = torch.where(mask, x.exp(), y.sigmoid()).clamp(-2, 2).to(torch.float64).floor().to(torch.float32)
-    return torch.where(b.eq(y) | z.isnan(), z.tanh() - x.abs(), b.sign() * y.log1p().nan_to_num() + z.erf())
+    c = z.tanh() - x.abs() / (y.square() + 1).rsqrt()
+    return torch.where(b.eq(y), c, b.sign() * y.abs().log1p().nan_to_num() + z.erf().maximum(x).reciprocal())
 
 
 def long_name():
