@@ -345,6 +345,7 @@ GRIDS = [
     ("kind", "meta", "block", "sizes"), GRIDS, ids=lambda value: value if type(value) is str else ""
 )
 def test_grids_are_those_of_torch(launcher, kind, meta, block, sizes):
+    pytest.importorskip("triton")  # without it torch takes any object for a configuration
     from torch._inductor.runtime.triton_heuristics import GridExpr
 
     grid = GridExpr.from_meta({"grid_type": kind, **meta}, block)
@@ -358,6 +359,18 @@ def test_grids_are_those_of_torch(launcher, kind, meta, block, sizes):
         values = {name: value + more for name, value in sizes.items()}
         runtime.launcher(launch, 1)(*values.values(), 0)
         assert launcher.launches.pop()[1:4] == grid.eval_slow(values)
+
+
+def test_a_grid_that_guards_against_dividing_by_zero(launcher):
+    """torch 2.13 writes it so."""
+    lines = ["y_grid_raw_ = -((n) // -(8))", "y_grid_div_ = -((y_grid_raw_) // -(65535))"]
+    texts = "1", "(0 if y_grid_div_ == 0 else -((y_grid_raw_) // -(y_grid_div_)))", "y_grid_div_"
+    temporaries, grid = triton_kernels.grid_of("k", ["n"], lines, texts)
+    launch = LAUNCH._replace(arguments=1, passed=(), letters="", temporaries=temporaries, grid=grid)
+    stored(launch)
+    for n, expected in ((0, (1, 0, 0)), (9, (1, 2, 1)), (8 * 65536, (1, 32768, 2))):
+        runtime.launcher(launch, 1)(n, 0)
+        assert launcher.launches.pop()[1:4] == expected
 
 
 @pytest.mark.parametrize(
