@@ -25,6 +25,7 @@ _TABLE: Final[dict[Kind, tuple[str, str]]] = {
     Kind.GRAPH: ("graph", "GraphCodec"),
     Kind.GUARDS: ("guards", "GuardsCodec"),
     Kind.GUARD_PROGRAM: ("guard_program", "GuardProgramCodec"),
+    Kind.LAUNCH: ("launch", "LaunchCodec"),
     Kind.LEAN_BACKEND: ("lean_backend", "LeanBackendCodec"),
     Kind.LIBRARY: ("library", "LibraryCodec"),
     Kind.TENSOR: ("tensor", "TensorCodec"),

@@ -5,21 +5,22 @@ modules, kernels, constants, and a *program*: what AOTAutograd does around them,
 
 The body is msgpack: ``[program, forward, backward or None, libraries]``. A graph is
 ``[[version, key] of its CODE, kernels, constants, check, restore]`` with kernels ``[[name, digest of the
-request], …]`` and constants ``[[name, version, key], …]`` sorted by name; libraries are
-``[[digest, version, key], …]`` sorted by digest. The fields of a program are those of the classes
-below, in their order.
+request], …]`` and constants ``[[name, version, key], …]`` sorted by name; where it has Triton kernels they
+follow, as `put_autotuned` gives them. Libraries are ``[[digest, version, key], …]`` sorted by digest. The
+fields of a program are those of the classes below, in their order.
 """
 
 import dataclasses
 import enum
-import functools
 import types
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple
 
 from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.codecs._typed import plain, rebuilt, typed
 from firebrick.codecs.abc import Codec, Sink, Source, child
 from firebrick.codecs.code import CodeCodec
+from firebrick.codecs.launch import Autotuned, Choose, get_autotuned, put_autotuned
 from firebrick.codecs.library import Library, LibraryCodec
 from firebrick.codecs.tensor import TensorCodec
 from firebrick.errors import DecodeError, EncodeError
@@ -187,6 +188,7 @@ class LeanGraph:
         constants: global name -> tensor.
         check: inputs that are copied when their memory is not aligned.
         restore: those of them that the graph mutates.
+        launches: global name -> Triton kernel.
     """
 
     code: types.CodeType
@@ -194,6 +196,7 @@ class LeanGraph:
     constants: Mapping[str, Any]
     check: tuple[int, ...] = ()
     restore: tuple[int, ...] = ()
+    launches: Mapping[str, Autotuned] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,64 +207,6 @@ class LeanBackend:
     forward: LeanGraph
     backward: LeanGraph | None
     libraries: Mapping[str, Library]
-
-
-T = TypeVar("T")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return int(value) if isinstance(value, enum.IntEnum) else value
-
-
-@functools.cache
-def _hints(cls: type) -> list[Any]:
-    hints = get_type_hints(cls)
-    return [hints[name] for name in cls._fields]  # type: ignore[attr-defined]
-
-
-def _argument(value: Any) -> Any:
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if type(value) is list and all(type(item) is int for item in value):
-        return tuple(value)
-    raise DecodeError(f"{value!r:.40} is no argument of a view")
-
-
-def _typed(value: Any, hint: Any) -> Any:
-    """Rebuild a value of a field, checking its type."""
-    if hint is Any:
-        return _argument(value)
-    if hasattr(hint, "_fields"):
-        return _rebuilt(hint, value)
-    if isinstance(hint, type) and issubclass(hint, enum.IntEnum):
-        if type(value) is not int or value not in hint._value2member_map_:
-            raise DecodeError(f"{value!r:.20} is no {hint.__name__}")
-        return hint(value)
-    if get_origin(hint) is tuple:
-        if type(value) is not list:
-            raise DecodeError(f"expected a list, got {type(value).__name__}")
-        items = get_args(hint)
-        if items[-1] is Ellipsis:
-            return tuple(_typed(item, items[0]) for item in value)
-        if len(items) != len(value):
-            raise DecodeError(f"expected {len(items)} values, got {len(value)}")
-        return tuple(map(_typed, value, items))
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        return _typed(value, next(item for item in get_args(hint) if item is not type(None)))
-    if type(value) is not hint:
-        raise DecodeError(f"expected {hint.__name__}, got {type(value).__name__}")
-    return value
-
-
-def _rebuilt(cls: Any, values: Any) -> Any:
-    hints = _hints(cls)
-    if type(values) is not list or len(values) != len(hints):
-        raise DecodeError(f"these are not the {len(hints)} fields of a {cls.__name__}")
-    return cls(*map(_typed, values, hints))
 
 
 def check_program(program: Program) -> None:
@@ -332,10 +277,20 @@ class LeanBackendCodec(Codec[LeanBackend]):
         ]
         forward = _put_graph(value.forward, sink)
         backward = None if value.backward is None else _put_graph(value.backward, sink)
-        return pack([_plain(value.program), forward, backward, libraries], maps=False)
+        return pack([plain(value.program), forward, backward, libraries], maps=False)
 
     def decode(self, data: bytes | memoryview, source: Source, version: int) -> LeanBackend:
+        """Rebuild a lean backend with every configuration of its Triton kernels."""
+        return self.choosing(data, source, version, None)
+
+    def choosing(
+        self, data: bytes | memoryview, source: Source, version: int, choose: Choose | None
+    ) -> LeanBackend:
         """Rebuild a lean backend.
+
+        Args:
+            data, source, version: as for `decode`.
+            choose: decides which configuration of a Triton kernel is fetched; what it raises goes through.
 
         Raises:
             DecodeError: these are not the fields of one, or an index is out of range.
@@ -344,9 +299,9 @@ class LeanBackendCodec(Codec[LeanBackend]):
         try:
             program, forward, backward, libraries = unpack(data, _LIMITS)
             decoded = LeanBackend(
-                _rebuilt(Program, program),
-                _get_graph(forward, source),
-                None if backward is None else _get_graph(backward, source),
+                rebuilt(Program, program),
+                _get_graph(forward, source, choose),
+                None if backward is None else _get_graph(backward, source, choose),
                 {
                     digest: _LIBRARY.decode(_child(source, key, Kind.LIBRARY), source, v)
                     for digest, v, key in _named(libraries)
@@ -370,30 +325,34 @@ def _put_graph(graph: LeanGraph, sink: Sink) -> list[Any]:
         for name, value in sorted(graph.constants.items())
     ]
     kernels = [list(item) for item in sorted(graph.kernels.items())]
-    return [[_CODE.version, code], kernels, constants, list(graph.check), list(graph.restore)]
+    fields = [[_CODE.version, code], kernels, constants, list(graph.check), list(graph.restore)]
+    return [*fields, put_autotuned(graph.launches, sink)] if graph.launches else fields
 
 
-def _get_graph(fields: Any, source: Source) -> LeanGraph:
-    (version, key), kernels, constants, check, restore = fields
+def _get_graph(fields: Any, source: Source, choose: Choose | None) -> LeanGraph:
+    (version, key), kernels, constants, check, restore, *more = fields
+    if len(more) > 1 or [] in more:
+        raise DecodeError(f"{len(fields)} fields of a graph, or no kernels where some belong")
     return LeanGraph(
         _CODE.decode(_child(source, key, Kind.CODE), source, version),
-        {name: _typed(digest, str) for name, digest in _named(kernels)},
+        {name: typed(digest, str) for name, digest in _named(kernels)},
         {
             name: _TENSOR.decode(_child(source, key, Kind.TENSOR), source, version)
             for name, version, key in _named(constants)
         },
-        _typed(check, tuple[int, ...]),
-        _typed(restore, tuple[int, ...]),
+        typed(check, tuple[int, ...]),
+        typed(restore, tuple[int, ...]),
+        get_autotuned(more[0], source, choose) if more else {},
     )
 
 
 def _child(source: Source, key: Any, kind: Kind) -> bytes | memoryview:
-    return child(source, _typed(key, bytes), kind).data
+    return child(source, typed(key, bytes), kind).data
 
 
 def _named(items: list[Any]) -> list[Any]:
     """Check that lists begin with names, in order and each once."""
-    names = [_typed(name, str) for name, *_ in items]
+    names = [typed(name, str) for name, *_ in items]
     if names != sorted(set(names)):
         raise DecodeError("names out of order, or twice")
     return items

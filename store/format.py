@@ -44,6 +44,7 @@ class Kind(enum.IntEnum):
     TEXT = 12  # UTF-8 text
     GUARD_PROGRAM = 13  # recorded steps that build guards
     LEAN_BACKEND = 14  # backend function that needs no compiler
+    LAUNCH = 15  # how a Triton kernel is launched in one configuration
 
 
 # Named databases and whether they are DUPSORT|DUPFIXED.
@@ -81,6 +82,7 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.TEXT: None,
     Kind.GUARD_PROGRAM: 3,
     Kind.LEAN_BACKEND: None,
+    Kind.LAUNCH: None,
 }
 MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are
 MIN_SAVING: Final = 0.10  # and so are those that shrink by less than this share

@@ -26,6 +26,7 @@ from firebrick.capture.bundle import generated_names
 from firebrick.capture.guards import recording_init
 from firebrick.capture.kernels import Kernels
 from firebrick.capture.recorder import Compilation, Recorder
+from firebrick.capture.triton_kernels import encoded_winner
 from firebrick.codecs._msgpack import pack
 from firebrick.errors import InternalError, NotStorable, Unsupported
 from firebrick.loader.autotune import Winners
@@ -146,7 +147,10 @@ class Hooks:
             (api.CppCodeCache, "load_async", kernels.loading_library),
         ):
             patches.set(owner, name, classmethod(wrap(getattr(owner, name).__func__)))
-        winners = Winners(store, self._recording, session.fault, api.triton_config_to_hashable)
+        winners = Winners(
+            store, self._recording, session.fault, api.triton_config_to_hashable,
+            encoded_winner if self._lean else None,
+        )  # fmt: skip
         winners.install(patches, api.AutotuneFiles, api.autotuner())
         if api.TritonBuild is not None:
             api.settle_triton()

@@ -2,6 +2,8 @@
 
 import collections
 import enum
+import importlib.util
+import sys
 import types
 from collections.abc import Callable
 
@@ -96,3 +98,53 @@ def test_a_nameless_function_is_recognised_by_its_code() -> None:
     check = _recognise(describe(scaled(2)))
     assert check(scaled(3)) and check(scaled(2))
     assert not check(helper) and not check(None)
+
+
+KERNELS = """
+import triton
+import triton.language as tl
+
+STEP = tl.constexpr({step})
+
+@triton.jit
+def inner(x):
+    return x * {factor}
+
+@triton.jit
+def outer(x_ptr, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x_ptr + at, inner(tl.load(x_ptr + at, mask=at < n)) + STEP, mask=at < n)
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """Gives a Triton kernel of a module that is written anew each time."""
+    pytest.importorskip("triton")
+
+    def build(**values):
+        path = tmp_path / f"kernels_{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(KERNELS.format(**{"step": 1, "factor": 2} | values))
+        spec = importlib.util.spec_from_file_location("kernels", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setitem(sys.modules, "kernels", module)
+        return module.outer
+
+    return build
+
+
+@pytest.mark.parametrize("known", [describe, Describer().describe], ids=["full", "lean"])
+def test_a_triton_kernel_is_its_source_and_what_it_uses(kernel, known) -> None:
+    first = known(kernel())
+    assert first[:2] == ("kernel", "kernels:outer")
+    assert known(kernel()) == first
+    assert known(kernel(factor=3)) != first  # of the kernel that it calls
+    assert known(kernel(step=2)) != first  # a global
+
+
+def test_a_triton_kernel_without_a_digest_is_refused(kernel, monkeypatch) -> None:
+    broken = kernel()
+    monkeypatch.setattr(type(broken), "cache_key", property(lambda self: 1 / 0))
+    with pytest.raises(NotStorable, match="digest of the Triton kernel kernels:outer: division by zero"):
+        describe(broken)

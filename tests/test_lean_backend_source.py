@@ -21,6 +21,7 @@ aten = torch.ops.aten
 inductor_ops = torch.ops.inductor
 empty_strided_cpu = torch._C._dynamo.guards._empty_strided_cpu
 empty_strided_cuda = torch._C._dynamo.guards._empty_strided_cuda
+empty_strided_xpu = torch._C._dynamo.guards._empty_strided_xpu
 empty_strided_p2p = torch._C._distributed_c10d._SymmetricMemory.empty_strided_p2p
 async_compile = AsyncCompile()
 """
@@ -82,6 +83,22 @@ def test_kernels_become_requests():
     assert rewrite(wrapper("pass", top), (), digest).kernels == {}
 
 
+def test_launches_of_triton_kernels_stay_and_their_arguments_are_counted():
+    top = "k = async_compile.triton('k', '''source''', device_str='cuda')\n"
+    guard = "from torch._C import _cuda_getCurrentRawStream as get_raw_stream\n"
+    body = "torch.cuda.set_device(0); k.run(x, 1, stream=get_raw_stream(0)); k.run(x, 2, stream=3)"
+    made = rewrite(wrapper(body, guard + top), (), digest)
+    assert made.launches == {"k": [2, 2]}
+    assert made.kernels == {}
+    assert rewrite(wrapper("pass", top), (), digest).launches == {}
+
+
+def test_the_parts_of_a_sum_are_added_in_the_wrapper():
+    source = wrapper("x = x[0 * 2 * 3 : (0 + 1) * 2 * 3].view(2, 3).sum(dim=0).to(torch.float64)")
+    (result,) = run(source, torch.ones(8))
+    assert torch.equal(result, torch.full((3,), 2.0, dtype=torch.float64))
+
+
 def test_partitions_stay():
     top = "def partition_0(args):\n    y, = args\n    return (aten.neg.default(y), )\n"
     (result,) = run(wrapper("x, = self.partitions[0]([x])", top, "partition_0"), torch.ones(2))
@@ -105,7 +122,10 @@ def test_a_graph_that_calls_nothing_returns_inputs_and_constants():
 @pytest.mark.parametrize(
     ("body", "top", "reason"),
     [
-        ("pass", "k = async_compile.triton('k', 'source')\n", "Triton kernel"),
+        ("f(k)", "k = async_compile.triton('k', 'source')\n", "k in the wrapper, but for its launches"),
+        ("k.run(x, n=1, stream=2)", "k = async_compile.triton('k', '')\n", "the wrapper uses k.run"),
+        ("k.run(*x, stream=2)", "k = async_compile.triton('k', '')\n", "the wrapper uses k.run"),
+        ("k.launchers(x)", "k = async_compile.triton('k', '')\n", "the wrapper uses k.launchers"),
         ("pass", "k = async_compile.cpp('void kernel')\n", "kernel made by async_compile.cpp"),
         ("pass", "k = async_compile.cpp_pybinding([x], '')\n", "kernel made by async_compile.cpp_pybinding"),
         ("pass", "print('hello')\n", r"statement of the wrapper: print\('hello'\)"),
@@ -120,7 +140,7 @@ def test_a_graph_that_calls_nothing_returns_inputs_and_constants():
         ("torch.load(x)", "", "the wrapper uses torch.load"),
         ("torch._C._jit(x)", "", "the wrapper uses torch._C._jit"),
         ("torch.cuda.synchronize()", "", "CUDA code"),
-        ("x = empty_strided_cuda((2,), (1,), torch.float32)", "", "CUDA memory"),
+        ("x = empty_strided_xpu((2,), (1,), torch.float32)", "", "XPU memory"),
         ("x = empty_strided_p2p((2,))", "", "the wrapper uses torch._C._distributed_c10d"),
         ("x = extern_kernels.secret(x)", "", "extern kernel secret"),
         ("x = torch.ops.mylib.op.default(x)", "", "operator of mylib"),
@@ -146,7 +166,7 @@ def test_what_is_not_lean_is_not_storable_in_lean_form():
 
 
 def test_the_runtime_has_every_extern_kernel_that_may_be_named():
-    for name in (*names.EXTERN_KERNELS, "bias_addmm"):
+    for name in (*names.EXTERN_KERNELS, *names.OWN_KERNELS):
         if name != "_mkl_linear" or hasattr(torch.ops.mkl, "_mkl_linear"):
             assert callable(getattr(names.extern_kernels, name))
     with pytest.raises(AttributeError):

@@ -58,7 +58,9 @@ class Artifacts:
         from firebrick.capture.lean_backend import lean_backend  # needs the compiler
 
         try:
-            return encode(Kind.LEAN_BACKEND, lean_backend(artifact, self._kernels.of))
+            return encode(
+                Kind.LEAN_BACKEND, lean_backend(artifact, self._kernels.of, self._kernels.tuners_of)
+            )
         except NotStorable as error:
             return error.reason
         except EncodeError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,7 @@ class Kernels:
         self._provided = provided
         self._wrapper = threading.local()
         self._wrappers: dict[str, dict[str, None]] = {}
+        self._modules: weakref.WeakValueDictionary[str, ModuleType] = weakref.WeakValueDictionary()
         self._compiled: dict[str, Callable[[], Any]] = {}
         self._awaited: list[tuple[set[str], Callable[[], None]]] = []
 
@@ -47,6 +49,7 @@ class Kernels:
                 module = original(cls, key, *args, **kwargs)
             finally:
                 self._wrapper.key = outer
+            self._modules[key] = module
             for entry in [entry for entry in self._awaited if not self.absent(entry[0])]:
                 self._awaited.remove(entry)
                 entry[1]()
@@ -90,6 +93,13 @@ class Kernels:
         if digests is None:
             raise NotStorable(f"wrapper {wrapper_key} was not loaded in this process")
         return {digest: self._library(digest, wrapper_key) for digest in digests}
+
+    def tuners_of(self, wrapper_key: str) -> dict[str, Any]:
+        """Return the autotuners of a wrapper's Triton kernels, by their names in it."""
+        from firebrick.torch_api._triton import autotuners_in  # not imported where there are no such kernels
+
+        module = self._modules.get(wrapper_key)
+        return autotuners_in(vars(module)) if module is not None else {}
 
     def _library(self, digest: str, wrapper_key: str) -> Library:
         if provided := self._provided.get(digest):

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from firebrick.capture.aot_program import aot_program
-from firebrick.capture.wrapper_source import plain_wrapper, rewrite
+from firebrick.capture.triton_kernels import Tuners, autotuned
+from firebrick.capture.wrapper_source import Wrapper, plain_wrapper, rewrite
+from firebrick.codecs.launch import Autotuned
 from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
 from firebrick.codecs.library import Library
 from firebrick.errors import NotLean
@@ -20,12 +22,13 @@ from firebrick.torch_api._plain import PlainGraph
 LibrariesOf = Callable[[str], Mapping[str, Library]]
 
 
-def lean_backend(artifact: Any, libraries_of: LibrariesOf) -> LeanBackend:
+def lean_backend(artifact: Any, libraries_of: LibrariesOf, tuners_of: Tuners) -> LeanBackend:
     """Return the lean form of a backend artifact.
 
     Args:
         artifact: torch's artifact as it is recorded; it is only read.
         libraries_of: gives the libraries of a wrapper by its key, as `Kernels.of` does.
+        tuners_of: gives the autotuners of a wrapper by its key, as `Kernels.tuners_of` does.
 
     Raises:
         NotLean: naming what is not in the closed vocabulary.
@@ -38,13 +41,17 @@ def lean_backend(artifact: Any, libraries_of: LibrariesOf) -> LeanBackend:
         raise NotLean(f"an artifact that holds no graphs ({type(entry).__name__})")
     program = aot_program(entry)
     libraries: dict[str, Library] = {}
-    graphs = [None if result is None else _graph(result, libraries_of, libraries) for result in results]
+    graphs = [
+        None if result is None else _graph(result, libraries_of, tuners_of, libraries) for result in results
+    ]
     if graphs[0] is None:
         raise NotLean("no forward graph")
     return LeanBackend(program, graphs[0], graphs[1], libraries)
 
 
-def _graph(graph: Any, libraries_of: LibrariesOf, libraries: dict[str, Library]) -> LeanGraph:
+def _graph(
+    graph: Any, libraries_of: LibrariesOf, tuners_of: Tuners, libraries: dict[str, Library]
+) -> LeanGraph:
     if isinstance(graph, PlainGraph):
         return _plain_graph(graph)
     if type(graph) is not api.CompiledFxGraph:
@@ -58,6 +65,7 @@ def _graph(graph: Any, libraries_of: LibrariesOf, libraries: dict[str, Library])
         if digest not in known:
             raise NotLean("a kernel whose library was not seen to be loaded")
         libraries[digest] = known[digest]
+    launches = _launches(graph, wrapper, tuners_of) if wrapper.launches else {}
     used = _names_of(wrapper.code)
     mutated = frozenset(graph.mutated_input_idxs)
     check = [index for index in graph.inputs_to_check or () if not _deferred(graph) or index in mutated]
@@ -67,7 +75,21 @@ def _graph(graph: Any, libraries_of: LibrariesOf, libraries: dict[str, Library])
         {name: value for name, value in constants.items() if name in used},
         tuple(check),
         tuple(index for index in check if index in mutated),
+        launches,
     )
+
+
+def _launches(graph: Any, wrapper: Wrapper, tuners_of: Tuners) -> dict[str, Autotuned]:
+    """Return the Triton kernels of a wrapper by their names in it."""
+    from firebrick.torch_api._triton import bundled_kernels  # not imported where there are no such kernels
+
+    tuners, kernels = tuners_of(graph.cache_key), bundled_kernels(graph)
+    launches = {}
+    for name, counts in wrapper.launches.items():
+        if (tuner := tuners.get(name)) is None:
+            raise NotLean(f"Triton kernel {name}: its autotuner was not seen")
+        launches[name] = autotuned(name, tuner, counts, kernels)
+    return launches
 
 
 def _deferred(graph: Any) -> bool:
@@ -82,7 +104,7 @@ def _names_of(code: Any) -> set[str]:
 
 def _refusals(graph: Any) -> Iterator[str]:
     """Yield what the runtime does not do for a graph, by its name."""
-    if devices := sorted(set(graph.device_types) - {"cpu", "meta"}):
+    if devices := sorted(set(graph.device_types) - {"cpu", "cuda", "meta"}):
         yield f"device {', '.join(devices)}"
     if graph.fx_kwargs.get("cpp_wrapper"):
         yield "C++ wrapper"

@@ -15,99 +15,19 @@ from collections.abc import Callable, Collection, Iterator
 from types import CodeType
 from typing import Final
 
-import torch
-
+from firebrick.capture.wrapper_vocabulary import (
+    BUILTINS,
+    METHODS,
+    ORIGINS,
+    SYNTAX,
+    UNUSED,
+    check_path,
+    path_of,
+)
 from firebrick.errors import NotLean
-from firebrick.runtime.names import EXTERN_KERNELS, NAMES
+from firebrick.runtime.names import NAMES
 
 FILE_NAME: Final = "<firebrick>/wrapper.py"  # of the code objects, as they come back from a store
-
-# Functions of a wrapper that never run in a call.
-_UNUSED = frozenset(("benchmark_compiled_module", "get_args", "recursively_apply_fns"))
-_BUILTINS = frozenset(
-    (
-        *(
-            "AssertionError",
-            "RuntimeError",
-            "abs",
-            "bool",
-            "complex",
-            "enumerate",
-            "float",
-            "int",
-            "isinstance",
-        ),
-        *("len", "list", "max", "min", "pow", "range", "round", "slice", "sum", "tuple", "zip"),
-    )
-)
-_SYNTAX = (
-    *(ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.For),
-    *(ast.If, ast.With, ast.withitem, ast.Raise, ast.Assert, ast.Expr, ast.Pass, ast.BoolOp, ast.BinOp),
-    *(ast.UnaryOp, ast.IfExp, ast.Compare, ast.Call, ast.keyword, ast.Attribute, ast.Subscript, ast.Slice),
-    *(ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Constant, ast.JoinedStr, ast.FormattedValue),
-    *(ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
-)
-# Attributes of values, most of them tensors.
-_METHODS = frozenset(
-    (
-        *("clear", "append", "size", "stride", "item", "dtype", "device", "shape", "storage_offset", "numel"),
-        *("copy_", "zero_", "fill_", "data_ptr", "untyped_storage", "is_integer", "conj", "real", "imag"),
-        *("element_size", "is_contiguous", "contiguous", "clone", "detach", "dim", "ndim", "nbytes", "view"),
-        *(
-            "as_strided",
-            "as_strided_",
-            "set_",
-            "resize_",
-            "to",
-            "tolist",
-            "t",
-            "values",
-            "is_cpu",
-            "isnan",
-            "isinf",
-            "any",
-            "all",
-        ),
-    )
-)
-_GUARDS = frozenset(
-    (
-        *("assert_size_stride", "assert_alignment", "_empty_strided_cpu", "_reinterpret_tensor"),
-        "copy_if_misaligned",
-    )
-)
-_OPERATORS = frozenset(
-    (
-        "aten",
-        "prims",
-        "inductor",
-        "_quantized",
-        "quantized",
-        "quantized_decomposed",
-        "mkldnn",
-        "mkl",
-        "onednn",
-    )
-)
-_FUNCTIONS = frozenset(
-    (
-        *("as_strided", "empty_strided", "device", "Tensor", "view_as_complex", "view_as_real", "sym_float"),
-        *("sym_int", "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sqrt", "sym_sum", "Size"),
-    )
-)
-_ORIGINS = {  # of the names that the runtime has
-    "torch": "torch",
-    "math": "math",
-    "inf": "math.inf",
-    "nan": "math.nan",
-    "nanj": "cmath.nanj",
-    "device": "torch.device",
-    "empty_strided": "torch.empty_strided",
-    "align": "torch._inductor.codegen.memory_planning._align",
-    "extern_kernels": "torch._inductor.select_algorithm.extern_kernels",
-    "copy_if_misaligned": "torch._C._dynamo.guards.copy_if_misaligned",
-}
-_PLACES = {"cuda": "CUDA", "xpu": "XPU", "mtia": "MTIA"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +37,12 @@ class Wrapper:
     Args:
         code: of a module that defines ``call`` on the runtime's names, kernels and constants.
         kernels: name -> digest of the request of its library.
+        launches: name of a Triton kernel -> number of arguments at each of its launches.
     """
 
     code: CodeType
     kernels: dict[str, str]
+    launches: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
 def rewrite(
@@ -171,6 +93,7 @@ class _Reader:
         self._aliases: dict[str, ast.Assign] = {}
         self._functions: list[ast.FunctionDef] = []
         self._kernels: dict[str, str] = {}
+        self._launches: dict[str, list[int]] = {}
         self._partitions: ast.Assign | None = None
 
     def read(self, statement: ast.stmt) -> None:
@@ -179,7 +102,7 @@ class _Reader:
             case ast.Import() | ast.ImportFrom():
                 _check_import(statement)
             case ast.FunctionDef(name=name):
-                if name not in _UNUSED:
+                if name not in UNUSED:
                     self._functions.append(statement)
             case ast.ClassDef(name="Runner"):
                 self._runner(statement)
@@ -203,7 +126,10 @@ class _Reader:
             case ast.Call(func=ast.Name(id="AsyncCompile")):
                 pass
             case ast.Call(func=ast.Attribute(value=ast.Name(id="async_compile"), attr=method)):
-                self._kernels[name] = self._kernel(method, value)
+                if method == "triton":
+                    self._launches[name] = []
+                else:
+                    self._kernels[name] = self._kernel(method, value)
             case ast.Call(
                 func=ast.Name(id="Runner"),
                 keywords=[ast.keyword(arg="partitions", value=ast.List() as partitions)],
@@ -220,8 +146,6 @@ class _Reader:
                 raise NotLean(f"global of the wrapper: {ast.unparse(statement):.80}")
 
     def _kernel(self, method: str, call: ast.Call) -> str:
-        if method == "triton":
-            raise NotLean("Triton kernel")
         match method, call.args, call.keywords:
             case "cpp_pybinding", [ast.List(elts=types), ast.Constant(value=str(source))], []:
                 names = [item.value for item in types if isinstance(item, ast.Constant)]
@@ -244,23 +168,25 @@ class _Reader:
             raise NotLean("the wrapper has no call")
         defined = {function.name for function in self._functions}
         known = defined | NAMES | self._aliases.keys() | self._kernels.keys() | self._constants
+        known |= self._launches.keys()
         used: set[str] = set()
         body: list[ast.stmt] = list(self._functions)
         if self._partitions is not None and self._partitions.value.elts:  # type: ignore[attr-defined]
             body.append(self._partitions)
             known |= {"partitions"}
         for function in self._functions:
-            used |= _Checker(function, frozenset(known), self._aliases).globals()
+            used |= _Checker(function, frozenset(known), self._aliases, self._launches).globals()
         aliases: list[ast.stmt] = []
         for name, statement in self._aliases.items():
             if name in used:
-                _check_path(_path(statement.value), self._aliases)
+                check_path(path_of(statement.value), self._aliases)
                 aliases.append(statement)
         module = ast.Module([*aliases, *body], [])
         # the text anew, so that line numbers do not depend on what was left out
         text = ast.unparse(ast.fix_missing_locations(module))
         kernels = {name: digest for name, digest in self._kernels.items() if name in used}
-        return Wrapper(compile(text, FILE_NAME, "exec"), kernels)
+        launches = {name: counts for name, counts in self._launches.items() if name in used}
+        return Wrapper(compile(text, FILE_NAME, "exec"), kernels, launches)
 
 
 def _check_import(statement: ast.Import | ast.ImportFrom) -> None:
@@ -268,7 +194,7 @@ def _check_import(statement: ast.Import | ast.ImportFrom) -> None:
     place = f"{statement.module}." if isinstance(statement, ast.ImportFrom) else ""
     for item in statement.names:
         bound = item.asname or item.name
-        if bound in NAMES and _ORIGINS[bound] != place + item.name:
+        if bound in NAMES and ORIGINS[bound] != place + item.name:
             raise NotLean(f"the wrapper imports {place}{item.name} as {bound}")
 
 
@@ -285,14 +211,19 @@ class _WithoutSelf(ast.NodeTransformer):
 
 
 class _Checker:
-    """Check the names, attributes and syntax of one function."""
+    """Check the names, attributes and syntax of one function; note launches of Triton kernels."""
 
     def __init__(
-        self, function: ast.FunctionDef, known: frozenset[str], aliases: dict[str, ast.Assign]
+        self,
+        function: ast.FunctionDef,
+        known: frozenset[str],
+        aliases: dict[str, ast.Assign],
+        launches: dict[str, list[int]],
     ) -> None:
         self._function = function
         self._known = known
         self._aliases = aliases
+        self._launches = launches
         self._locals = {argument.arg for argument in function.args.args} | {
             node.id
             for node in ast.walk(function)
@@ -310,12 +241,12 @@ class _Checker:
             raise NotLean(f"signature of {function.name}")
         used: set[str] = set()
         for node in self._nodes(function):
-            if not isinstance(node, _SYNTAX) or (isinstance(node, ast.FunctionDef) and node is not function):
+            if not isinstance(node, SYNTAX) or (isinstance(node, ast.FunctionDef) and node is not function):
                 raise NotLean(f"{type(node).__name__} in the wrapper")
             if isinstance(node, ast.Name) and node.id not in self._locals:
                 if node.id in self._known:
                     used.add(node.id)
-                elif node.id not in _BUILTINS or not hasattr(builtins, node.id):
+                elif node.id not in BUILTINS or not hasattr(builtins, node.id):
                     raise NotLean(f"the wrapper uses {node.id}")
         return used
 
@@ -324,66 +255,32 @@ class _Checker:
         todo = [root]
         while todo:
             node = todo.pop()
+            if isinstance(node, ast.Call) and self._is_launch(node):
+                yield node.func.value  # type: ignore[attr-defined]
+                todo += [*node.args, node.keywords[0].value]
+                continue
+            if isinstance(node, ast.Name) and node.id in self._launches:
+                raise NotLean(f"{node.id} in the wrapper, but for its launches")
             if isinstance(node, ast.Attribute):
-                path = _path(node)
+                path = path_of(node)
                 if path and path[0] not in self._locals:
-                    _check_path(path, self._aliases)
+                    check_path(path, self._aliases)
                     while isinstance(node, ast.Attribute):
                         node = node.value
-                elif node.attr not in _METHODS:
+                elif node.attr not in METHODS:
                     raise NotLean(f"the wrapper uses .{node.attr}")
             yield node
             todo.extend(ast.iter_child_nodes(node))
 
-
-def _path(node: ast.expr) -> list[str]:
-    """Return the names of a dotted path, empty where it does not start at a name."""
-    names: list[str] = []
-    while isinstance(node, ast.Attribute):
-        names.append(node.attr)
-        node = node.value
-    return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []
-
-
-def _check_path(path: list[str], aliases: dict[str, ast.Assign]) -> None:
-    """Check a dotted path that starts at a global.
-
-    Raises:
-        NotLean: naming it.
-    """
-    seen = 0
-    while path and path[0] in aliases and seen < len(aliases):
-        path, seen = [*_path(aliases[path[0]].value), *path[1:]], seen + 1
-    match path:
-        case ["torch", "ops", namespace, *rest] if namespace in _OPERATORS:
-            _check_operator(namespace, rest)
-        case ["torch", "ops", namespace, *_]:
-            raise NotLean(f"operator of {namespace}")
-        case ["torch", "_C", "_dynamo", "guards", name] if name in _GUARDS:
-            pass
-        case ["torch", "_C", "_dynamo", "guards", name] if name.removeprefix("_empty_strided_") in _PLACES:
-            raise NotLean(f"{_PLACES[name.removeprefix('_empty_strided_')]} memory")
-        case ["torch", place, *_] if place in _PLACES:
-            raise NotLean(f"{_PLACES[place]} code")
-        case ["torch", name] if name in _FUNCTIONS:
-            pass
-        case ["torch", name]:
-            kinds = (torch.dtype, torch.layout, torch.memory_format)
-            if not isinstance(getattr(torch, name, None), kinds):
-                raise NotLean(f"the wrapper uses torch.{name}")
-        case ["extern_kernels", name]:
-            if name not in EXTERN_KERNELS and name != "bias_addmm":
-                raise NotLean(f"extern kernel {name}")
-        case ["math", _]:
-            pass
-        case _:
-            raise NotLean(f"the wrapper uses {'.'.join(path)}")
-
-
-def _check_operator(namespace: str, rest: list[str]) -> None:
-    value = getattr(torch.ops, namespace)
-    for name in rest:
-        try:
-            value = getattr(value, name)
-        except AttributeError:
-            raise NotLean(f"operator {namespace}.{'.'.join(rest)}") from None
+    def _is_launch(self, call: ast.Call) -> bool:
+        """Tell whether a call is ``kernel.run(…, stream=…)`` of a Triton kernel, and note it."""
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="run"),
+                args=arguments,
+                keywords=[ast.keyword(arg="stream")],
+            ) if name in self._launches and name not in self._locals:
+                if not any(isinstance(argument, ast.Starred) for argument in arguments):
+                    self._launches[name].append(len(arguments))
+                    return True
+        return False

@@ -22,7 +22,8 @@ from firebrick.torch_api.lean import undisabled
 
 Identity = tuple[str, str, str]  # kind, name, digest in hexadecimal or empty
 
-COMPILER: Final = ("torch._dynamo", "torch._inductor", "sympy", "triton")
+# Not Triton: the lane needs none of it, so where a guard looks at it the program has imported it.
+COMPILER: Final = ("torch._dynamo", "torch._inductor", "sympy")
 _PINNED: Final = frozenset({"torch", "builtins", *sys.stdlib_module_names})
 _SINGLETONS: Final = {
     "None": None,
@@ -98,6 +99,8 @@ class Describer:
             value.__wrapped__, types.FunctionType
         ):
             return "cached", path_of(value), self._function(value.__wrapped__, depth).hex()
+        if is_triton_kernel(value):
+            return "kernel", path_of(value), triton_digest(value)
         raise NotStorable(f"identity of a {path_of(kind)} object")
 
     def _function(self, function: types.FunctionType, depth: int) -> bytes:
@@ -240,6 +243,24 @@ def _code(code: types.CodeType) -> bytes:
         return code_digest(code)
     except EncodeError as error:
         raise NotStorable(f"the code of {code.co_qualname}: {error}") from error
+
+
+def is_triton_kernel(value: Any) -> bool:
+    """Tell whether an object is a function that ``triton.jit`` made; does not import Triton."""
+    kind = type(value)
+    return kind.__module__ == "triton.runtime.jit" and kind.__name__ == "JITFunction"
+
+
+def triton_digest(kernel: Any) -> str:
+    """Return Triton's own digest of a kernel: its source, the kernels it calls, the globals it uses.
+
+    Raises:
+        NotStorable: Triton can not make it.
+    """
+    try:
+        return str(kernel.cache_key)
+    except Exception as error:  # it reads the source, and whatever the globals of the program are
+        raise NotStorable(f"digest of the Triton kernel {path_of(kernel)}: {error}") from error
 
 
 def path_of(value: Any) -> str:

@@ -7,7 +7,8 @@ under torch's own name of the file, a digest of the kernel's source, of torch an
 Of two choices torch keeps nothing: which block of a reduction was the quicker one where it scaled the block
 for occupancy, and (torch 2.11) that a descent over configurations has ended. It measures again in each
 process, which costs time and, since another block sums in another order, the same bits. Both are kept here
-under the digest of the kernel's source.
+under the digest of the kernel's source. A descent ends at a configuration that no artifact has: what launches
+it is kept as well, for processes without Triton.
 
 Source followed: ``torch/_inductor/runtime/autotune_cache.py`` and ``triton_heuristics.py`` beside it.
 """
@@ -20,12 +21,14 @@ from collections.abc import Callable
 from typing import Any
 
 from firebrick._patches import Patches
+from firebrick.codecs import Encoded
 from firebrick.store import Store
 
 CONTEXT = ".autotune"
 SECTION = "best_config"
 LAUNCHED = "launched"
 DESCENDED = "descended"
+WINNERS = "winners"  # LAUNCH blobs of configurations that are in no artifact
 
 
 class Winners:
@@ -36,6 +39,7 @@ class Winners:
         recording: whether new ones are written.
         fault: called with a fault of the store; torch's own file is used then.
         describe: ``triton_config_to_hashable``: what it returns has a ``repr`` that names a configuration.
+        encode: gives the blobs of a tuner's launcher, what launches it last; ``None`` where it is not lean.
     """
 
     def __init__(
@@ -44,11 +48,13 @@ class Winners:
         recording: bool,
         fault: Callable[[BaseException], None],
         describe: Callable[[Any], Any],
+        encode: Callable[[Any, Any], Encoded | None] | None = None,
     ) -> None:
         self._store = store
         self._recording = recording
         self._fault = fault
         self._describe = describe
+        self._encode = encode
 
     def install(self, patches: Patches, files: Any, tuner: Any) -> None:
         """Put the store behind torch's class for files of winners, and its ``CachingAutotuner`` if given."""
@@ -75,6 +81,24 @@ class Winners:
         try:
             if self._recording and name and self._store.registry_get(CONTEXT, section, name) != data:
                 self._store.registry_update(CONTEXT, {(section, name): data})
+        except Exception as error:
+            self._fault(error)
+
+    def _keep_launch(self, tuner: Any, launcher: Any) -> None:
+        """Write what launches a winner, unless it is one of the configurations that artifacts have."""
+        name = tuner.kernel_hash
+        try:
+            found = {self._name(result.config) for result in tuner.compile_results}
+            if (
+                not self._recording
+                or not name
+                or self._encode is None
+                or self._name(launcher.config) in found
+            ):
+                return
+            if (encoded := self._encode(tuner, launcher)) is not None:
+                blobs = [*encoded.children, encoded.root]
+                self._store.registry_update(CONTEXT, {(WINNERS, name): encoded.root.key}, blobs=blobs)
         except Exception as error:
             self._fault(error)
 
@@ -118,6 +142,7 @@ class Winners:
                 return launcher
             best = original(tuner, launcher, *args, **kwargs)
             if getattr(best.config, "found_by_coordesc", False):  # other kernels are left as they are
+                self._keep_launch(tuner, best)
                 self._keep(DESCENDED, tuner.kernel_hash, self._name(best.config))
             return best
 

@@ -21,6 +21,7 @@ from blake3 import blake3
 from firebrick import torch_api
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
+from firebrick.loader._guard_identity import is_triton_kernel, triton_digest
 from firebrick.torch_api.lean import undisabled
 
 _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplemented: "NotImpl"}
@@ -39,7 +40,7 @@ class Identity(NamedTuple):
     """What an object is, as far as it can be told in another process.
 
     Attributes:
-        kind: sort of object (module, function, code, class, builtin, constant, named).
+        kind: sort of object (module, function, code, class, builtin, constant, kernel, named).
         name: ``module:qualified name``, or the value of a constant.
         digest: hexadecimal digest of the code behind it, empty where there is none.
     """
@@ -76,6 +77,8 @@ def describe(value: Any) -> Identity:
         if owner is None or isinstance(owner, types.ModuleType | type):
             return Identity("builtin", _path(value))
         return Identity("builtin", f"{_path(type(owner))}.{value.__name__}")
+    if is_triton_kernel(value):
+        return Identity("kernel", _path(value), triton_digest(value))
     if hasattr(value, "__qualname__") and hasattr(value, "__module__"):
         return Identity("named", _path(value), _wrapped_digest(value))
     name = getattr(value, "_qualified_op_name", None) or getattr(value, "_name", None)

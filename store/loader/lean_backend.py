@@ -13,6 +13,7 @@ from firebrick.counters import Stats
 from firebrick.errors import DecodeError
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
+from firebrick.loader.launches import Launches
 from firebrick.loader.libraries import Libraries
 from firebrick.runtime import load
 from firebrick.store import Store
@@ -34,6 +35,7 @@ class LeanBackends:
         self._loaded: dict[tuple[bytes, bool], Callable[..., list[Any]]] = {}
         self._lock = threading.Lock()
         self._codec = LeanBackendCodec()
+        self._launches = Launches(store)
 
     def load(self, key: bytes, *, disable_autocast: bool | None = None) -> Callable[..., list[Any]]:
         """Return the function of a lean backend.
@@ -44,7 +46,8 @@ class LeanBackends:
 
         Raises:
             BlobMissing, DamagedError, CodecError: when a part can not be read.
-            Unsupported: when this CPU or torch lacks what it needs.
+            Unsupported: when this CPU, GPU or torch lacks what it needs.
+            Miss: when it is not known which configuration of a Triton kernel is the quickest.
         """
         if disable_autocast is None:
             disable_autocast = torch._C._is_any_autocast_enabled()
@@ -54,7 +57,8 @@ class LeanBackends:
                 blob = self._source(ContentKey(known[0]))
                 if blob.kind is not Kind.LEAN_BACKEND:
                     raise DecodeError(f"expected a lean backend, got {blob.kind.name}")
-                lean = self._codec.decode(blob.data, self._source, blob.version)
+                choose = self._launches.choose
+                lean = self._codec.choosing(blob.data, self._source, blob.version, choose)
                 self._libraries.add(lean.libraries)
                 function = load(lean, self._libraries, disable_autocast=disable_autocast)
                 self._loaded[known] = function

@@ -24,6 +24,12 @@ EXTERN_KERNELS: Final[Mapping[str, str]] = {
     "baddbmm": "baddbmm",
     "convolution": "convolution",
     "_int_mm": "_int_mm",
+    "_scaled_mm": "_scaled_mm",
+    "_grouped_mm": "_grouped_mm",
+    "_scaled_grouped_mm": "_scaled_grouped_mm",
+    "_sparse_semi_structured_mm": "_sparse_semi_structured_mm",
+    "mm_dtype": "mm",
+    "bmm_dtype": "bmm",
     "_mm_plus_mm": "ops.inductor._mm_plus_mm",
     "_mkl_linear": "ops.mkl._mkl_linear",
     "_linear_pointwise": "ops.mkldnn._linear_pointwise",
@@ -44,6 +50,12 @@ def bias_addmm(
     return torch.addmm(bias, a, b, out=out, alpha=alpha, beta=beta)
 
 
+def conv1x1_via_mm(x: torch.Tensor, w: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    """Compute a convolution of 1 by 1 as a product; tensors are NCHW and OI11."""
+    w = torch.squeeze(torch.squeeze(w, -1), -1)
+    return torch.matmul(x.permute(0, 2, 3, 1), w.permute(1, 0), out=out.permute(0, 2, 3, 1))
+
+
 def _at(path: str) -> Any:
     value: Any = torch
     for name in path.split("."):
@@ -60,7 +72,8 @@ class _ExternKernels(SimpleNamespace):
         return value
 
 
-extern_kernels = _ExternKernels(bias_addmm=bias_addmm)
+OWN_KERNELS: Final = {"bias_addmm": bias_addmm, "conv1x1_via_mm": conv1x1_via_mm}  # that torch has not
+extern_kernels = _ExternKernels(**OWN_KERNELS)
 
 
 def namespace() -> dict[str, Any]:
@@ -75,6 +88,7 @@ def namespace() -> dict[str, Any]:
         "empty_strided": torch.empty_strided,
         "align": align,
         "extern_kernels": extern_kernels,
+        "get_raw_stream": getattr(torch._C, "_cuda_getCurrentRawStream", None),
         "copy_if_misaligned": getattr(torch._C._dynamo.guards, "copy_if_misaligned", None),
     }
 

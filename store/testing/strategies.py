@@ -35,6 +35,7 @@ from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
 from firebrick.format import Kind
 from firebrick.testing.guard_programs import guard_programs
+from firebrick.testing.launches import autotuned, launches
 
 BIG = 1 << 80  # integers up to this and down to its negative
 
@@ -308,15 +309,16 @@ def _program(random: Random) -> Program:
 def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
     """Make lean backends that nobody should call; torch is imported."""
 
-    def graph(code: Any, digests: list[str], constant: Any, check: tuple[int, ...]) -> LeanGraph:
+    def graph(code: Any, digests: list[str], constant: Any, check: tuple[int, ...], tuned: Any) -> LeanGraph:
         kernels = {f"kernel_{number}": digest for number, digest in enumerate(digests)}
-        return LeanGraph(code, kernels, {} if constant is None else {"constant": constant}, check, check[:1])
+        constants = {} if constant is None else {"constant": constant}
+        return LeanGraph(code, kernels, constants, check, check[:1], tuned)
 
     def build(
-        program: Program, forward: Any, backward: Any, constant: Any, known: list[Library]
+        program: Program, forward: Any, backward: Any, constant: Any, known: list[Library], tuned: Any
     ) -> LeanBackend:
         digests = [f"{number:x}" for number in range(len(known))]
-        graphs = graph(forward, digests, constant, (0, 3)), graph(backward, digests[:1], None, ())
+        graphs = graph(forward, digests, constant, (0, 3), tuned), graph(backward, digests[:1], None, (), {})
         trains = program.training is not None
         return LeanBackend(
             program, graphs[0], graphs[1] if trains else None, dict(zip(digests, known, strict=True))
@@ -324,7 +326,9 @@ def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
 
     codes, small = code_objects(max_size), min(max_size, 4)
     constants = st.none() | tensors(small)
-    return st.builds(build, programs(), codes, codes, constants, st.lists(libraries(max_size), max_size=2))
+    several = st.lists(libraries(max_size), max_size=2)
+    tuned = autotuned(kernels(max_size))
+    return st.builds(build, programs(), codes, codes, constants, several, tuned)
 
 
 _KINDS: dict[Kind, Callable[[int], st.SearchStrategy[Any]]] = {
@@ -334,6 +338,7 @@ _KINDS: dict[Kind, Callable[[int], st.SearchStrategy[Any]]] = {
     Kind.GRAPH: lambda size: st.one_of(graphs(size), tensors(), code_objects(size)),
     Kind.GUARDS: pickles,
     Kind.GUARD_PROGRAM: guard_programs,
+    Kind.LAUNCH: lambda size: launches(kernels(size)),
     Kind.LEAN_BACKEND: lean_backends,
     Kind.LIBRARY: libraries,
     Kind.TENSOR: lambda size: tensors(min(size, 4)),

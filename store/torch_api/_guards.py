@@ -26,6 +26,7 @@ from torch._guards import Guard, GuardsSet
 from torch.utils._ordered_set import OrderedSet
 
 from firebrick._patches import Patches
+from firebrick.loader._guard_identity import is_triton_kernel
 from firebrick.loader.guard_state import rebuild_mapping
 
 CheckFunctionManager = dynamo_guards.CheckFunctionManager
@@ -146,6 +147,7 @@ def saving_manager(code: CodeType, graph: Any, guards: list[Any], pickled: Calla
 def _reducing(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``GuardsStatePickler.reducer_override`` so that more values that guards look at are kept.
 
+    Triton kernels are marked as missing, as torch does with what it can not keep.
     Functions that are not what their name stands for (a decorator's), which torch marks as missing, keep
     their code and what guards look at in their closure. Mappings of a class of the user's are
     kept by their contents, so that no constructor need be called when they are read.
@@ -162,6 +164,8 @@ def _reducing(original: Callable[..., Any]) -> Callable[..., Any]:
                 return self._unpickle_nested_function, (
                     obj.__code__, obj.__module__, obj.__qualname__, obj.__defaults__, closure,
                 ), seen or None  # fmt: skip
+        if is_triton_kernel(obj):  # its guard looks at the one of the program
+            return dynamo_guards._Missing, ("Triton kernel",)
         cls = type(obj)
         if cls is Guard:  # its other fields are empty: see `canonical_state`
             return Guard, (obj.originating_source, obj.create_fn)

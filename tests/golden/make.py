@@ -23,6 +23,7 @@ from firebrick import codecs
 from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.graph import Op
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram, Term
+from firebrick.codecs.launch import Autotuned, Launch
 from firebrick.codecs.lean_backend import (
     DYNAMIC_MARKS,
     LeanBackend,
@@ -42,7 +43,7 @@ from firebrick.format import Kind
 from firebrick.testing.strategies import Shade, elf
 
 FOLDER = Path(__file__).parent
-PER_PYTHON = ("code-function", "lean-backend")
+PER_PYTHON = ("code-function", "lean-backend", "lean-backend-triton")
 TAG = sys.implementation.cache_tag
 HASH = "WUISSU76HOI4J6QWUMOB4QQNWSRMSVJ2EBMEFHA7VLULMZMFLNUQ"  # of the kernel in kernel/
 
@@ -121,6 +122,35 @@ def lean_backend() -> LeanBackend:
     return LeanBackend(program, forward, LeanGraph(code, {}, {}), {"ab": library})
 
 
+def launch(block: int = 128) -> Launch:
+    blocks = ("negative", ("divide", ("argument", 2), -block))
+    rows = ("guarded", ("temporary", 0), ("maximum", ("argument", 1), ("temporary", 0), 1))
+    return Launch(
+        "add_one",
+        f"(('XBLOCK', {block}), 4, 1)",
+        90,
+        3,
+        (0, 2),
+        "Oi",
+        2,
+        (blocks,),
+        (blocks, rows, 1),
+        4,
+        0,
+        kernel(),
+    )
+
+
+def lean_backend_triton() -> LeanBackend:
+    program = Program(1, (), (), 0, (), None, DYNAMIC_MARKS[0], None)
+    code = compile("def call(args):\n    return args\n", "<firebrick>/wrapper.py", "exec")
+    kernels = {
+        "a": Autotuned("ab", 0, False, (launch(), launch(256))),
+        "b": Autotuned("", 1, True, (launch(),)),
+    }
+    return LeanBackend(program, LeanGraph(code, {}, {}, (), (), kernels), None, {})
+
+
 # Name -> kind and the value that the file decodes to.
 VALUES: dict[str, tuple[Kind, Any]] = {
     "backend-plain": (Kind.BACKEND, lambda: BundledAOTAutogradCacheArtifact("", {"a": [1, None]})),
@@ -150,6 +180,8 @@ VALUES: dict[str, tuple[Kind, Any]] = {
         lambda: pickle.dumps([OrderedDict(a=1), Counter, Shade, "G['x']"], 4),
     ),
     "lean-backend": (Kind.LEAN_BACKEND, lean_backend),
+    "launch": (Kind.LAUNCH, launch),
+    "lean-backend-triton": (Kind.LEAN_BACKEND, lean_backend_triton),
     "guard-program": (Kind.GUARD_PROGRAM, guard_program),
     "library-two-needed": (
         Kind.LIBRARY,
@@ -243,6 +275,9 @@ ERRORS: dict[str, tuple[Kind, int, Any, str, str]] = {
     "guard-program-unknown-function": (
         Kind.GUARD_PROGRAM, 1, lambda: _changed("guard-program", [11, 0], ["eval", "1"]),
         "DecodeError", "eval",
+    ),
+    "launch-of-an-argument-out-of-range": (
+        Kind.LAUNCH, 1, lambda: _changed("launch", [4, 1], 3), "DecodeError", "argument 3 of 3",
     ),
     "library-for-another-machine": (
         Kind.LIBRARY, 1,

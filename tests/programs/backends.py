@@ -288,12 +288,12 @@ def save(path, folder, names):
             result[name] = backends = []
             for artifact, packed in compiled_backends(case):
                 try:
-                    lean = lean_backend(artifact, libraries_of)
+                    lean = lean_backend(artifact, libraries_of, lambda key: {})
                 except NotStorable as error:
                     backends.append({"refused": str(error)})
                     continue
                 encoded = codecs.encode(Kind.LEAN_BACKEND, lean)
-                again = codecs.encode(Kind.LEAN_BACKEND, lean_backend(artifact, libraries_of))
+                again = codecs.encode(Kind.LEAN_BACKEND, lean_backend(artifact, libraries_of, lambda key: {}))
                 key = store.put_many([*encoded.children, encoded.root])[-1]
                 seen = {}
                 for variant, steps in variants(packed, case):
