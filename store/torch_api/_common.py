@@ -169,9 +169,11 @@ def skip_return() -> Any:
 def loading_backends(backend: Any) -> Iterator[None]:
     """Run with the Inductor options of a backend in force.
 
-    ``deserialize_bundled_cache_entry`` asks the configuration whether to use CUDA graphs.
+    ``deserialize_bundled_cache_entry`` asks the configuration whether to use CUDA graphs. There is one
+    compile thread: with more of them, torch starts a pool of worker processes for kernels that are all there.
     """
-    with inductor_config.patch(backend.config if backend is not None else {}):
+    options = dict(backend.config) if backend is not None else {}
+    with inductor_config.patch(options | {"compile_threads": 1}):
         yield
 
 
