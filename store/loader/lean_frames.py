@@ -97,6 +97,8 @@ class LeanFrames:
         frame_state: MutableMapping[str, Any],
         arguments: Mapping[str, str],
     ) -> Any | None:
+        if api.is_of_skipped_file(code):
+            return api.skip_answer()
         if (options := self.options(arguments)) is None:
             return None
         module = scope.get("__name__", "")
@@ -104,12 +106,8 @@ class LeanFrames:
         found = self._bundles.of(recipe.key)
         if not found:
             skipped = make_recipe(code, module, SKIPPED_FILE, host_facts())
-            passed_by = (
-                self._store.bundles(skipped.key)
-                or not api.may_hold_tensors(code, scope, values)
-                or api.is_of_skipped_file(code)
-            )
-            return api.skip_answer() if passed_by else None
+            looked_at = not self._store.bundles(skipped.key) and api.may_hold_tensors(code, scope, values)
+            return None if looked_at else api.skip_answer()
         if has_hooks(code, values, scope):
             return None
         for key, facts in found.items():
