@@ -124,10 +124,16 @@ class _WithoutCompiler(ast.NodeTransformer):
         if (owner := self._owner(node.value)) is None:
             return self.generic_visit(node)
         value = getattr(owner, node.attr, None)
-        if not isinstance(value, ModuleType) or not is_pinned(value.__name__) or of_compiler(value.__name__):
+        home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        if not isinstance(home, str) or not is_pinned(home) or of_compiler(home):
             raise NotInLanguage(f"{node.attr} of the compiler's {owner.__name__}")
-        name = ast.Constant(value.__name__)
-        return ast.Call(ast.Name("___module", ast.Load()), [name], [])
+        module = ast.Call(ast.Name("___module", ast.Load()), [ast.Constant(home)], [])
+        if isinstance(value, ModuleType):
+            return module
+        name = getattr(value, "__name__", "")
+        if not name.isidentifier() or getattr(sys.modules.get(home), name, None) is not value:
+            raise NotInLanguage(f"{node.attr} of the compiler's {owner.__name__}")
+        return ast.Attribute(module, name, ast.Load())  # a class or function, where it comes from
 
     def visit_Subscript(self, node: ast.Subscript) -> Any:
         if (owner := self._owner(node)) is not None:
@@ -146,6 +152,11 @@ def compile_guard(body: str, scope: dict[str, Any]) -> Callable[[Any], bool]:
         NotInLanguage: for anything else.
     """
     tree = _parse(body)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for call in calls:
+        named = isinstance(call.func, ast.Name) and call.func.id == "___module"
+        if named and (name := getattr(call.args[0], "value", None)) not in sys.modules:
+            raise NotInLanguage(f"module {name}, which is not imported")
     function = ast.parse("def guard(L):\n    return True")
     definition: Any = function.body[0]
     definition.body[:0] = tree.body

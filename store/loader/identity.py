@@ -21,7 +21,7 @@ from blake3 import blake3
 from firebrick import torch_api
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
-from firebrick.loader._guard_identity import is_triton_kernel, triton_digest
+from firebrick.loader._guard_identity import is_pinned, is_triton_kernel, triton_digest
 from firebrick.torch_api.lean import undisabled
 
 _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplemented: "NotImpl"}
@@ -107,10 +107,15 @@ def _wrapped_digest(value: Any) -> str:
 
 
 def _class_digest(cls: type) -> str:
-    """Digest the Python functions that a class and its bases define, in their order."""
+    """Digest the Python functions that a class and its bases define, in their order.
+
+    Of classes that the platform pins only the names: Dynamo replaces functions of some at its first frame.
+    """
     hasher = blake3()
     for base in cls.__mro__:
         hasher.update(_path(base).encode())
+        if is_pinned(base.__module__):
+            continue
         for name, member in base.__dict__.items():
             function = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
             if isinstance(function, types.FunctionType):

@@ -240,8 +240,13 @@ def add_id_guard(builder: Any, guard: Any, value: Any, text: str) -> None:
 
 def add_lambda_guard(builder: Any, guard: Any, check: Callable[[Any], bool], text: str) -> None:
     """Add a guard that calls a Python function with the object."""
-    builder.src_get_value_cache.setdefault(guard.originating_source, None)
+    source, values = guard.originating_source, builder.src_get_value_cache
+    missing = source not in values
+    if missing:  # what a stored state has in place of a local may be a mark that it is missing
+        values[source] = None
     builder.get_guard_manager(guard).add_lambda_guard(check, [text], guard.user_stack)
+    if missing:
+        del values[source]
 
 
 def add_failing_guard(builder: Any, text: str) -> None:
