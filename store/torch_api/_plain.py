@@ -67,7 +67,9 @@ def _output_code(compiled: Any) -> Any:
         return compiled
     module = getattr(inner, "__self__", None)
     if isinstance(module, torch.fx.GraphModule):
-        return PlainGraph(serialize_graph_module(copy.deepcopy(module)))
+        plain = copy.deepcopy(module)
+        plain.graph._tracer_cls = plain._tracer_cls = None  # who traced it; only to trace again
+        return PlainGraph(serialize_graph_module(plain))
     raise NotStorable(f"a backend compiled a graph to {type(inner).__qualname__}")
 
 

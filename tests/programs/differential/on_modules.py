@@ -32,7 +32,7 @@ def Net(case):
     """
     name = f"Net_{case}"
     if name not in globals():
-        code = forward.__code__.replace(co_name=name, co_qualname=name)
+        code = forward.__code__.replace(co_name=name, co_qualname=f"{name}.forward")
         own = types.FunctionType(code, globals(), name)
         globals()[name] = type(name, (Perceptron,), {"forward": own, "__module__": __name__})
     return globals()[name]()
@@ -349,18 +349,19 @@ def submodule_that_is_replaced():
     return Program(target=net, calls=[call(mixed(4, 6))], misses=[Call((mixed(4, 6),), before=replace)])
 
 
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 4)
+        self.head = nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens, labels):
+        return F.cross_entropy(self.head(self.embed(tokens)), labels)
+
+
 @program
 def tied_embedding():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed = nn.Embedding(7, 4)
-            self.head = nn.Linear(4, 7, bias=False)
-            self.head.weight = self.embed.weight
-
-        def forward(self, tokens, labels):
-            return F.cross_entropy(self.head(self.embed(tokens)), labels)
-
     return Program(target=Tied(), calls=[call(whole(5, below=7), whole(5, below=6))], train=True)
 
 
@@ -399,17 +400,31 @@ def convolutional_network():
     return trained(net, mixed(2, 3, 8, 8, grad=True))
 
 
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 2), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return {"a": self.a(x), "list": [self.b(x), x], "none": None}
+
+
 @program
 def several_outputs():
-    class Heads(nn.Module):
+    return trained(Heads())
+
+
+@program
+def class_made_in_a_function():
+    class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.b = nn.Linear(6, 2), nn.Linear(6, 3)
+            self.linear = nn.Linear(6, 2)
 
         def forward(self, x):
-            return {"a": self.a(x), "list": [self.b(x), x], "none": None}
+            return self.linear(x) * 3
 
-    return trained(Heads())
+    return trained(Scaled())
 
 
 @scenario
