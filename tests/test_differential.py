@@ -20,20 +20,20 @@ EXPECTED = {
     name: (lane, reason) for name, lane, reason in re.findall(r"\| `(\S+)` \| (\w+) \| (.*) \|", TABLE)
 }
 PART = (
-    "on_arguments.closure", "on_arguments.constants_of_classes", "on_arguments.defaults",
-    "on_arguments.global_that_changes", "on_arguments.method_that_writes", "on_containers.attributes_written",
-    "on_containers.data_class", "on_containers.dict_in_and_out", "on_containers.enums",
-    "on_control_flow.branch_on_data", "on_control_flow.exception_after_a_graph_break",
-    "on_control_flow.graph_breaks_with_state", "on_control_flow.modes_around_the_call",
-    "on_control_flow.own_context_manager", "on_layers.batch_norm1d", "on_layers.cross_entropy",
+    "on_arguments.closure", "on_arguments.compiled_calls_compiled", "on_arguments.constants_of_classes",
+    "on_arguments.defaults", "on_arguments.global_that_changes", "on_arguments.method_that_writes",
+    "on_containers.attributes_written", "on_containers.data_class", "on_containers.dict_in_and_out",
+    "on_containers.enums", "on_containers.no_result", "on_control_flow.branch_on_data",
+    "on_control_flow.exception_after_a_graph_break", "on_control_flow.graph_breaks_with_state",
+    "on_control_flow.modes_around_the_call", "on_layers.batch_norm1d", "on_layers.cross_entropy",
     "on_layers.linear", "on_layers.lstm_cell", "on_models.gpt2", "on_modules.attributes_written",
     "on_modules.buffers_written", "on_modules.compiled_in_place", "on_modules.perceptron",
     "on_mutation.arguments_that_overlap", "on_mutation.form_changed", "on_mutation.returned_argument",
     "on_mutation.views_of_a_new_tensor_in_training", "on_mutation.written_argument",
     "on_operators.convolution_2d", "on_operators.embedding", "on_operators.fourier", "on_operators.sorting",
-    "on_random.dropout", "on_random.uniform", "on_shapes.automatic", "on_shapes.dynamic_in_training",
-    "on_values.complex_numbers", "on_values.other_shapes_and_types", "on_values.pointwise_gradient",
-    "on_values.strides_follow_the_input",
+    "on_random.dropout", "on_random.uniform", "on_shapes.automatic", "on_shapes.dynamic_from_the_start",
+    "on_shapes.dynamic_in_training", "on_values.complex_numbers", "on_values.other_shapes_and_types",
+    "on_values.pointwise_gradient", "on_values.strides_follow_the_input",
 )  # fmt: skip
 BATCH = 20
 
