@@ -1,5 +1,7 @@
 """Which configuration of a Triton kernel won is measured once, and launched by every process after that."""
 
+import dataclasses
+import pickle
 import types
 from pathlib import Path
 
@@ -120,6 +122,47 @@ def test_torchs_files_of_winners_are_there_without_torchs_folder(store):
     assert files._get("/elsewhere/ab/kernel.best_config") == b"{}"
     assert files._get("/elsewhere/ab/other.best_config") is None
     assert files._get("/elsewhere/ab/kernel.py") is None
+
+
+class Launched:
+    """As torch's autotuner: it can not be pickled once it has launchers."""
+
+    def __init__(self):
+        self.launchers, self.source, self._reload_kernel = ["launcher"], "fn", print
+
+    def prepare_for_pickle(self):
+        taken_off = self.launchers, self.source
+        self.launchers, self.source = [], None
+        return taken_off
+
+    def restore_after_unpickle(self, taken_off):
+        self.launchers, self.source = taken_off
+
+    def prepare_for_caching(self):
+        self.binary = None
+
+    def __getstate__(self):
+        assert not self.launchers
+        return vars(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundled:
+    kernel: Launched
+
+
+def test_a_bundled_autotuner_that_was_launched_can_be_saved(monkeypatch):
+    from firebrick.torch_api import _plain
+
+    monkeypatch.setattr(_plain, "PlainGraph", Bundled)  # not made here
+    tuner, saved = Launched(), []
+    graph = types.SimpleNamespace(_triton_bundle=types.SimpleNamespace(static_autotuners=[Bundled(tuner)]))
+    entry = types.SimpleNamespace(compiled_fw=types.SimpleNamespace(result=graph), compiled_bw=None)
+    _plain.saving_entries(lambda key, entry, remote: saved.append(pickle.dumps(entry)))("key", entry, False)
+    (bundled,) = graph._triton_bundle.static_autotuners
+    assert saved
+    assert (bundled.kernel.launchers, bundled.kernel._reload_kernel) == ([], None)
+    assert (tuner.launchers, tuner.source, tuner._reload_kernel) == (["launcher"], "fn", print)
 
 
 @pytest.mark.gpu

@@ -90,15 +90,37 @@ def making_entries(
     return make_entry
 
 
+def _without_launchers(bundle: Any) -> None:
+    """Put copies in the place of autotuners that can not be pickled because they have launchers.
+
+    As ``TritonBundler.put_static_autotuner`` makes its copies.
+    """
+    tuners = getattr(bundle, "static_autotuners", None) or []
+    for index, tuner in enumerate(tuners):
+        if tuner.kernel.launchers:
+            taken_off = tuner.kernel.prepare_for_pickle()
+            kernel = copy.deepcopy(tuner.kernel)
+            tuner.kernel.restore_after_unpickle(taken_off)
+            kernel.prepare_for_caching()
+            kernel._reload_kernel = None
+            tuners[index] = dataclasses.replace(tuner, kernel=kernel)
+
+
 def saving_entries(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``AOTAutogradCache.save``: entries with plain graphs stay out of torch's files."""
+    """Wrap ``AOTAutogradCache.save``: entries with plain graphs stay out of torch's files.
+
+    And bundled autotuners that were launched before, by a graph with the same kernel, are saved as well.
+    """
 
     @functools.wraps(original)
     def save(key: str, entry: Any, remote: bool) -> Any:
         if entry is None:
             return None
         parts = [part for part in (entry.compiled_fw, entry.compiled_bw) if part is not None]
-        if not any(isinstance(getattr(part, "result", None), PlainGraph) for part in parts):
+        graphs = [getattr(part, "result", None) for part in parts]
+        for graph in graphs:
+            _without_launchers(getattr(graph, "_triton_bundle", None))
+        if not any(isinstance(graph, PlainGraph) for graph in graphs):
             return original(key, entry, remote)
         entry.pre_save()
         config = entry.sanitized_aot_config
