@@ -144,8 +144,12 @@ def test_another_order_makes_the_same_blobs(first):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_another_process_makes_the_same_values(name, first):
-    assert first[2].case(name)["value"] == first[1][name].case(name)["value"]
+def test_another_process_makes_the_same_values(name, first, device):
+    one, other = first[1][name].case(name)["value"], first[2].case(name)["value"]
+    if device == "cuda":  # where each process that compiles measures which kernels it takes
+        assert same_but_for_rounding(one, other)
+    else:
+        assert one == other
 
 
 def test_options_are_not_mixed_up(second):
