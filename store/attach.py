@@ -1,8 +1,8 @@
 """Join `torch.compile`: enable and disable Firebrick in this process.
 
 Nothing of torch's compiler is imported before the program does so. When ``torch._dynamo`` is imported its
-``_optimize`` gets a wrapper; the first compilation for Inductor then puts the other hooks in place
-(`hooks`). With an unknown torch, or any fault while attaching, torch works as without us.
+``_optimize`` gets a wrapper (`waiting`); the first compilation for Inductor then puts the other hooks in
+place (`hooks`). With an unknown torch, or any fault while attaching, torch works as without us.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from firebrick.settings import Settings
 
 if TYPE_CHECKING:
     from firebrick.context import Context
-    from firebrick.hooks import Hooks
     from firebrick.loader.entry import Entry
     from firebrick.store import Store
+    from firebrick.waiting import Waiting
 
 _log = logging.getLogger("firebrick")
 _DYNAMO = "torch._dynamo"
@@ -56,7 +56,7 @@ class Session:
         self.store: Store | None = None
         self.context: Context | None = None
         self.entry: Entry | None = None
-        self._hooks: Hooks | None = None
+        self._hooks: Waiting | None = None
         self._finders: list[_Finder] = []
         self._patches = Patches()
         self._warned: set[str] = set()
@@ -149,10 +149,10 @@ class Session:
             if self._closed or self._hooks is not None:
                 return
             try:
-                from firebrick.hooks import Hooks
+                from firebrick.waiting import Waiting
 
-                self._hooks = Hooks(self)
-                self._hooks.wait()
+                self._hooks = Waiting(self)
+                self._hooks.start()
             except Unsupported as error:
                 self.stand_aside(error)
             except Exception as error:

@@ -1,10 +1,7 @@
 """The places where Firebrick takes hold of torch's compiler, and what it does there.
 
-Two steps, so that importing ``torch._dynamo`` alone (optimisers do) does not import Inductor:
-
-- `Hooks.wait` wraps ``_optimize``, which ``torch.compile`` calls; other backends than Inductor pass.
-- `Hooks.attach`, at the first Inductor backend, puts everything else in place. torch then records packages
-  by its own ``caching_precompile``, whose ``DynamoCache`` we replace and whose loss of guards we mend.
+`Hooks.attach`, at the first Inductor backend (see `waiting`), puts everything in place. torch then records
+packages by its own ``caching_precompile``, whose ``DynamoCache`` we replace and whose loss of guards we mend.
 
 A hook never raises of its own accord: faults go to `Session.fault`, and torch's own function runs.
 """
@@ -45,14 +42,9 @@ if TYPE_CHECKING:
 
 
 class Hooks:
-    """Everything of one session that is hooked into torch. Torch's compile lock serialises its use.
-
-    Raises:
-        Unsupported: for a torch that is not supported.
-    """
+    """Everything of one session that is hooked into torch. Torch's compile lock serialises its use."""
 
     def __init__(self, session: Session) -> None:
-        torch_api.check_minor()
         self._session = session
         self._recording = session.settings.record and not session.settings.readonly
         self._lean = session.settings.lean
@@ -61,31 +53,16 @@ class Hooks:
         self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()  # of what was compiled under this session
         self._ambient: set[str] = set()
         self._patches = Patches()
-        self._undo_mirror: Callable[[], None] | None = None
         self._watching: Recorder | None = None
         self._attached = False
         self._lock = threading.RLock()
         self._serving = threading.local()
-
-    def wait(self) -> None:
-        """Wrap the entry of ``torch.compile``, and make torch's registry and the context one."""
-        from torch._dynamo import eval_frame
-
-        if self._session.entry is not None:
-            self._session.entry.adopt()
-        for name in ("_optimize", "_optimize_assert"):
-            self._patches.set(eval_frame, name, self._optimizing(getattr(eval_frame, name)))
-        if self._recording:
-            _, context = self._session.opened()
-            self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
 
     def remove(self) -> None:
         """Give torch back as it was."""
         with self._lock:
             if self._watching is not None:
                 self._watching.close()
-            if self._undo_mirror is not None:
-                self._undo_mirror()
             self._patches.undo()
             for context in self._contexts if self._api is not None else ():
                 self._api.forget_package(context)
@@ -97,23 +74,17 @@ class Hooks:
             raise InternalError("a hook ran before it was in place")
         return self._watching
 
-    def _optimizing(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def optimize(rebuild_ctx: Any, backend: Any = "inductor", *args: Any, **kwargs: Any) -> Any:
-            import torch
+    def optimize(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Stand for a call of ``_optimize`` for Inductor: everything is in place before it begins."""
+        self.attach()
+        made = original(*args, **kwargs)
+        if self._recording and not self._asked:
+            self._contexts.add(made)
+        return made
 
-            if type(backend) is torch._TorchCompileInductorWrapper and not kwargs.get("disable"):
-                self.attach()
-                made = original(rebuild_ctx, backend, *args, **kwargs)
-                if self._recording and not self._asked:
-                    self._contexts.add(made)
-                if self._session.entry is not None:
-                    self._session.entry.made(backend, made)
-                return made
-            with registry.without_precompile() if self._attached else contextlib.nullcontext():
-                return original(rebuild_ctx, backend, *args, **kwargs)
-
-        return optimize
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context for other backends: they record nothing."""
+        return registry.without_precompile() if self._attached else contextlib.nullcontext()
 
     def attach(self) -> None:
         """Put the hooks in place that need the whole compiler; does nothing the second time."""
