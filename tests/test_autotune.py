@@ -129,6 +129,8 @@ class Launched:
 
     def __init__(self):
         self.launchers, self.source, self._reload_kernel = ["launcher"], "fn", print
+        kernel = types.SimpleNamespace(name="add", n_regs=16, n_spills=0, C_impl="launcher")
+        self.compile_results = [types.SimpleNamespace(kernel=kernel)]
 
     def prepare_for_pickle(self):
         taken_off = self.launchers, self.source
@@ -162,7 +164,9 @@ def test_a_bundled_autotuner_that_was_launched_can_be_saved(monkeypatch):
     (bundled,) = graph._triton_bundle.static_autotuners
     assert saved
     assert (bundled.kernel.launchers, bundled.kernel._reload_kernel) == ([], None)
+    assert vars(bundled.kernel.compile_results[0].kernel) == {"name": "add"}
     assert (tuner.launchers, tuner.source, tuner._reload_kernel) == (["launcher"], "fn", print)
+    assert tuner.compile_results[0].kernel.n_regs == 16
 
 
 @pytest.mark.gpu

@@ -151,7 +151,7 @@ class Colour(enum.Enum):
 
 def test_named_tuples_enumerations_and_namespaces_are_read_without_their_constructors() -> None:
     values = [Pair(1, 2), Trapped(3, 4), Colour.RED, types.SimpleNamespace(a=1, b=Pair(5, 6))]
-    values += [Pair._make, tuple.__new__]
+    values += [Pair._make, tuple.__new__, torch._C.DispatchKey.CPU]
     data = pickle.dumps(values)
     Trap.sprung.clear()
     back = load(data)

@@ -41,12 +41,13 @@ _CALLABLE = frozenset(
         "torch._utils:_rebuild_meta_tensor_no_storage",
         "torch.fx.experimental.symbolic_shapes:_ShapeGuardsHelper",
         "torch.fx.experimental.symbolic_shapes:_CppShapeGuardsHelper",
-        "torch._C._dynamo.guards:GlobalStateGuard", "torch._C:DispatchKeySet",
+        "torch._C._dynamo.guards:GlobalStateGuard", "torch._C:DispatchKeySet", "torch:DispatchKey",
+        "torch._C._functorch:TransformType",
         "firebrick.loader.guard_state:rebuild_mapping",
     }
 )  # fmt: skip
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
-_SETSTATE_MODULES = ("torch.", "collections", "builtins", "functools")
+_SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"})
 
 
 def rebuild_mapping(cls: Any, items: list[tuple[Any, Any]], attributes: dict[str, Any]) -> Any:
@@ -143,7 +144,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
     def load_build(self) -> None:
         state, value = self.stack[-1], self.stack[-2]
         module = _defining_module(type(value), "__setstate__")
-        if module is None or module.startswith(_SETSTATE_MODULES):
+        if module is None or module.partition(".")[0] in _SETSTATE_PACKAGES:
             super().load_build()
             return
         self.stack.pop()

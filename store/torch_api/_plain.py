@@ -93,7 +93,8 @@ def making_entries(
 def _without_launchers(bundle: Any) -> None:
     """Put copies in the place of autotuners that can not be pickled because they have launchers.
 
-    As ``TritonBundler.put_static_autotuner`` makes its copies.
+    They come from torch's cache of graphs, and were launched since. The copies are made as
+    ``TritonBundler.put_static_autotuner`` makes its own, without what loading a kernel leaves on it.
     """
     tuners = getattr(bundle, "static_autotuners", None) or []
     for index, tuner in enumerate(tuners):
@@ -103,6 +104,9 @@ def _without_launchers(bundle: Any) -> None:
             tuner.kernel.restore_after_unpickle(taken_off)
             kernel.prepare_for_caching()
             kernel._reload_kernel = None
+            for result in kernel.compile_results:
+                for name in ("C_impl", "n_regs", "n_spills"):
+                    vars(result.kernel).pop(name, None)
             tuners[index] = dataclasses.replace(tuner, kernel=kernel)
 
 
