@@ -11,6 +11,7 @@ import pytest
 
 from firebrick import codecs, errors
 from firebrick.blob import StoredBlob
+from firebrick.codecs._msgpack import pack, unpack
 from firebrick.format import Kind
 from firebrick.keys import ContentKey, content_key
 from firebrick.testing.strategies import same
@@ -85,6 +86,8 @@ def test_a_value_is_read_and_written_the_same(name: str) -> None:
     if kind is Kind.CODE:
         assert decoded.co_filename == "<firebrick>/made.py"
         expected = expected.replace(co_filename=decoded.co_filename)
+    if kind is Kind.GUARD_PROGRAM:  # numbers for the names of terms
+        expected = type(expected)(*unpack(pack(list(expected), maps=False)))
     if kind is Kind.DYNAMO:
         (inlined,) = decoded.source_info.inlined_sources
         assert inlined.content == ""
