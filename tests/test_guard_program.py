@@ -1,5 +1,6 @@
 """Guard programs: the closed language, what is known again, and what is refused by name."""
 
+import collections.abc
 import enum
 import functools
 import math
@@ -607,6 +608,22 @@ def test_with_dynamo_nothing_stands_in(program: GuardProgram) -> None:
     wrapper = guards.GuardManagerWrapper()
     assert set(vars(wrapper)) <= set(vars(manager))
     assert set(vars(wrapper)) <= set(vars(Manager(cpp.RootGuardManager(), {}, [], [])))
+
+
+def test_an_object_that_the_compiler_imported_is_named_where_it_comes_from() -> None:
+    from torch._dynamo import polyfills
+
+    body = "if not (G['p'].Iterable is G['mine'].Iterable):\n    return False"
+    text, names = canonical(body, {"p": polyfills})
+    assert "___module('collections.abc').Iterable" in text
+    assert names == {"mine"}
+    guard = compile_guard(text, {"mine": types.SimpleNamespace(Iterable=collections.abc.Iterable)})
+    assert guard({})
+    assert not compile_guard(text, {"mine": types.SimpleNamespace(Iterable=list)})({})
+    with pytest.raises(NotInLanguage, match="the compiler's"):
+        canonical("if not G['p'].all:\n    return False", {"p": polyfills})
+    with pytest.raises(NotInLanguage, match="not imported"):
+        compile_guard(text.replace("collections.abc", "turtledemo1"), {})
 
 
 # The codec.

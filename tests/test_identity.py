@@ -148,3 +148,15 @@ def test_a_triton_kernel_without_a_digest_is_refused(kernel, monkeypatch) -> Non
     monkeypatch.setattr(type(broken), "cache_key", property(lambda self: 1 / 0))
     with pytest.raises(NotStorable, match="digest of the Triton kernel kernels:outer: division by zero"):
         describe(broken)
+
+
+def test_a_class_is_known_again_where_dynamo_has_replaced_methods_of_its_base(monkeypatch):
+    class Own(torch.nn.Linear):
+        def forward(self, x):
+            return x
+
+    before = describe(torch.nn.CrossEntropyLoss), describe(Own)
+    monkeypatch.setattr(torch.nn.Module, "__init__", lambda self: None)
+    assert (describe(torch.nn.CrossEntropyLoss), describe(Own)) == before
+    Own.forward = lambda self, x: x + 1
+    assert describe(Own) != before[1]
