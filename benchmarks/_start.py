@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +312,15 @@ def _child(spec: dict[str, Any]) -> dict[str, Any]:
         "firebrick": firebrick.stats().as_dict() if spec["firebrick"] else None,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
     }
+
+
+def last_json(command: Iterable[str], env: Mapping[str, str]) -> dict[str, Any]:
+    """Run a process and return the JSON of its last line; RuntimeError with its log where it failed."""
+    done = subprocess.run(list(command), env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def machine() -> dict[str, Any]:

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import _cases
-from _start import machine, markdown
+from _start import last_json, machine, markdown
 
 MODES = {"torch": {}, "lean": {"FIREBRICK_LEAN": "1"}, "full": {"FIREBRICK_LEAN": "0"}}
 BATCHES, BATCH_S = 40, 0.05
@@ -83,11 +82,7 @@ def start(case: str, mode: str, home: Path, options: argparse.Namespace) -> dict
     if mode != "torch":
         env["FIREBRICK_CACHE_DIR"] = str(home / "store")
     command = [sys.executable, __file__, "--child", case, options.size, options.device]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {"case": case, "mode": mode, **result}
+    return {"case": case, "mode": mode, **last_json(command, env)}
 
 
 def main() -> int:

@@ -17,7 +17,6 @@ import collections
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,7 +26,7 @@ from types import FrameType
 from typing import Any
 
 import _cases
-from _start import machine, markdown
+from _start import last_json, machine, markdown
 
 INTERVAL_S = 0.002
 TORCH_FOR_US = ("/torch/_dynamo/package.py", "/torch/_dynamo/precompile_context.py")
@@ -104,12 +103,7 @@ def start(case: str, options: argparse.Namespace) -> dict[str, Any]:
             "TMPDIR": root,
         }
         spec = [case, options.size, options.device, f"{root}/store"]
-        command = [sys.executable, __file__, "--child", *spec]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+        return last_json([sys.executable, __file__, "--child", *spec], env)
 
 
 def main() -> int:

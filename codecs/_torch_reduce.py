@@ -137,9 +137,7 @@ def reduce_bundle(bundle: Any) -> Any:
 
 def reduce_kernels(kernels: Any) -> Any:
     """Make a kernel's files a child, without intermediate representations."""
-    payloads = {artifact.filename: artifact.payload for artifact in kernels.artifacts}
-    kernel = TritonKernel.from_payloads(kernels.kernel_hash, payloads)
-    return kernel_artifacts, (Leaf(TritonCodec(), kernel), kernels.device)
+    return kernel_artifacts, (Leaf(TritonCodec(), TritonKernel.from_bundled(kernels)), kernels.device)
 
 
 def kernel_artifacts(kernel: Any, device: Any) -> Any:

@@ -14,17 +14,19 @@ import dataclasses
 import enum
 import types
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs._typed import plain, rebuilt, typed
 from firebrick.codecs.abc import Codec, Sink, Source, child
 from firebrick.codecs.code import CodeCodec
-from firebrick.codecs.launch import Autotuned, Choose, get_autotuned, put_autotuned
 from firebrick.codecs.library import Library, LibraryCodec
 from firebrick.codecs.tensor import TensorCodec
 from firebrick.errors import DecodeError, EncodeError
 from firebrick.format import Kind
+
+if TYPE_CHECKING:
+    from firebrick.codecs.launch import Autotuned, Choose
 
 DYNAMIC_MARKS: Final = ("_dynamo_weak_dynamic_indices", "_dynamo_propagated_dynamic_indices")
 MEMORY_FORMATS: Final = ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
@@ -196,7 +198,7 @@ class LeanGraph:
     constants: Mapping[str, Any]
     check: tuple[int, ...] = ()
     restore: tuple[int, ...] = ()
-    launches: Mapping[str, Autotuned] = dataclasses.field(default_factory=dict)
+    launches: "Mapping[str, Autotuned]" = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -284,7 +286,7 @@ class LeanBackendCodec(Codec[LeanBackend]):
         return self.choosing(data, source, version, None)
 
     def choosing(
-        self, data: bytes | memoryview, source: Source, version: int, choose: Choose | None
+        self, data: bytes | memoryview, source: Source, version: int, choose: "Choose | None"
     ) -> LeanBackend:
         """Rebuild a lean backend.
 
@@ -326,13 +328,22 @@ def _put_graph(graph: LeanGraph, sink: Sink) -> list[Any]:
     ]
     kernels = [list(item) for item in sorted(graph.kernels.items())]
     fields = [[_CODE.version, code], kernels, constants, list(graph.check), list(graph.restore)]
-    return [*fields, put_autotuned(graph.launches, sink)] if graph.launches else fields
+    if graph.launches:
+        from firebrick.codecs.launch import put_autotuned
+
+        fields.append(put_autotuned(graph.launches, sink))
+    return fields
 
 
-def _get_graph(fields: Any, source: Source, choose: Choose | None) -> LeanGraph:
+def _get_graph(fields: Any, source: Source, choose: "Choose | None") -> LeanGraph:
     (version, key), kernels, constants, check, restore, *more = fields
     if len(more) > 1 or [] in more:
         raise DecodeError(f"{len(fields)} fields of a graph, or no kernels where some belong")
+    launches: Mapping[str, Autotuned] = {}
+    if more:
+        from firebrick.codecs.launch import get_autotuned  # a start on a CPU does without
+
+        launches = get_autotuned(more[0], source, choose)
     return LeanGraph(
         _CODE.decode(_child(source, key, Kind.CODE), source, version),
         {name: typed(digest, str) for name, digest in _named(kernels)},
@@ -342,7 +353,7 @@ def _get_graph(fields: Any, source: Source, choose: Choose | None) -> LeanGraph:
         },
         typed(check, tuple[int, ...]),
         typed(restore, tuple[int, ...]),
-        get_autotuned(more[0], source, choose) if more else {},
+        launches,
     )
 
 

@@ -47,6 +47,11 @@ class TritonKernel:
     files: tuple[tuple[str, bytes], ...]
 
     @classmethod
+    def from_bundled(cls, kernel: Any) -> TritonKernel:
+        """Take over torch's ``TritonKernelArtifacts``; raises as `from_payloads`."""
+        return cls.from_payloads(kernel.kernel_hash, {a.filename: a.payload for a in kernel.artifacts})
+
+    @classmethod
     def from_payloads(
         cls, kernel_hash: str, payloads: Mapping[str, bytes], *, intermediate: bool = False
     ) -> TritonKernel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,10 +13,12 @@ from firebrick.counters import Stats
 from firebrick.errors import DecodeError
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
-from firebrick.loader.launches import Launches
 from firebrick.loader.libraries import Libraries
 from firebrick.runtime import load
 from firebrick.store import Store
+
+if TYPE_CHECKING:
+    from firebrick.codecs.launch import Choice, Launch
 
 
 class LeanBackends:
@@ -35,7 +37,6 @@ class LeanBackends:
         self._loaded: dict[tuple[bytes, bool], Callable[..., list[Any]]] = {}
         self._lock = threading.Lock()
         self._codec = LeanBackendCodec()
-        self._launches = Launches(store)
 
     def load(self, key: bytes, *, disable_autocast: bool | None = None) -> Callable[..., list[Any]]:
         """Return the function of a lean backend.
@@ -57,12 +58,16 @@ class LeanBackends:
                 blob = self._source(ContentKey(known[0]))
                 if blob.kind is not Kind.LEAN_BACKEND:
                     raise DecodeError(f"expected a lean backend, got {blob.kind.name}")
-                choose = self._launches.choose
-                lean = self._codec.choosing(blob.data, self._source, blob.version, choose)
+                lean = self._codec.choosing(blob.data, self._source, blob.version, self._choose)
                 self._libraries.add(lean.libraries)
                 function = load(lean, self._libraries, disable_autocast=disable_autocast)
                 self._loaded[known] = function
             return function
+
+    def _choose(self, choice: Choice) -> int | Launch:
+        from firebrick.loader.launches import Launches  # a start on a CPU does without
+
+        return Launches(self._store).choose(choice)
 
     def _source(self, key: ContentKey) -> Any:
         blob = self._store.get(key)

@@ -14,7 +14,6 @@ from firebrick.errors import Unsupported
 from firebrick.runtime.calls import Boxed
 from firebrick.runtime.names import namespace
 from firebrick.runtime.program import build
-from firebrick.runtime.triton import TritonKernel, check_device
 from firebrick.runtime.views import aligned
 
 
@@ -57,11 +56,16 @@ def _graph(graph: LeanGraph, kernels: Kernels) -> Boxed:
     scope.update(graph.constants)
     for name, digest in graph.kernels.items():
         scope[name] = kernels.kernel(digest)
-    for name, kernel in graph.launches.items():
-        if len(kernel.launches) != 1:
-            raise Unsupported(f"{name}: which of {len(kernel.launches)} configurations won is not decided")
-        check_device(kernel.launches[0].architecture, kernel.device)
-        scope[name] = TritonKernel(kernel.launches[0])
+    if graph.launches:
+        from firebrick.runtime.triton import TritonKernel, check_device  # a start on a CPU does without
+
+        for name, kernel in graph.launches.items():
+            if len(kernel.launches) != 1:
+                raise Unsupported(
+                    f"{name}: which of {len(kernel.launches)} configurations won is not decided"
+                )
+            check_device(kernel.launches[0].architecture, kernel.device)
+            scope[name] = TritonKernel(kernel.launches[0])
     try:
         exec(graph.code, scope)
     except AttributeError as error:

@@ -167,12 +167,7 @@ def bundled_kernels(graph: Any) -> dict[str, Callable[[], TritonKernel]]:
 
     bundle = getattr(graph, "_triton_bundle", None)
     found = bundle.kernel_artifacts if bundle is not None else ()
-    return {one.kernel_hash: functools.partial(_bundled, one) for one in found}
-
-
-def _bundled(kernel: Any) -> TritonKernel:
-    payloads = {artifact.filename: artifact.payload for artifact in kernel.artifacts}
-    return TritonKernel.from_payloads(kernel.kernel_hash, payloads)
+    return {one.kernel_hash: functools.partial(TritonKernel.from_bundled, one) for one in found}
 
 
 def cached_kernel(path_key: str, device: int) -> TritonKernel:
