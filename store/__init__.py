@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from firebrick.attach import disable as disable
     from firebrick.attach import enable as enable
     from firebrick.attach import enabled as enabled
+    from firebrick.attach import flush as flush
     from firebrick.attach import stats as stats
     from firebrick.context import Context as Context
     from firebrick.context import PrecompileContext as PrecompileContext
@@ -30,6 +31,7 @@ _PUBLIC = {
     "disable": "firebrick.attach",
     "enable": "firebrick.attach",
     "enabled": "firebrick.attach",
+    "flush": "firebrick.attach",
     "stats": "firebrick.attach",
 }
 __all__ = sorted(_PUBLIC)

@@ -158,6 +158,12 @@ class Session:
             except Exception as error:
                 self.fault(error)
 
+    def flush(self) -> None:
+        """Compile the backward graphs that stored functions wait for, and store these functions."""
+        with self._lock:
+            if not self._closed and self._hooks is not None:
+                self._hooks.flush()
+
     def close(self) -> None:
         """Take the hooks out, close the store and log the counters."""
         with self._lock:
@@ -266,6 +272,17 @@ def disable() -> None:
         if ended is not None:
             atexit.unregister(disable)
             ended.close()
+
+
+def flush() -> None:
+    """Store now what would be stored at the exit: functions whose backward graph has never run.
+
+    Their backward graphs are compiled, which takes about as long as it did for their forward graphs. For
+    programs that a signal ends, such as servers after their warm-up. Does nothing where Firebrick is not
+    enabled or the setting ``compile_backward`` is off.
+    """
+    if _session is not None:
+        _session.flush()
 
 
 @contextlib.contextmanager

@@ -58,6 +58,11 @@ class Hooks:
         self._lock = threading.RLock()
         self._serving = threading.local()
 
+    def flush(self) -> None:
+        """Store what waits for a backward graph that has not run."""
+        if self._watching is not None:
+            self._watching.flush()
+
     def remove(self) -> None:
         """Give torch back as it was."""
         with self._lock:
@@ -111,7 +116,10 @@ class Hooks:
         kernels = Kernels(libraries)
         self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
         artifacts = Artifacts(session, kernels)
-        self._watching = Recorder(store, artifacts, session.stats, session.fault, lean=self._lean)
+        self._watching = Recorder(
+            store, artifacts, session.stats, session.fault,
+            lean=self._lean, compile_backward=session.settings.compile_backward,
+        )  # fmt: skip
 
         for owner, name, wrap in (
             (api.PyCodeCache, "load_by_key_path", kernels.loading_wrapper),
@@ -154,6 +162,12 @@ class Hooks:
             api.autograd_cache,
             "autograd_cache_key",
             self._keying(api.autograd_cache.autograd_cache_key),
+        )
+        making = "_aot_stage2c_make_autograd_function"
+        patches.set(
+            api.graph_compile,
+            making,
+            api.noting_backwards(getattr(api.graph_compile, making), self._recorder.backward_waits),
         )
         graph = api.OutputGraph
         patches.set(graph, "install_global_by_id", api.naming_globals(graph.install_global_by_id))

@@ -35,6 +35,8 @@ class Settings:
     """Write what torch compiles to the store."""
     lean: bool = True
     """Serve without the compiler what can be, and record what this needs."""
+    compile_backward: bool = True
+    """At the end, compile the backward graphs that never ran, so that what waits for them is stored."""
     readonly: bool = False
     """Open the store without touching its folder; implies that nothing is recorded."""
     strict: bool = False
@@ -108,6 +110,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "context": _name,
     "load": _flag,
     "lean": _flag,
+    "compile_backward": _flag,
     "record": _flag,
     "readonly": _flag,
     "strict": _flag,

@@ -50,6 +50,11 @@ class Waiting:
             _, context = self._session.opened()
             self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
 
+    def flush(self) -> None:
+        """Store what waits for a backward graph that has not run."""
+        if self._hooks is not None:
+            self._hooks.flush()
+
     def remove(self) -> None:
         """Give torch back as it was."""
         with self._lock:

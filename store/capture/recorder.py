@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firebrick import torch_api
 from firebrick.capture.artifacts import Artifacts
@@ -25,6 +25,9 @@ from firebrick.counters import Stats
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.recipe import Recipe
 from firebrick.store import Store
+
+if TYPE_CHECKING:
+    from firebrick.torch_api._backward import PendingBackward
 
 _log = logging.getLogger("firebrick")
 
@@ -67,6 +70,7 @@ class Recorder:
         stats: counts what was stored and what was not, with the reason.
         fault: called with an error of Firebrick or of the store; must not raise unless strict.
         lean: whether bundles get what the compiler-free lane needs.
+        compile_backward: whether `flush` compiles the backward graphs that frames wait for.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Recorder:
         fault: Callable[[BaseException], None],
         *,
         lean: bool = True,
+        compile_backward: bool = True,
     ) -> None:
         self._store = store
         self._lean = lean
@@ -85,6 +90,8 @@ class Recorder:
         self._fault = fault
         self._stack = threading.local()
         self._waiting: dict[int, tuple[Compilation, frozenset[str]]] = {}
+        self._compile_backward = compile_backward
+        self._backwards: dict[str, PendingBackward] = {}
         self._lock = threading.RLock()
 
     @property
@@ -127,15 +134,33 @@ class Recorder:
         with self._lock:
             self._guarded(compilation, lambda: self._publish(compilation, skip=True))
 
+    def backward_waits(self, backward: PendingBackward) -> None:
+        """Take note of a backward graph that torch leaves for its first run."""
+        if self._compile_backward:
+            with self._lock:
+                self._backwards[backward.backend_id] = backward
+
     def artifact_recorded(self, backend_id: str) -> None:
         """Take note that a backend artifact is in the store; frames that waited for it go out."""
         with self._lock:
+            self._backwards.pop(backend_id, None)
             if any(backend_id in names for _, names in self._waiting.values()):
                 self._publish_ready()
 
-    def close(self) -> None:
-        """Count the frames that still wait: their bundles would not be whole."""
+    def flush(self) -> None:
+        """Compile the backward graphs that frames wait for; these go out."""
         with self._lock:
+            for compilation, names in list(self._waiting.values()):
+                for name in names & self._backwards.keys():
+                    try:
+                        self._backwards.pop(name).compile()
+                    except Exception as error:
+                        compilation.refuse(f"backward: {error}")
+
+    def close(self) -> None:
+        """Flush, and count the frames that still wait: their bundles would not be whole."""
+        with self._lock:
+            self.flush()
             for compilation, _ in self._waiting.values():
                 compilation.refuse("no artifact of its backend (backward not compiled, or torch's bypass)")
                 self._bypass(compilation)

@@ -20,7 +20,7 @@ import torch
 import torch._inductor.config as inductor_config
 from torch._dynamo import convert_frame, eval_frame, exc, output_graph, package, trace_rules, types, utils
 from torch._dynamo import guards as dynamo_guards
-from torch._functorch._aot_autograd import autograd_cache
+from torch._functorch._aot_autograd import autograd_cache, graph_compile
 from torch._guards import CompileContext, CompileId, compile_context
 from torch._inductor import codecache, cpu_vec_isa
 from torch._inductor.output_code import CompiledFxGraph
@@ -30,6 +30,7 @@ from torch._inductor.runtime.runtime_utils import triton_config_to_hashable  # n
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
 from firebrick.runtime.binding import load_extension
+from firebrick.torch_api._backward import noting_backwards  # noqa: F401
 from firebrick.torch_api._config import *  # noqa: F403
 from firebrick.torch_api._config import configuration
 from firebrick.torch_api._guards import *  # noqa: F403
@@ -78,6 +79,7 @@ def probe() -> None:
             ("bypass_package", "install_builtins_dict_in_fglobals", "install_global_by_id"),
         ),
         (CppCodeCache, ("load_async",)),
+        (graph_compile, ("_aot_stage2c_make_autograd_function",)),
         (dynamo_guards, ("pickle_guards_state",)),
         (package, ("DynamoCache", "load_guards_state")),
         (autograd_cache, ("should_bundle_autograd_cache",)),

@@ -1,0 +1,96 @@
+"""Backward graphs that torch has not compiled yet.
+
+torch compiles a backward graph when it first runs, and saves nothing of the frame before. A program that
+infers with gradients enabled never gets there; what it lacks can be compiled afterwards. Follows
+``_AutogradBackwardCompiler.get_or_compile`` of ``torch/_functorch/_aot_autograd/runtime_wrappers.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch._inductor.config as inductor_config
+from torch._dynamo.utils import dynamo_timed, get_metrics_context
+from torch._functorch._aot_autograd.logging_utils import track_graph_compiling
+from torch._guards import compile_context, tracing
+
+from firebrick.errors import NotStorable
+
+
+class PendingBackward:
+    """A backward graph that waits for its first run.
+
+    Attributes:
+        backend_id: name of the backend whose backward it is.
+        done: whether it is compiled, by torch or by `compile`.
+    """
+
+    def __init__(self, made: dict[str, Any]) -> None:
+        """Take the arguments of ``_aot_stage2c_make_autograd_function`` by name."""
+        self._made = made
+        self._save = made["try_save_cache_entry"]
+        self.backend_id: str = made["aot_config"].precompile_backend_id
+        self.done = False
+
+    def save(self, *args: Any) -> Any:
+        """Stand for torch's ``try_save_cache_entry``."""
+        self.done = True
+        self._made = {}
+        return self._save(*args)
+
+    def compile(self) -> None:
+        """Compile the graph and save its entry, as torch does at the first run.
+
+        No buffer is donated: what comes of it serves ``retain_graph=True`` as well. There is one compile
+        thread, because a process that ends starts no others.
+
+        Raises:
+            NotStorable: for a graph that is one of several of a split frame (``DDPOptimizer``).
+            Exception: whatever torch's compiler raises.
+        """
+        made, config = self._made, self._made["aot_config"]
+        info, metadata = made["lazy_backward_info"], made["fw_metadata"]
+        context = info.saved_context
+        if context is not None and context.ddp_optimizer_ctx is not None:
+            raise NotStorable("the backward of a split frame did not run")
+        for of in (metadata, getattr(context, "fw_metadata", None)):
+            if of is not None:
+                of.bw_donated_idxs = []
+        with (
+            tracing(context),
+            compile_context(info.saved_compile_context),
+            torch._C._DisableAutocast(),
+            torch.no_grad(),
+            track_graph_compiling(config, "backward"),
+            get_metrics_context(),
+            dynamo_timed("backward._backward_impl", phase_name="entire_backward_compile"),
+            inductor_config.patch(compile_threads=1),
+        ):
+            compiler = made.get("bw_compiler") or config.bw_compiler  # torch 2.11 has it in the configuration
+            compiled = compiler(copy.deepcopy(info.bw_module), info.placeholder_list)
+            self.save(compiled, info.bw_module, metadata, config)
+
+
+def noting_backwards(
+    original: Callable[..., Any], note: Callable[[PendingBackward], None]
+) -> Callable[..., Any]:
+    """Wrap ``_aot_stage2c_make_autograd_function``: tell of each backward that is left for later."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        made = signature.bind(*args, **kwargs).arguments
+        backend_id = made["aot_config"].precompile_backend_id
+        if made["try_save_cache_entry"] is None or made["compiled_bw_func"] is not None or not backend_id:
+            return original(*args, **kwargs)
+        pending = PendingBackward(dict(made))
+        result = original(**made | {"try_save_cache_entry": pending.save})
+        note(pending)
+        return result
+
+    return make
