@@ -161,7 +161,7 @@ class Hooks:
         patches.set(
             api.autograd_cache,
             "autograd_cache_key",
-            self._keying(api.autograd_cache.autograd_cache_key),
+            api.keying_entries(api.autograd_cache.autograd_cache_key, self._recorder.refuse),
         )
         making = "_aot_stage2c_make_autograd_function"
         patches.set(
@@ -399,17 +399,6 @@ class Hooks:
             original(self_, self._api.python_function(fn), *args, **kwargs)
 
         return initialize
-
-    def _keying(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def autograd_cache_key(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return original(*args, **kwargs)
-            except Exception as error:
-                self._recorder.refuse(error)
-                raise
-
-        return autograd_cache_key
 
     @property
     def _bypassing(self) -> Callable[..., Any]:

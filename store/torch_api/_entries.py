@@ -1,0 +1,111 @@
+"""Torch's bundled AOTAutograd entries, made of graphs that torch itself leaves out of its cache.
+
+For a graph whose operators do not say all that they do (``cond``, a ``torch.autograd.Function``), there is
+no key by which another compilation could find it; our bundles go by guards and sources, so any key will do,
+as it does where torch compiles ahead of time. Graphs that call nothing: see `_plain`. Follows ``torch/_functorch/_aot_autograd/autograd_cache.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._dynamo.precompile_context import PrecompileContext
+from torch._functorch._aot_autograd import autograd_cache
+from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradCacheArtifact
+
+from firebrick.torch_api._plain import PlainGraph, output_code
+
+
+def making_entries(
+    original: Callable[..., Any], refuse: Callable[[BaseException], None]
+) -> Callable[..., Any]:
+    """Wrap ``AOTAutogradCache.make_entry``: ``None`` for what can not be an entry."""
+
+    @functools.wraps(original)
+    def make_entry(compiled_fw_func: Any, compiled_bw_func: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            codes = output_code(compiled_fw_func), output_code(compiled_bw_func)
+        except Exception as error:
+            refuse(error)
+            return None
+        return original(*codes, *args, **kwargs)
+
+    return make_entry
+
+
+def _without_launchers(bundle: Any) -> None:
+    """Put copies in the place of autotuners that can not be pickled because they have launchers.
+
+    They come from torch's cache of graphs, and were launched since. The copies are made as
+    ``TritonBundler.put_static_autotuner`` makes its own, without what loading a kernel leaves on it.
+    """
+    tuners = getattr(bundle, "static_autotuners", None) or []
+    for index, tuner in enumerate(tuners):
+        if tuner.kernel.launchers:
+            taken_off = tuner.kernel.prepare_for_pickle()
+            kernel = copy.deepcopy(tuner.kernel)
+            tuner.kernel.restore_after_unpickle(taken_off)
+            kernel.prepare_for_caching()
+            kernel._reload_kernel = None
+            for result in kernel.compile_results:
+                for name in ("C_impl", "n_regs", "n_spills"):
+                    vars(result.kernel).pop(name, None)
+            tuners[index] = dataclasses.replace(tuner, kernel=kernel)
+
+
+_ONCE = "firebrick-"  # begins the keys that no other compilation comes to
+
+
+def keying_entries(
+    original: Callable[..., Any], refuse: Callable[[BaseException], None]
+) -> Callable[..., Any]:
+    """Wrap ``autograd_cache_key``: what torch makes no key for gets one that holds this once.
+
+    Freezing, for which entries are not made, stays out, and so does what torch would not cache at all.
+    """
+
+    @functools.wraps(original)
+    def autograd_cache_key(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except Exception:
+            try:
+                autograd_cache.check_cacheable(torch.fx.GraphModule({}, torch.fx.Graph()))
+            except Exception as error:
+                refuse(error)
+                raise
+            return f"{_ONCE}{uuid.uuid4().hex}", []
+
+    return autograd_cache_key
+
+
+def saving_entries(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``AOTAutogradCache.save``: entries that no key leads to stay out of torch's files.
+
+    And bundled autotuners that were launched before, by a graph with the same kernel, are saved as well.
+    """
+
+    @functools.wraps(original)
+    def save(key: str, entry: Any, remote: bool) -> Any:
+        if entry is None:
+            return None
+        parts = [part for part in (entry.compiled_fw, entry.compiled_bw) if part is not None]
+        graphs = [getattr(part, "result", None) for part in parts]
+        for graph in graphs:
+            _without_launchers(getattr(graph, "_triton_bundle", None))
+        if not key.startswith(_ONCE) and not any(isinstance(graph, PlainGraph) for graph in graphs):
+            return original(key, entry, remote)
+        entry.pre_save()
+        config = entry.sanitized_aot_config
+        backend_id, config.precompile_backend_id = config.precompile_backend_id, None
+        if backend_id is not None:
+            PrecompileContext.record_artifact(BundledAOTAutogradCacheArtifact(backend_id, entry))
+        return None
+
+    return save
