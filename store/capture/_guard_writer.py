@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 from torch._dynamo import config
+from torch.utils._pytree import SUPPORTED_NODES
 
 from firebrick.capture._guard_names import function_of
 from firebrick.codecs._msgpack import INT64, pack
@@ -58,6 +59,7 @@ class Call:
             length = dict.__len__(value) if isinstance(value, dict) else -1
             call.example = type(value), length
             call.kwargs = kwargs | {"example_value": None}
+            call.facts = value is SUPPORTED_NODES
         elif name == "add_tensor_match_guard":
             value, keys = args[0], args[7]
             applied = (keys | torch._C._dispatch_tls_local_include_set()) - (
@@ -151,7 +153,7 @@ class Writer:
             Operand.TERM: lambda call, value: self._term(value),
             Operand.MAPPING: lambda call, value: self._term(call.facts),
             Operand.EXAMPLE: self._example,
-            Operand.DICT: lambda call, value: int(value.name == "DICT_GUARD_MANAGER"),
+            Operand.DICT: lambda call, value: int(self._of_keys(call)),
             Operand.NUMBER: self._number,
             Operand.TYPE: lambda call, value: self._named(value),
             Operand.TENSOR: lambda call, value: self.tensors.add(call.facts),
@@ -330,7 +332,7 @@ class Writer:
         if call.example is None:
             raise NotLean(f"{call.name} without an example")
         cls, length = call.example
-        of_keys = call.kwargs["guard_manager_enum"].name == "DICT_GUARD_MANAGER"
+        of_keys = self._of_keys(call)
         if of_keys and (length < 0 or cls.__new__ not in DICT_MAKERS or hasattr(cls, "__del__")):
             raise NotLean(f"the order of keys of a {path_of(cls)} at {self._where}")
         identity = -1
@@ -344,6 +346,19 @@ class Writer:
         if length > 0 and not of_keys:
             length = 0  # only managers of keys ask for it
         return self.examples.add([identity, int(call.result.is_guarded_value_immutable()), length])
+
+    def _of_keys(self, call: Call) -> bool:
+        """Tell whether a manager compares the length of a dict and may look at its keys, as torch's does.
+
+        Importing the compiler adds to torch's table of pytree nodes. Where guards only ask what it contains,
+        its length does not count.
+        """
+        if call.kwargs["guard_manager_enum"].name != "DICT_GUARD_MANAGER":
+            return False
+        return not call.facts or any(
+            other.manager is call.result and other.name not in _OF_NODES
+            for other in self._log.calls
+        )
 
     def _compiler_modules(self) -> dict[str, Any]:
         return {
@@ -381,6 +396,7 @@ _PINNED: Final = frozenset(
         "mark_tag_safe",
     }
 )
+_OF_NODES: Final = frozenset({"add_dict_contains_guard", "add_type_match_guard"})
 _ADDRESSED: Final = {
     "add_id_match_guard": "id_val",
     "add_type_match_guard": "value",
