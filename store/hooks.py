@@ -30,7 +30,7 @@ from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
 from firebrick.loader.libraries import Libraries
-from firebrick.loader.module_hooks import has_hooks
+from firebrick.loader.module_hooks import hooks_of
 from firebrick.loader.triton_modules import TritonModules
 from firebrick.platform import gpu_facts, host_facts
 from firebrick.recipe import SKIPPED_FILE, Recipe, make_recipe
@@ -294,7 +294,7 @@ class Hooks:
         if not self._recording or package is None:
             return original(self_, frame, cache_entry, *args, **kw)
         watched = Compilation(recipe, frame.f_code, frame.f_globals)
-        watched.hooks = has_hooks(frame.f_code, frame.f_locals, frame.f_globals)
+        watched.hooks = hooks_of(frame.f_code, frame.f_locals, frame.f_globals)
         with self._recorder.compiling(watched) as compilation:
             try:
                 result = original(self_, frame, cache_entry, *args, **kw)

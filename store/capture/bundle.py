@@ -58,13 +58,12 @@ def frame_manifest(
     Raises:
         NotStorable: when the compiled code uses a global that can not be made again.
     """
-    if compilation.hooks:
-        raise NotStorable("a module with hooks")
     body: dict[str, Any] = {
         "version": MANIFEST_VERSION,
         "recipe": compilation.recipe.key,
         "skip": skip,
         "inlined": [list(entry) for entry in inlined],
+        "hooks": compilation.hooks,
         "lean": "off",
     }
     blobs: list[Blob] = []

@@ -81,10 +81,11 @@ class Bundles:
             self._manifests[key] = body
         return self._manifests[key]
 
-    def usable(self, key: ContentKey, recipe: bytes) -> dict[str, Any]:
+    def usable(self, key: ContentKey, recipe: bytes, hooks: str) -> dict[str, Any]:
         """Return a bundle's manifest, once what it needs of this process was checked.
 
-        It must be of this recipe; inlined functions, and the GPU where it uses one, must be as they were.
+        It must be of this recipe; inlined functions, the places of hooks of modules, and the GPU where it uses
+        one, must be as they were.
 
         Raises:
             Miss: naming what is not.
@@ -93,6 +94,8 @@ class Bundles:
         manifest = self.manifest(key)
         if manifest["recipe"] != recipe:
             raise Miss("a bundle of another recipe")
+        if manifest["hooks"] != hooks:
+            raise Miss("hooks of modules")
         for entry in manifest["inlined"]:
             if not _unchanged(inlined := Inlined(*entry)):
                 raise Miss(f"inlined function {inlined.qualname} changed")

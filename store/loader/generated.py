@@ -9,15 +9,18 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
+from firebrick.loader._guard_values import namedtuple_scope
 from firebrick.loader.bundles import Miss
 
 
 def used_module(name: str) -> Any:
-    """Import a module of a package that the program uses already.
+    """Import a module of a package that the program uses already, or make what stands for one.
 
     Raises:
         Miss: the program does not use the package.
     """
+    if (made := namedtuple_scope(name)) is not None:
+        return made
     if name.split(".", 1)[0] not in sys.modules:
         raise Miss(f"module {name} is not imported")
     return importlib.import_module(name)

@@ -35,7 +35,7 @@ from firebrick.loader._guard_manager import (
 )
 from firebrick.loader._guard_shapes import NotInLanguage, compile_guard
 from firebrick.loader._guard_sources import evaluate
-from firebrick.loader._guard_values import value_of
+from firebrick.loader._guard_values import namedtuple_scope, value_of
 
 __all__ = ["Changed", "Manager", "Unfit", "adopt", "build", "stand_ins"]
 
@@ -371,6 +371,8 @@ _key_set = functools.cache(torch._C.DispatchKeySet.from_raw_repr)
 
 def _module(name: str) -> Any:
     """Return a module of a package that the program uses; never one of the compiler."""
+    if (made := namedtuple_scope(name)) is not None:
+        return made
     if name in sys.modules:
         return sys.modules[name]
     if of_compiler(name) or name.split(".", 1)[0] not in sys.modules:

@@ -22,7 +22,7 @@ from firebrick.loader.bundles import Bundles, Miss, reason_of
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
-from firebrick.loader.module_hooks import has_hooks
+from firebrick.loader.module_hooks import hooks_of
 from firebrick.platform import host_facts
 from firebrick.recipe import SKIPPED_FILE, make_recipe
 from firebrick.runtime import helpers
@@ -108,11 +108,10 @@ class LeanFrames:
             skipped = make_recipe(code, module, SKIPPED_FILE, host_facts())
             looked_at = not self._store.bundles(skipped.key) and api.may_hold_tensors(code, scope, values)
             return None if looked_at else api.skip_answer()
-        if has_hooks(code, values, scope):
-            return None
+        hooks = hooks_of(code, values, scope)
         for key, facts in found.items():
             try:
-                answer = self._install(key, recipe.key, code, scope, values, frame_state)
+                answer = self._install(key, recipe.key, hooks, code, scope, values, frame_state)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
                 reason = str(error) if isinstance(error, Changed | Unfit) else reason_of(error)
                 _log.info("bundle %s, lean, does not serve %s: %s", key.hex()[:12], code.co_qualname, reason)
@@ -124,10 +123,10 @@ class LeanFrames:
         return None
 
     def _install(
-        self, key: ContentKey, recipe: bytes, code: CodeType, scope: dict[str, Any], values: Any,
-        frame_state: MutableMapping[str, Any],
+        self, key: ContentKey, recipe: bytes, hooks: str, code: CodeType, scope: dict[str, Any],
+        values: Any, frame_state: MutableMapping[str, Any],
     ) -> api.Answer:  # fmt: skip
-        manifest = self._bundles.usable(key, recipe)
+        manifest = self._bundles.usable(key, recipe, hooks)
         if manifest["skip"]:
             return api.skip_answer()
         lean = manifest["lean"]
@@ -136,7 +135,7 @@ class LeanFrames:
         for alias, module in lean["imports"].items():
             if alias not in scope:
                 scope[alias] = found = _module(module)
-                if not isinstance(found, ModuleType):
+                if not isinstance(found, ModuleType | dict):
                     self._stand_ins.append((scope, alias, module))
         with stand_ins():
             manager = build(self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"]), scope, code, values)

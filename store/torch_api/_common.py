@@ -29,6 +29,7 @@ from torch._inductor.runtime.runtime_utils import triton_config_to_hashable  # n
 
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
+from firebrick.loader._guard_values import namedtuple_scope
 from firebrick.runtime.binding import load_extension
 from firebrick.torch_api._backward import noting_backwards  # noqa: F401
 from firebrick.torch_api._config import *  # noqa: F403
@@ -308,7 +309,8 @@ def naming_globals(original: Callable[..., str]) -> Callable[..., str]:
     """Wrap ``OutputGraph.install_global_by_id``: a module goes by its name instead of its address.
 
     torch does so for ``torch`` itself where a program asks for the type of a tensor. No other process has
-    a global of such a name, so that guards which reach through it would never hold again.
+    a global of such a name, so that guards which reach through it would never hold again. The same goes for
+    the globals of a named tuple's ``__new__``, which are no module's and always alike.
     """
 
     @functools.wraps(original)
@@ -316,6 +318,11 @@ def naming_globals(original: Callable[..., str]) -> Callable[..., str]:
         if not prefix and isinstance(value, ModuleType) and sys.modules.get(value.__name__) is value:
             source = self.root_tx.import_source(value.__name__)
             return str(source.global_name)
+        if prefix == "___unnamed_scope" and value == namedtuple_scope(str(value.get("__name__"))):
+            name = f"{prefix}_{value['__name__']}"
+            self.import_sources[name] = value["__name__"]
+            self.global_scope.setdefault(name, value)
+            return name
         return original(self, prefix, value)
 
     return install_global_by_id

@@ -2,7 +2,8 @@
 
 For a graph whose operators do not say all that they do (``cond``, a ``torch.autograd.Function``), there is
 no key by which another compilation could find it; our bundles go by guards and sources, so any key will do,
-as it does where torch compiles ahead of time. Graphs that call nothing: see `_plain`. Follows ``torch/_functorch/_aot_autograd/autograd_cache.py``.
+as it does where torch compiles ahead of time. Graphs that call nothing: see `_plain`. Follows
+``torch/_functorch/_aot_autograd/autograd_cache.py``.
 """
 
 from __future__ import annotations

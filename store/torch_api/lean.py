@@ -6,6 +6,7 @@ frame evaluation wants; the hook itself is in ``torch._C`` and is there without 
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
 from collections.abc import MutableMapping
@@ -122,11 +123,18 @@ def dynamo() -> ModuleType | None:
     return imported(f"{_DYNAMO}.eval_frame")
 
 
-def is_of_skipped_file(code: CodeType) -> bool:
-    """Tell whether Dynamo passes frames of this code by because of their file; without Dynamo nobody knows.
+_NAMED_TUPLES = str(collections.__file__)
 
-    It is the first thing that torch's own hook asks (``CatchErrorsWrapper`` in ``convert_frame.py``).
+
+def is_of_skipped_file(code: CodeType) -> bool:
+    """Tell whether Dynamo passes frames of this code by because of where it stands.
+
+    It is the first thing that torch's own hook asks (``CatchErrorsWrapper`` in ``convert_frame.py``). Without
+    Dynamo it is known of the functions that make named tuples only.
     """
+    place = code.co_name, code.co_filename
+    if place == ("__new__", "<string>") or (place[0] == "_make" and place[1] == _NAMED_TUPLES):
+        return True
     rules = imported(f"{_DYNAMO}.trace_rules")
     return rules is not None and bool(rules.check(code))
 
