@@ -332,9 +332,10 @@ class Hooks:
     ) -> None:
         compilation = self._recorder.current
         if error is not None:
-            self._recorder.refuse(error)
             self._api.bypass(graph.package)
-        elif compilation is not None:
+        if compilation is not None:
+            if error is not None:
+                compilation.not_full = error.reason if isinstance(error, NotStorable) else str(error)
             compilation.guarded |= identities
             compilation.expected = expected
             compilation.installed = frozenset(graph.installed_globals)

@@ -100,9 +100,8 @@ class TestUnusualPrograms:
     @pytest.mark.parametrize("name", sorted(set(CASES) - {*OTHER_BACKENDS, *NO_GRAPH}))
     def test_are_stored_or_say_why_not(self, unusual, name):
         stats = unusual["first"].case(name)["stats"]
-        if name == "no_backward":  # known only when the process ends
+        if name == "no_backward":  # its backward is compiled when the process ends
             stats = unusual["first"].report["stats"]
-            assert any("backward" in reason for reason in stats["bypasses"])
         assert stats.get("stored") or stats.get("bypasses")
         assert all(len(reason) > 3 for reason in stats.get("bypasses", {}))
 

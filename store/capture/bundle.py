@@ -56,7 +56,8 @@ def frame_manifest(
         lean: torch's backend id -> lean backend, or the reason why there is none.
 
     Raises:
-        NotStorable: when the compiled code uses a global that can not be made again.
+        NotStorable: when the compiled code uses a global that can not be made again, or neither lane can
+            have the guards.
     """
     body: dict[str, Any] = {
         "version": MANIFEST_VERSION,
@@ -85,7 +86,7 @@ def frame_manifest(
             names[name] = api.RESUME_PREFIX + key.hex()[:32]
             resumes[names[name]] = key
         body |= {
-            "guards": add(Kind.GUARDS, compilation.guards_state),
+            "guards": b"" if compilation.not_full else add(Kind.GUARDS, compilation.guards_state),
             "expected": compilation.expected,
             "code": add(Kind.CODE, rename(compilation.compiled, names)),
             "resumes": resumes,
@@ -95,7 +96,10 @@ def frame_manifest(
         }
         for part in backends.values():
             parts += [part.key, *part.children]
-        if lean is not None:
+        if lean is None:
+            if compilation.not_full:
+                raise NotStorable(compilation.not_full)
+        else:
             try:
                 made = make_lean(
                     compilation.program,
@@ -104,6 +108,8 @@ def frame_manifest(
                     body["imports"],
                 )
             except NotLean as error:
+                if compilation.not_full:
+                    raise NotStorable(compilation.not_full) from error
                 body["lean"] = compilation.not_lean = error.reason
             else:
                 body["lean"] = made.body

@@ -2,8 +2,8 @@
 
 torch drops identity guards when it serialises a guard state (``caching_precompile``), from the stored
 and from the live function alike. Here the live function keeps every guard, and the stored state gets a
-second set in which each identity guard is replaced by one that travels (`loader.identity`). A guard for
-which that can not be done makes the frame not storable, with the guard named.
+second set in which each identity guard is replaced by one that travels (`loader.identity`). With a guard
+for which that can not be done there is no state, and the lane with the compiler can not have the frame.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ class Compilation:
     expected: str = ""
     program: Any = "its guards were not recorded"  # guard program, or why there is none
     not_lean: str | None = None  # why only the full lane may serve it
+    not_full: str | None = None  # why only the lean lane may
     hooks: str = ""
     compiled: CodeType | None = None
     inlined: list[CodeType] = dataclasses.field(default_factory=list)

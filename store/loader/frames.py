@@ -119,6 +119,8 @@ class Frames:
         return api.guarded_return(frame_state, code, compiled, manager)
 
     def _build_manager(self, manifest: dict[str, Any], code: CodeType, scope: dict[str, Any]) -> Any:
+        if not manifest["guards"]:
+            raise Miss("only the lane without the compiler can have these guards")
         api = torch_api.load()
         state = read_guard_state(self._bundles.part(Kind.GUARDS, manifest["guards"]))
         if name := api.builtins_name(state):

@@ -112,6 +112,9 @@ class LeanModule(torch.nn.Module):
         return [*own, *(name for name in super().__dir__() if name not in own)]  # type: ignore[no-untyped-call]
 
 
+LeanModule.__name__ = "OptimizedModule"  # as programs print it
+
+
 def adopt() -> None:
     """Make the class a subclass of Dynamo's, which has been imported."""
     optimized = sys.modules["torch._dynamo.eval_frame"].OptimizedModule

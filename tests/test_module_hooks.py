@@ -1,0 +1,68 @@
+"""Frames with hooks of modules are served where the same modules have the same hooks, and nowhere else."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from firebrick.loader.module_hooks import hooks_of
+from firebrick.testing.programs import run_cases
+
+PROGRAM = Path(__file__).parent / "programs" / "hooked.py"
+
+
+def run(home, store=None, hooks="", **env):
+    return run_cases(PROGRAM, ["hooked"], home=home, store=store, env={"HOOKS": hooks, **env}).case("hooked")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hooks")
+    for number, hooks in enumerate(("", "first:doubled second:shifted")):
+        assert run(root / f"home-{number}", root / "store", hooks)["stats"]["stored"] == 1
+    return root / "store"
+
+
+@pytest.mark.parametrize("lean", ["0", "1"])
+@pytest.mark.parametrize("hooks", ["", "first:doubled second:shifted"])
+def test_the_same_hooks_are_served(store, tmp_path, hooks, lean):
+    case = run(tmp_path / "new", store, hooks, FIREBRICK_LEAN=lean)
+    assert case["work"] == {}
+    assert case["stats"]["hits"] == 1
+    eager = run(tmp_path / "eager", hooks=hooks, TORCH_COMPILE_DISABLE="1")
+    assert case["value"]["elements"] == pytest.approx(eager["value"]["elements"])
+
+
+@pytest.mark.parametrize("lean", ["0", "1"])
+@pytest.mark.parametrize(
+    "hooks",
+    ["first:doubled", "first:tripled second:shifted", "second:shifted :doubled first:doubled"],
+    ids=["fewer", "another", "more"],
+)
+def test_other_hooks_are_not(store, tmp_path, hooks, lean):
+    env = {"FIREBRICK_LEAN": lean, "FIREBRICK_RECORD": "0"}
+    case = run(tmp_path / "new", store, hooks, **env)
+    assert case["work"]["lowerings"] >= 1
+    assert "hits" not in case["stats"]
+    eager = run(tmp_path / "eager", hooks=hooks, TORCH_COMPILE_DISABLE="1")
+    assert case["value"]["elements"] == pytest.approx(eager["value"]["elements"])
+
+
+def test_where_hooks_are():
+    def frame(net):
+        return net(OTHER)
+
+    code, net = frame.__code__, torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
+    assert hooks_of(code, {"net": net}, {}) == ""
+    handle = net[1].register_forward_hook(print)
+    assert hooks_of(code, {"net": net}, {}) == "net.1 _forward_hooks 1"
+    assert hooks_of(code, {}, {"OTHER": net, "unused": net}) == "OTHER.1 _forward_hooks 1"
+    handle.remove()
+    handle = torch.nn.modules.module.register_module_forward_hook(print)
+    try:
+        assert hooks_of(code, {"net": net}, {}) == "_global_forward_hooks 1"
+    finally:
+        handle.remove()
+
+
+OTHER = None
