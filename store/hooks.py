@@ -23,6 +23,7 @@ from firebrick.capture.bundle import generated_names
 from firebrick.capture.guards import recording_init
 from firebrick.capture.kernels import Kernels
 from firebrick.capture.recorder import Compilation, Recorder
+from firebrick.capture.self_tests import SelfTests
 from firebrick.capture.triton_kernels import encoded_winner
 from firebrick.codecs._msgpack import pack
 from firebrick.errors import InternalError, NotStorable, Unsupported
@@ -116,9 +117,13 @@ class Hooks:
         kernels = Kernels(libraries)
         self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
         artifacts = Artifacts(session, kernels)
+        tests = None
+        if self._recording and self._lean and session.settings.self_test:
+            tests = SelfTests(store, session.fault)
+            self._frames.retest = tests.add
         self._watching = Recorder(
             store, artifacts, session.stats, session.fault,
-            lean=self._lean, compile_backward=session.settings.compile_backward,
+            lean=self._lean, tests=tests, compile_backward=session.settings.compile_backward,
         )  # fmt: skip
 
         for owner, name, wrap in (

@@ -35,6 +35,8 @@ class Settings:
     """Write what torch compiles to the store."""
     lean: bool = True
     """Serve without the compiler what can be, and record what this needs."""
+    self_test: bool = True
+    """Have another process restore what is new before it is served without the compiler."""
     compile_backward: bool = True
     """At the end, compile the backward graphs that never ran, so that what waits for them is stored."""
     readonly: bool = False
@@ -110,6 +112,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "context": _name,
     "load": _flag,
     "lean": _flag,
+    "self_test": _flag,
     "compile_backward": _flag,
     "record": _flag,
     "readonly": _flag,

@@ -22,6 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
     for name in [name for name in os.environ if name.startswith("FIREBRICK_")]:
         del os.environ[name]
+    os.environ["FIREBRICK_SELF_TEST"] = "0"  # a process for each test that records
     for name in CACHES:
         os.environ[name] = os.path.join(root, name.lower())
 

@@ -356,8 +356,7 @@ class Writer:
         if call.kwargs["guard_manager_enum"].name != "DICT_GUARD_MANAGER":
             return False
         return not call.facts or any(
-            other.manager is call.result and other.name not in _OF_NODES
-            for other in self._log.calls
+            other.manager is call.result and other.name not in _OF_NODES for other in self._log.calls
         )
 
     def _compiler_modules(self) -> dict[str, Any]:

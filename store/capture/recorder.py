@@ -23,10 +23,12 @@ from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.inlined import inlined_functions
 from firebrick.counters import Stats
 from firebrick.errors import EncodeError, NotStorable
+from firebrick.loader.bundles import SELF_TEST
 from firebrick.recipe import Recipe
 from firebrick.store import Store
 
 if TYPE_CHECKING:
+    from firebrick.capture.self_tests import SelfTests
     from firebrick.torch_api._backward import PendingBackward
 
 _log = logging.getLogger("firebrick")
@@ -71,6 +73,7 @@ class Recorder:
         stats: counts what was stored and what was not, with the reason.
         fault: called with an error of Firebrick or of the store; must not raise unless strict.
         lean: whether bundles get what the compiler-free lane needs.
+        tests: tests what the compiler-free lane is to serve; ``None`` for nothing.
         compile_backward: whether `flush` compiles the backward graphs that frames wait for.
     """
 
@@ -82,10 +85,12 @@ class Recorder:
         fault: Callable[[BaseException], None],
         *,
         lean: bool = True,
+        tests: SelfTests | None = None,
         compile_backward: bool = True,
     ) -> None:
         self._store = store
         self._lean = lean
+        self._tests = tests
         self._artifacts = artifacts
         self._stats = stats
         self._fault = fault
@@ -166,6 +171,8 @@ class Recorder:
                 compilation.refuse("no artifact of its backend (backward not compiled, or torch's bypass)")
                 self._bypass(compilation)
             self._waiting.clear()
+        if self._tests is not None:
+            self._tests.close()
 
     def _publish_ready(self) -> None:
         for token, (compilation, names) in list(self._waiting.items()):
@@ -196,9 +203,14 @@ class Recorder:
             if compilation.traced or not skip:
                 self._stats.published()
             self._stats.moved(written=sum(len(blob.data) for blob in (manifest, *blobs)))
-            self._store.note(manifest.key, {"seconds": compilation.seconds, "when": time.time()})
+            facts: dict[str, Any] = {"seconds": compilation.seconds, "when": time.time()}
             if lean is not None and not skip:
                 self._stats.eligible(compilation.not_lean)
+                if self._tests is not None and compilation.not_lean is None:
+                    facts |= self._tests.facts()
+            self._store.note(manifest.key, facts)
+            if self._tests is not None and SELF_TEST in facts:
+                self._tests.add(manifest.key)
         _log.debug("published %s as %s", compilation.code.co_qualname, manifest.key.hex()[:12])
 
     def _bypass(self, compilation: Compilation) -> None:

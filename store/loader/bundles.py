@@ -41,6 +41,10 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+SELF_TEST = "self_test"  # among the facts of a bundle: `PENDING`, or what is wrong with it
+PENDING = "pending"
+
+
 class Bundles:
     """The bundles of a store, with their manifests kept. Used under one lock of the caller.
 
@@ -84,8 +88,8 @@ class Bundles:
     def usable(self, key: ContentKey, recipe: bytes, hooks: str) -> dict[str, Any]:
         """Return a bundle's manifest, once what it needs of this process was checked.
 
-        It must be of this recipe; inlined functions, the places of hooks of modules, and the GPU where it uses
-        one, must be as they were.
+        It must be of this recipe; inlined functions, the places of hooks of modules, and the GPU where it
+        uses one, must be as they were.
 
         Raises:
             Miss: naming what is not.

@@ -12,6 +12,7 @@ without a check of the backend, so that two options of one function would get ea
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
@@ -20,7 +21,7 @@ from firebrick.counters import Stats
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.backend import Backends
-from firebrick.loader.bundles import Bundles, Miss, reason_of
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_of
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import take_changes
@@ -45,6 +46,7 @@ class Frames:
         self._bundles = Bundles(store, stats)
         self._backends = backends
         self._stats = stats
+        self.retest: Callable[[ContentKey], None] | None = None  # for bundles whose test was cut off
         # guards that were built and did not pass; once they pass, they belong to torch
         self._managers: dict[tuple[ContentKey, int], tuple[CodeType, Any]] = {}
 
@@ -66,6 +68,8 @@ class Frames:
         reasons: list[str] = []
         found = self._bundles.of(recipe.key)
         for key, facts in found.items():
+            if facts.get(SELF_TEST) == PENDING and self.retest is not None:
+                self.retest(key)
             try:
                 result = self._install(key, recipe.key, hooks, code, scope, values, frame_state, backend)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve

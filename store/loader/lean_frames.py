@@ -18,7 +18,7 @@ from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
-from firebrick.loader.bundles import Bundles, Miss, reason_of
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_of
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
@@ -39,10 +39,12 @@ class LeanFrames:
     Args:
         store: where bundles come from.
         stats: counts hits. Misses are counted by the full lane, which is asked next.
+        tested: leave bundles alone that wait for their test.
     """
 
-    def __init__(self, store: Store, stats: Stats) -> None:
+    def __init__(self, store: Store, stats: Stats, *, tested: bool) -> None:
         self._store = store
+        self._tested = tested
         self._bundles = Bundles(store, stats)
         self._backends = LeanBackends(store, stats=stats)
         self._stats = stats
@@ -69,7 +71,11 @@ class LeanFrames:
         """Tell whether a frame has a bundle that this lane may be able to serve."""
         recipe = make_recipe(code, module, options, host_facts())
         try:
-            return any(_serves(self._bundles.manifest(key)) for key in self._store.bundles(recipe.key))
+            found = self._bundles.of(recipe.key)
+            return any(
+                _serves(self._bundles.manifest(key)) and not self._untested(facts)
+                for key, facts in found.items()
+            )
         except Exception:  # damaged: the full lane says so
             return False
 
@@ -110,6 +116,9 @@ class LeanFrames:
             return None if looked_at else api.skip_answer()
         hooks = hooks_of(code, values, scope)
         for key, facts in found.items():
+            if verdict := self._untested(facts):
+                _log.info("bundle %s is not for the lean lane, its test: %s", key.hex()[:12], verdict)
+                continue
             try:
                 answer = self._install(key, recipe.key, hooks, code, scope, values, frame_state)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
@@ -121,6 +130,11 @@ class LeanFrames:
                 self._store.touch(key)
             return answer
         return None
+
+    def _untested(self, facts: Mapping[str, Any]) -> str:
+        """Return how a bundle's test prevents its use; empty where it does not."""
+        verdict: str = facts.get(SELF_TEST, "")
+        return "" if verdict == PENDING and not self._tested else verdict
 
     def _install(
         self, key: ContentKey, recipe: bytes, hooks: str, code: CodeType, scope: dict[str, Any],

@@ -110,7 +110,8 @@ def start(
         arguments: of the interpreter.
         home: folder, made if absent, for the process's HOME, TMPDIR and the caches of Inductor and
             Triton. A new one gives empty caches; one used before gives warm ones.
-        store: folder of the store, given as ``FIREBRICK_CACHE_DIR``; ``None`` leaves Firebrick off.
+        store: folder of the store, given as ``FIREBRICK_CACHE_DIR``; ``None`` leaves Firebrick off. Bundles
+            are not tested by a process of their own unless ``env`` says so.
         compilers: keep PATH; otherwise PATH names one empty folder.
         cwd: working directory; ``home`` by default.
         env: variables that are set on top.
@@ -126,7 +127,7 @@ def start(
     variables |= {name: str(folder) for name, folder in folders.items()}
     variables["PATH"] = os.environ.get("PATH", os.defpath) if compilers else str(empty)
     if store is not None:
-        variables["FIREBRICK_CACHE_DIR"] = str(store)
+        variables |= {"FIREBRICK_CACHE_DIR": str(store), "FIREBRICK_SELF_TEST": "0"}
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         env=variables | dict(env or {}),

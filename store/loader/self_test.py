@@ -1,0 +1,81 @@
+"""Restore bundles in a process that has nothing but the loader, and say how it went.
+
+    python -m firebrick.loader.self_test FOLDER
+
+Reads content keys of bundles, one on a line, and answers each with a line of JSON: ``""`` where it can be
+restored, else what is wrong with it. Everything of a bundle that the lane without the compiler uses is read
+and decoded, code objects and wrappers are made, libraries are loaded and bound. Nothing is run: the graphs
+have no inputs here. What needs a GPU, or an operator of the program's own, is decoded and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from firebrick.counters import Stats
+from firebrick.errors import Unsupported
+from firebrick.format import Kind
+from firebrick.keys import ContentKey
+from firebrick.loader.bundles import Bundles, Miss
+from firebrick.loader.lean_backend import LeanBackends
+from firebrick.store import Store
+
+READY = "ready"
+_COMPILER = ("torch._dynamo", "torch._inductor", "sympy", "triton")
+
+
+class Restorer:
+    """Restores the bundles of one store. Not thread-safe.
+
+    Args:
+        store: where they are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._bundles = Bundles(store, Stats())
+        self._backends = LeanBackends(store)
+        self._before = frozenset(sys.modules)
+
+    def fault_of(self, key: ContentKey) -> str:
+        """Return what is wrong with a bundle; empty for nothing."""
+        try:
+            self._restore(key)
+        except (Unsupported, Miss):
+            pass  # not here, which says nothing of the place where it was made
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        added = sorted(name for name in sys.modules if name in _COMPILER and name not in self._before)
+        return f"imports {', '.join(added)}" if added else ""
+
+    def _restore(self, key: ContentKey) -> None:
+        manifest = self._bundles.manifest(key)
+        lean: Any = manifest["lean"]
+        if manifest["skip"] or isinstance(lean, str):
+            return
+        self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"])
+        for part in (manifest["code"], *manifest["resumes"].values()):
+            self._bundles.part(Kind.CODE, part)
+        for part in lean["backends"].values():
+            if manifest["requires"]:
+                self._bundles.part(Kind.LEAN_BACKEND, part)
+            else:
+                self._backends.load(part, disable_autocast=False)
+
+
+def main(folder: str) -> None:
+    """Answer what comes by the standard input until it ends."""
+    os.nice(10)  # the program that asks is compiling
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    with Store.open(folder, readonly=True) as store:
+        restorer = Restorer(store)
+        print(READY, file=answers)
+        for line in sys.stdin:
+            print(json.dumps(restorer.fault_of(ContentKey(bytes.fromhex(line)))), file=answers)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
