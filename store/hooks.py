@@ -37,6 +37,7 @@ from firebrick.platform import gpu_facts, host_facts
 from firebrick.recipe import SKIPPED_FILE, Recipe, make_recipe
 from firebrick.torch_api import registry
 from firebrick.torch_api.ambient import AMBIENT, ARGUMENTS, OPTIONS, ambient_key
+from firebrick.torch_api.lean import is_split_by_ddp
 
 if TYPE_CHECKING:
     from firebrick.attach import Session
@@ -211,6 +212,8 @@ class Hooks:
             if getattr(self._serving, "recipe", None) is not None:  # the inner of two converters
                 return self._watched(original, self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             backend = self._api.inductor_backend(self_)
+            if backend is None and is_split_by_ddp():
+                self._session.stats.bypass("DistributedDataParallel: torch compiles a graph for each bucket")
             if backend is None or getattr(self_, "_export", False) or not self._api.may_compile(frame):
                 return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             try:

@@ -139,6 +139,17 @@ def is_of_skipped_file(code: CodeType) -> bool:
     return rules is not None and bool(rules.check(code))
 
 
+def is_split_by_ddp() -> bool:
+    """Tell whether torch would compile a frame in parts, one for each bucket of gradients (``DDPOptimizer``).
+
+    ``DistributedDataParallel`` imports Dynamo when it is constructed.
+    """
+    parallel, utils = torch.nn.parallel.DistributedDataParallel, imported(f"{_DYNAMO}.utils")
+    if utils is None or parallel._get_active_ddp_module() is None:  # type: ignore[no-untyped-call]
+        return False
+    return bool(utils.get_optimize_ddp_mode() == "ddp_optimizer")
+
+
 def is_traced() -> bool:
     """Tell whether the call happens while something traces or exports, where torch has rules of its own."""
     return bool(
