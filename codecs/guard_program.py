@@ -203,6 +203,7 @@ FUNCTIONS: Final[dict[str, tuple[type, ...]]] = {
     "shapes": (str,),  # guard over all locals: statements in the language of `firebrick.loader._guard_shapes`
 }
 BASES: Final = frozenset({"int", "float", "str"})
+OF_NODES: Final = -2  # length of torch's table of pytree nodes, which grows when the compiler is imported
 FIND, SOURCE = 0, 1  # how an identity is found again: by its name, or where the guard looks
 
 
@@ -219,7 +220,8 @@ class GuardProgram(NamedTuple):
         parts: texts of guards; ``"\\0"`` stands for the address of the object in question.
         terms: values, as terms.
         identities: kind, name, digest and how the object is found (`FIND`, `SOURCE`).
-        examples: of guarded values: identity of the type or -1, immutable, length of a dict or -1.
+        examples: of guarded values: identity of the type or -1, immutable, length of a dict (-1: of none,
+            or `OF_NODES`).
         tensors: dtype, device type, device index or None, requires_grad, dispatch keys.
         functions: name and operands, as in `FUNCTIONS`.
         steps: operation, manager (0 is the root, -1 none), operands.

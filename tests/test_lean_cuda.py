@@ -10,7 +10,7 @@ PROGRAM = Path(__file__).parent / "programs" / "lean_cuda.py"
 LEAN = (
     "forward_only", "function", "mlp_dropout", "convolutions", "attention", "layer_norm", "loss", "dynamic",
     "specialisations", "autocast", "streams", "mutation", "tuned", "descended", "scaled", "long_name",
-    "template",
+    "template", "mixed_precision", "encoder", "half_precision", "flex", "inferred",
 )  # fmt: skip
 FULL = ("reduce_overhead",)
 OWN = ("user_kernel",)  # the program imports Triton itself

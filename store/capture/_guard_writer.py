@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any, Final
 
 import torch
@@ -20,6 +20,7 @@ from firebrick.codecs._msgpack import INT64, pack
 from firebrick.codecs.guard_program import (
     FIND,
     NUMBERS,
+    OF_NODES,
     OPERATIONS,
     SOURCE,
     GuardProgram,
@@ -27,7 +28,15 @@ from firebrick.codecs.guard_program import (
 )
 from firebrick.errors import NotLean, NotStorable
 from firebrick.loader._guard_examples import DICT_MAKERS
-from firebrick.loader._guard_identity import Changed, Describer, find, is_pinned, of_compiler, path_of
+from firebrick.loader._guard_identity import (
+    Changed,
+    Describer,
+    compiler_behind,
+    find,
+    is_pinned,
+    of_compiler,
+    path_of,
+)
 from firebrick.loader._guard_shapes import NotInLanguage, canonical
 from firebrick.loader._guard_sources import CAN_FOLLOW
 from firebrick.loader._guard_values import same_value, term_of, value_of
@@ -59,7 +68,8 @@ class Call:
             length = dict.__len__(value) if isinstance(value, dict) else -1
             call.example = type(value), length
             call.kwargs = kwargs | {"example_value": None}
-            call.facts = value is SUPPORTED_NODES
+            compiler = isinstance(value, ModuleType) and of_compiler(value.__name__)
+            call.facts = value is SUPPORTED_NODES, compiler
         elif name == "add_tensor_match_guard":
             value, keys = args[0], args[7]
             applied = (keys | torch._C._dispatch_tls_local_include_set()) - (
@@ -205,6 +215,10 @@ class Writer:
         ):
             values["key"] = self._global(values["key"])
             pinned = of_compiler(self._imports.get(values["key"], ""))
+        elif call.name == "getattr_manager" and compiler_behind(values["attr"], values["source"]):
+            pinned = True
+            if not call.facts[1]:
+                raise NotLean(f"what stands for a module of the compiler at {self._where}")
         else:
             pinned = manager in self._pinned
         if pinned and call.name not in _PINNED:
@@ -343,19 +357,21 @@ class Writer:
         except (LookupError, AttributeError, StopIteration):
             if of_keys and cls is not dict:
                 raise NotLean(f"the order of keys of a {path_of(cls)} at {self._where}") from None
-        if length > 0 and not of_keys:
-            length = 0  # only managers of keys ask for it
+        if not of_keys:
+            length = min(length, 0)  # only managers of keys ask for it
+        elif call.facts[0]:
+            length = OF_NODES
         return self.examples.add([identity, int(call.result.is_guarded_value_immutable()), length])
 
     def _of_keys(self, call: Call) -> bool:
         """Tell whether a manager compares the length of a dict and may look at its keys, as torch's does.
 
         Importing the compiler adds to torch's table of pytree nodes. Where guards only ask what it contains,
-        its length does not count.
+        its length does not count; where they look at its first keys, it is as long as it happens to be.
         """
         if call.kwargs["guard_manager_enum"].name != "DICT_GUARD_MANAGER":
             return False
-        return not call.facts or any(
+        return not call.facts[0] or any(
             other.manager is call.result and other.name not in _OF_NODES for other in self._log.calls
         )
 

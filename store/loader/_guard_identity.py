@@ -280,6 +280,17 @@ def of_compiler(module: str) -> bool:
     )
 
 
+def compiler_behind(attribute: str, source: str) -> str | None:
+    """Return the module of the compiler that torch imports when this attribute of it is asked for.
+
+    Args:
+        attribute: its name.
+        source: where a guard finds it.
+    """
+    name = f"torch.{attribute}"
+    return name if of_compiler(name) and source.endswith(name) else None
+
+
 def find(kind: str, name: str) -> Any:
     """Return what has a name among the imported modules; runs nothing of the user's.
 

@@ -87,6 +87,8 @@ def canonical(body: str, compiler: Mapping[str, Any]) -> tuple[str, set[str]]:
     Raises:
         NotInLanguage: naming the construct.
     """
+    if "__import__" in body:
+        body = ast.unparse(ast.fix_missing_locations(_WithoutImports().visit(ast.parse(body))))
     tree = ast.fix_missing_locations(_WithoutCompiler(compiler).visit(_parse(body)))
     text = ast.unparse(tree)
     read = {
@@ -98,6 +100,18 @@ def canonical(body: str, compiler: Mapping[str, Any]) -> tuple[str, set[str]]:
         and isinstance(node.slice, ast.Constant)
     }
     return text, {str(name) for name in read}
+
+
+class _WithoutImports(ast.NodeTransformer):
+    """Replaces ``__import__('torch')`` by the module, which is imported."""
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        match node:
+            case ast.Call(ast.Name("__import__"), [ast.Constant(str(name))], []) if (
+                is_pinned(name) and "." not in name
+            ):
+                return ast.Call(ast.Name("___module", ast.Load()), [ast.Constant(name)], [])
+        return self.generic_visit(node)
 
 
 class _WithoutCompiler(ast.NodeTransformer):

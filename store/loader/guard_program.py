@@ -18,12 +18,13 @@ import torch
 import torch._C._dynamo.guards as cpp
 from torch._C._dynamo.eval_frame import code_framelocals_names
 from torch.utils import _device
+from torch.utils._pytree import SUPPORTED_NODES
 
-from firebrick.codecs.guard_program import FIND, NUMBERS, OPERATIONS, GuardProgram, Operand
+from firebrick.codecs.guard_program import FIND, NUMBERS, OF_NODES, OPERATIONS, GuardProgram, Operand
 from firebrick.errors import NotStorable
 from firebrick.loader._guard_examples import example, sample
 from firebrick.loader._guard_functions import accessor, leaf
-from firebrick.loader._guard_identity import Changed, Describer, find, of_compiler
+from firebrick.loader._guard_identity import Changed, Describer, compiler_behind, find, of_compiler
 from firebrick.loader._guard_manager import (
     Manager,
     Unfit,
@@ -133,7 +134,7 @@ class _Build:
         absent = self.absent
         for step in self.program.steps:
             number = step[0]
-            if absent and self._is_pinned(step):
+            if (absent or number == _GETATTR or managers[step[1]] is None) and self._is_pinned(step):
                 continue
             if (handler := special[number]) is not None:
                 handler(names[number], step)
@@ -175,15 +176,21 @@ class _Build:
         What is guarded there is code that the platform pins, so it is as it was.
         """
         number, manager = step[:2]
-        if manager >= 0 and self.managers[manager] is not None:
-            if number != _DICT_GETITEM or (not manager or self.makers[manager][0] != _GLOBALS):
-                return False
-            if self._term(step[2]) not in self.absent:
-                return False
+        if manager >= 0 and self.managers[manager] is not None and not self._leads_into_compiler(step):
+            return False
         if OPERATIONS[number].makes:
             self.managers.append(None)
             self.makers.append(step)
         return bool(manager >= 0)
+
+    def _leads_into_compiler(self, step: list[Any]) -> bool:
+        number, manager, *operands = step
+        if number == _GETATTR:
+            behind = compiler_behind(*(self.program.texts[text] for text in operands[:2]))
+            return behind is not None and behind not in sys.modules
+        if number != _DICT_GETITEM or not manager or self.makers[manager][0] != _GLOBALS:
+            return False
+        return self._term(operands[0]) in self.absent
 
     # Operands.
 
@@ -231,6 +238,8 @@ class _Build:
                     cls = find(kind, name)
                 except (LookupError, AttributeError, StopIteration):
                     cls = None
+            if length == OF_NODES:
+                length = len(SUPPORTED_NODES)
             dummy = self.dummies[index] = example(cls, bool(immutable), length)
         return dummy
 
@@ -359,6 +368,7 @@ class _Build:
 
 _UNREAD: Final = object()
 _DICT_GETITEM: Final = NUMBERS["dict_getitem_manager"]
+_GETATTR: Final = NUMBERS["getattr_manager"]
 _GLOBALS: Final = NUMBERS["globals_dict_manager"]
 
 

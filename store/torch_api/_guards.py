@@ -40,6 +40,7 @@ IDENTITY_GUARDS = frozenset(
 REFUSED_GUARDS = frozenset({"DICT_VERSION", "NN_MODULE", "WEAKREF_ALIVE"})
 
 _ADDRESSES = re.compile(r"(?<=_id\()(.*), \d+(?=\))| at 0x[0-9a-f]+")
+_SETS = re.compile(r"\{([^{}:]*)\}")  # their texts have the order of hashes
 _PLAIN_DICTS = frozenset({"builtins", "collections", "torch.nn.modules.container"})
 
 
@@ -206,8 +207,16 @@ def expectations(guards: Iterable[Any]) -> str:
     them when it builds the guards again: from a program that may have changed. So what was expected when
     the frame was compiled is kept beside the state, and compared.
     """
-    texts = sorted(_ADDRESSES.sub(r"\1", text) for guard in guards for text in set(guard.code_list or ()))
+    texts = sorted(
+        _SETS.sub(_ordered, _ADDRESSES.sub(r"\1", text))
+        for guard in guards
+        for text in set(guard.code_list or ())
+    )
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _ordered(found: re.Match[str]) -> str:
+    return "{" + ", ".join(sorted(found[1].split(", "))) + "}"
 
 
 def live_value(builder: Any, guard: Any) -> Any:

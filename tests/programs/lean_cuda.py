@@ -5,6 +5,7 @@ import hashlib
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
 
 CUDA = "cuda"
 
@@ -161,6 +162,78 @@ def autocast():
     with torch.autocast(CUDA, torch.bfloat16):
         half = f(ramp(32, 16), ramp(16, 8))
     return half.float()
+
+
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(64, 128), nn.LayerNorm(128), nn.Linear(128, 10)
+
+    def forward(self, x):
+        return self.second(F.gelu(self.norm(self.first(x))))
+
+
+def mixed_precision():
+    """Autocast to float16 with a scaler of the loss and a fused optimiser."""
+    net, x, losses = initialised(Wide).to(CUDA), ramp(32, 64), []
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+    scaler, f = torch.amp.GradScaler(CUDA), torch.compile(net)
+    for _ in range(3):
+        with torch.autocast(CUDA, torch.float16):
+            loss = f(x).float().square().mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        losses.append(loss)
+    return digest(*losses, *net.parameters())
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True) for _ in range(3)
+        )
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def encoder():
+    return trained(initialised(Encoder), ramp(4, 16, 64), steps=1)
+
+
+class Half(Wide):
+    """Its own class: frames are known by their functions, and this one runs in bfloat16."""
+
+    def forward(self, x):
+        return self.second(F.gelu(self.norm(self.first(x))))
+
+
+def half_precision():
+    return trained(initialised(Half).to(torch.bfloat16), ramp(32, 64).bfloat16(), steps=1)
+
+
+def flexible(q, k, v):
+    return flex_attention(q, k, v)
+
+
+@torch.no_grad()
+def flex():
+    return digest(torch.compile(flexible)(*(ramp(2, 4, 128, 64) * n for n in (1, 2, 3))))
+
+
+def inferred():
+    """With gradients enabled and no backward, which is compiled at the end of the recording process."""
+    x = ramp(500, grad=True)
+    return torch.compile(waves_squared)(x)
+
+
+def waves_squared(x):
+    return (x.sin() * x.cos()).square()
 
 
 def scaled_by(x, y):
