@@ -56,6 +56,7 @@ class Session:
         self.store: Store | None = None
         self.context: Context | None = None
         self.entry: Entry | None = None
+        self.ending = False  # whether the process ends, and starts no threads
         self._hooks: Waiting | None = None
         self._finders: list[_Finder] = []
         self._patches = Patches()
@@ -258,7 +259,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
             warn(f"not enabled: {type(error).__name__}: {error}")
             return
         _session, _stats = new, new.stats
-        atexit.register(disable)
+        atexit.register(_end)
 
 
 def disable() -> None:
@@ -270,8 +271,14 @@ def disable() -> None:
     with _lock:
         ended, _session = _session, None
         if ended is not None:
-            atexit.unregister(disable)
+            atexit.unregister(_end)
             ended.close()
+
+
+def _end() -> None:
+    if _session is not None:
+        _session.ending = True
+    disable()
 
 
 def flush() -> None:

@@ -69,7 +69,7 @@ class Hooks:
         """Give torch back as it was."""
         with self._lock:
             if self._watching is not None:
-                self._watching.close()
+                self._watching.close(ending=self._session.ending)
             self._patches.undo()
             for context in self._contexts if self._api is not None else ():
                 self._api.forget_package(context)

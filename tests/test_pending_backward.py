@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.testing.programs import run_cases
+from firebrick.testing.programs import run_cases, start
 
 PROGRAM = Path(__file__).parent / "programs" / "pending.py"
 
@@ -32,6 +32,18 @@ def test_later_starts_have_both_graphs(recorded, tmp_path, env):
     assert case["work"] == {}
     assert case["value"] == ([out, gradients] if "BACKWARD" in env else out)
     assert case["stats"].get("lean", 0) == ("FIREBRICK_LEAN" not in env)
+
+
+def test_the_exit_of_a_process_stores_it(tmp_path):
+    """At a real exit, where Python starts no thread; the bundle is tested there too."""
+    script = f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); import pending; pending.infer()"
+    options = {"store": tmp_path / "store", "env": {"FIREBRICK_SELF_TEST": "1"}}
+    ended = start(["-P", "-c", script], home=tmp_path / "1", **options)
+    assert ended.returncode == 0
+    assert "Error" not in ended.stderr
+    case = run_cases(PROGRAM, ["infer"], home=tmp_path / "2", **options).case("infer")
+    assert case["stats"]["lean"] == 1
+    assert case["work"] == {}
 
 
 def test_flush_stores_before_the_end(tmp_path):

@@ -153,20 +153,24 @@ class Recorder:
             if any(backend_id in names for _, names in self._waiting.values()):
                 self._publish_ready()
 
-    def flush(self) -> None:
+    def flush(self, *, ending: bool = False) -> None:
         """Compile the backward graphs that frames wait for; these go out."""
         with self._lock:
             for compilation, names in list(self._waiting.values()):
                 for name in names & self._backwards.keys():
                     try:
-                        self._backwards.pop(name).compile()
+                        self._backwards.pop(name).compile(ending=ending)
                     except Exception as error:
                         compilation.refuse(f"backward: {error}")
 
-    def close(self) -> None:
-        """Flush, and count the frames that still wait: their bundles would not be whole."""
+    def close(self, *, ending: bool = False) -> None:
+        """Flush, and count the frames that still wait: their bundles would not be whole.
+
+        Args:
+            ending: whether the process ends, and starts no threads.
+        """
         with self._lock:
-            self.flush()
+            self.flush(ending=ending)
             for compilation, _ in self._waiting.values():
                 compilation.refuse("no artifact of its backend (backward not compiled, or torch's bypass)")
                 self._bypass(compilation)

@@ -58,15 +58,20 @@ class SelfTests:
             self._asked.add(key)
             self._keys.put(key)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="firebrick self-tests", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="firebrick self-tests", daemon=True)
+                with contextlib.suppress(RuntimeError):  # a process that ends starts none: see `close`
+                    thread.start()
+                    self._thread = thread
 
     def close(self) -> None:
         """Wait for the tests under way; what is not tested in a minute is left to another process."""
-        thread = self._thread
-        if thread is None or os.getpid() != self._pid:
+        if not self._asked or os.getpid() != self._pid:
             return
         self._keys.put(None)
+        thread = self._thread
+        if thread is None:
+            self._work()
+            return
         thread.join(_SECONDS)
         if thread.is_alive() and self._child is not None:
             self._child.kill()

@@ -7,9 +7,11 @@ infers with gradients enabled never gets there; what it lacks can be compiled af
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -43,11 +45,13 @@ class PendingBackward:
         self._made = {}
         return self._save(*args)
 
-    def compile(self) -> None:
+    def compile(self, *, ending: bool) -> None:
         """Compile the graph and save its entry, as torch does at the first run.
 
-        No buffer is donated: what comes of it serves ``retain_graph=True`` as well. There is one compile
-        thread, because a process that ends starts no others.
+        No buffer is donated: what comes of it serves ``retain_graph=True`` as well.
+
+        Args:
+            ending: whether the process ends: Python starts no thread then, so this one compiles alone.
 
         Raises:
             NotStorable: for a graph that is one of several of a split frame (``DDPOptimizer``).
@@ -69,8 +73,11 @@ class PendingBackward:
             track_graph_compiling(config, "backward"),
             get_metrics_context(),
             dynamo_timed("backward._backward_impl", phase_name="entire_backward_compile"),
-            inductor_config.patch(compile_threads=1),
+            inductor_config.patch(compile_threads=1) if ending else contextlib.nullcontext(),
+            warnings.catch_warnings(),
         ):
+            if ending:
+                warnings.simplefilter("ignore")  # torch's progress bar finds that it has no thread
             compiler = made.get("bw_compiler") or config.bw_compiler  # torch 2.11 has it in the configuration
             compiled = compiler(copy.deepcopy(info.bw_module), info.placeholder_list)
             self.save(compiled, info.bw_module, metadata, config)

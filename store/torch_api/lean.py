@@ -145,7 +145,7 @@ def is_split_by_ddp() -> bool:
     ``DistributedDataParallel`` imports Dynamo when it is constructed.
     """
     parallel, utils = torch.nn.parallel.DistributedDataParallel, imported(f"{_DYNAMO}.utils")
-    if utils is None or parallel._get_active_ddp_module() is None:  # type: ignore[no-untyped-call]
+    if utils is None or parallel._get_active_ddp_module() is None:
         return False
     return bool(utils.get_optimize_ddp_mode() == "ddp_optimizer")
 

@@ -206,11 +206,6 @@ def special_functions(x):
     return torch.special.erf(x), torch.special.expit(x), x.atan2(x + 2), torch.lgamma(x + 3), x.sinc()
 
 
-@case(lambda: [call(torch.arange(6.0).reshape(2, 3).to_sparse(), mixed(3, 2))])
-def sparse_product(a, b):
-    return torch.sparse.mm(a, b) + 1
-
-
 @case(lambda: [call(5, ramp(3))])
 def made_inside(n, x):
     return (
