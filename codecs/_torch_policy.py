@@ -29,6 +29,8 @@ INSTANCES: Final = (
     "torch._inductor.cudagraph_utils",
     "torch._inductor.metrics:CachedMetricsDeltas",
     "torch._inductor.output_code",
+    "torch._inductor.remote_cache:LocalAutotuneCache",  # torch 2.13
+    "torch._inductor.remote_cache:LocalCacheBackend",
     "torch._inductor.remote_cache:RemoteCacheJsonSerde",
     f"{_RUNTIME}.autotune_cache",
     f"{_RUNTIME}.coordinate_descent_tuner:CoordescTuner",
@@ -38,6 +40,7 @@ INSTANCES: Final = (
     "torch._inductor.triton_bundler",
     "torch._inductor.utils:BoxedBool",
     "torch._inductor.utils:GraphPartitionMap",
+    "torch.compiler._cache:CacheArtifactRecorder",  # torch 2.13
     "torch.fx.experimental.symbolic_shapes:SymIntEqByExpr",
     "torch.torch_version:TorchVersion",
     "triton.runtime.autotuner:Config",

@@ -154,13 +154,13 @@ class Bundled:
 
 
 def test_a_bundled_autotuner_that_was_launched_can_be_saved(monkeypatch):
-    from firebrick.torch_api import _plain
+    from firebrick.torch_api import _entries
 
-    monkeypatch.setattr(_plain, "PlainGraph", Bundled)  # not made here
+    monkeypatch.setattr(_entries, "PlainGraph", Bundled)  # not made here
     tuner, saved = Launched(), []
     graph = types.SimpleNamespace(_triton_bundle=types.SimpleNamespace(static_autotuners=[Bundled(tuner)]))
     entry = types.SimpleNamespace(compiled_fw=types.SimpleNamespace(result=graph), compiled_bw=None)
-    _plain.saving_entries(lambda key, entry, remote: saved.append(pickle.dumps(entry)))("key", entry, False)
+    _entries.saving_entries(lambda key, entry, remote: saved.append(pickle.dumps(entry)))("key", entry, False)
     (bundled,) = graph._triton_bundle.static_autotuners
     assert saved
     assert (bundled.kernel.launchers, bundled.kernel._reload_kernel) == ([], None)

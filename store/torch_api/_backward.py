@@ -48,7 +48,8 @@ class PendingBackward:
     def compile(self, *, ending: bool) -> None:
         """Compile the graph and save its entry, as torch does at the first run.
 
-        No buffer is donated: what comes of it serves ``retain_graph=True`` as well.
+        No buffer is donated: what comes of it serves ``retain_graph=True`` as well. Pointwise Triton kernels
+        get one configuration: which of several is the quickest shows only when they are launched.
 
         Args:
             ending: whether the process ends: Python starts no thread then, so this one compiles alone.
@@ -73,6 +74,7 @@ class PendingBackward:
             track_graph_compiling(config, "backward"),
             get_metrics_context(),
             dynamo_timed("backward._backward_impl", phase_name="entire_backward_compile"),
+            inductor_config.patch({"triton.autotune_pointwise": False}),
             inductor_config.patch(compile_threads=1) if ending else contextlib.nullcontext(),
             warnings.catch_warnings(),
         ):
