@@ -77,3 +77,11 @@ def test_what_one_module_makes_a_shared_frame_do_does_not_hold_for_others(tmp_pa
     assert "lowerings" not in first.case("recurrent")["work"]
     second = run_cases(PROGRAM, ["linear"], home=tmp_path / "2", store=store)
     assert second.case("linear")["work"]["lowerings"] == 1
+
+
+def test_a_function_on_a_machine_with_an_accelerator(tmp_path):
+    program, store = PROGRAM.with_name("accelerator.py"), tmp_path / "store"
+    first, second = (run_cases(program, ["function"], home=tmp_path / n, store=store) for n in ("1", "2"))
+    assert second.case("function")["modules"] == []
+    assert second.case("function")["stats"]["lean"] == 1
+    assert second.case("function")["value"] == first.case("function")["value"]

@@ -78,6 +78,17 @@ def _make_cell(value: Any = None) -> CellType:
     return CellType(value)
 
 
+def _current_stream(device: torch.device) -> torch.Stream:
+    return torch.accelerator.current_stream(device)
+
+
+def _store_user_objects(*objects: Any) -> None:
+    """Keep nothing of what torch 2.13 tells its table of streams: who reads it is not served here.
+
+    These are graphs with kernels on streams of the program's own, and CUDA graphs.
+    """
+
+
 def _create_nested_fn(
     code: CodeType,
     scope: dict[str, Any],
@@ -103,6 +114,7 @@ HELPERS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
         "dict_getitem": dict.__getitem__,
         "dict_keys": type({}.keys()),
         "dict_keys_getitem": _dict_keys_getitem,
+        "get_current_stream": _current_stream,
         "iter_next": next,
         "list_getitem": list.__getitem__,
         "make_cell": _make_cell,
@@ -115,6 +127,7 @@ HELPERS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
         "to_subclass": _to_subclass,
         "tuple_iterator_getitem": _tuple_iterator_getitem,
     },
+    "torch._dynamo.graph_bytecode_inputs": {"store_user_object_weakrefs": _store_user_objects},
     "torch._dynamo.variables.functions": {"_create_nested_fn": _create_nested_fn},
 }
 _modules = {name: SimpleNamespace(**helpers) for name, helpers in HELPERS.items()}
