@@ -20,13 +20,13 @@ from firebrick._collection import no_collection
 from firebrick._patches import Patches
 from firebrick.capture.artifacts import Artifacts
 from firebrick.capture.bundle import generated_names
-from firebrick.capture.guards import recording_init
+from firebrick.capture.hand_over import HandOver
 from firebrick.capture.kernels import Kernels
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.capture.self_tests import SelfTests
 from firebrick.capture.triton_kernels import encoded_winner
 from firebrick.codecs._msgpack import pack
-from firebrick.errors import InternalError, NotStorable, Unsupported
+from firebrick.errors import InternalError, Unsupported
 from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
@@ -145,24 +145,14 @@ class Hooks:
             patches.set(owner, "__call__", self._converting(owner.__call__))
         if not self._recording:
             return
+        programs = None
         if self._lean:
             from firebrick.capture.guard_program import GuardRecorder  # needs the compiler
 
-            self._programs = GuardRecorder()
-            self._programs.install(patches)
+            programs = GuardRecorder()
+            programs.install(patches)
             patches.set(api.CatchErrorsWrapper, "__call__", self._catching(api.CatchErrorsWrapper.__call__))
-        patches.set(
-            api.CheckFunctionManager,
-            "__init__",
-            recording_init(api.CheckFunctionManager.__init__, self._guards_built),
-        )
-        package = api.CompilePackage
-        patches.set(package, "initialize", self._initializing(package.initialize))
-        patches.set(package, "_add_user_function", self._adding_function(package._add_user_function))
-        patches.set(package, "code_context", self._tracing(package.code_context))
-        patches.set(package, "add_guarded_code", self._adding_code(package.add_guarded_code))
-        patches.set(package, "add_inlined_source", self._adding_sources(package.add_inlined_source))
-        patches.set(api.OutputGraph, "bypass_package", self._bypassing)
+        HandOver(api, self._watching, programs, session.fault).install(patches)
         patches.set(api.OutputGraph, "install_builtins_dict_in_fglobals", api.share_builtins_name)
         patches.set(
             api.autograd_cache,
@@ -332,88 +322,3 @@ class Hooks:
         shared = compilation.recipe.components["function.module"].startswith("torch.")
         if compilation.traced and cache_entry is None and compilation.refused is None and not shared:
             self._recorder.skipped(compilation)
-
-    # What torch hands over while it compiles a frame.
-
-    def _guards_built(
-        self, manager: Any, graph: Any, identities: set[str], expected: str, error: BaseException | None
-    ) -> None:
-        compilation = self._recorder.current
-        if error is not None:
-            self._api.bypass(graph.package)
-        if compilation is not None:
-            if error is not None:
-                compilation.not_full = error.reason if isinstance(error, NotStorable) else str(error)
-            compilation.guarded |= identities
-            compilation.expected = expected
-            compilation.installed = frozenset(graph.installed_globals)
-            compilation.imports = dict(graph.import_sources)
-            if self._lean:
-                compilation.program = self._guard_program(manager, compilation)
-
-    def _guard_program(self, manager: Any, compilation: Compilation) -> Any:
-        """Return the recorded guard program of a frame, or why there is none."""
-        try:
-            return self._programs.program(manager, compilation.scope, compilation.code)
-        except NotStorable as error:
-            return error.reason
-        except Exception as error:
-            self._session.fault(error)
-            return f"guards: {type(error).__name__}"
-
-    def _tracing(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def code_context(self_: Any, code: Any) -> Any:
-            if (compilation := self._recorder.current) is not None:
-                compilation.traced = True
-            return original(self_, code)
-
-        return code_context
-
-    def _adding_code(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def add_guarded_code(self_: Any, guards_state: bytes, dynamo_code: Any) -> None:
-            if (compilation := self._recorder.current) is not None:
-                compilation.guards_state, compilation.compiled = guards_state, dynamo_code
-            original(self_, guards_state, dynamo_code)
-
-        return add_guarded_code
-
-    def _adding_sources(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def add_inlined_source(self_: Any, sources: list[Any]) -> None:
-            if (compilation := self._recorder.current) is not None:
-                resumes = set(self._api.resume_functions(self_).values())
-                compilation.inlined = [code for code in sources if code not in resumes]
-            try:
-                original(self_, sources)
-            except Exception:  # no source text: torch's entry leaves the frame out, the bundle need not
-                self._api.bypass(self_)
-
-        return add_inlined_source
-
-    def _adding_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def add_user_function(self_: Any, code: Any) -> None:
-            try:
-                original(self_, code)
-            except Exception:  # torch finds no name for it: its entry leaves the frame out
-                self._api.add_nameless(self_, code)
-
-        return add_user_function
-
-    def _initializing(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def initialize(self_: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
-            original(self_, self._api.python_function(fn), *args, **kwargs)
-
-        return initialize
-
-    @property
-    def _bypassing(self) -> Callable[..., Any]:
-        def bypass_package(self_: Any, reason: str = "", **kwargs: Any) -> None:
-            self._recorder.refuse(reason)
-            self._api.bypass(self_.package)
-            self_.package = None
-
-        return bypass_package

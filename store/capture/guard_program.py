@@ -18,7 +18,8 @@ from typing import Any, Final
 import torch._C._dynamo.guards as cpp
 
 from firebrick._patches import Patches
-from firebrick.capture._guard_writer import Call, Log, Writer
+from firebrick.capture._guard_log import Call, Log
+from firebrick.capture._guard_writer import Writer
 from firebrick.codecs.guard_program import GuardProgram
 from firebrick.errors import NotLean
 

@@ -1,0 +1,139 @@
+"""What torch hands over while it compiles a frame: guards, bytecode, inlined functions, refusals."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from firebrick.capture.guards import recording_init
+from firebrick.capture.recorder import Compilation, Recorder
+from firebrick.errors import NotStorable
+
+if TYPE_CHECKING:
+    from firebrick._patches import Patches
+    from firebrick.capture.guard_program import GuardRecorder
+
+
+class HandOver:
+    """Notes on the compilation under way what torch says of it. Torch's compile lock serialises its use.
+
+    Args:
+        api: of the running torch.
+        recorder: knows the compilation.
+        programs: records guard programs; ``None`` where nothing is recorded for the lean lane.
+        fault: called with an error of Firebrick.
+    """
+
+    def __init__(
+        self,
+        api: Any,
+        recorder: Recorder,
+        programs: GuardRecorder | None,
+        fault: Callable[[BaseException], None],
+    ) -> None:
+        self._api = api
+        self._recorder = recorder
+        self._programs = programs
+        self._fault = fault
+
+    def install(self, patches: Patches) -> None:
+        """Put the hooks in place."""
+        api, package = self._api, self._api.CompilePackage
+        patches.set(
+            api.CheckFunctionManager,
+            "__init__",
+            recording_init(api.CheckFunctionManager.__init__, self._guards_built),
+        )
+        for name, wrap in (
+            ("initialize", self._initializing),
+            ("_add_user_function", self._adding_function),
+            ("code_context", self._tracing),
+            ("add_guarded_code", self._adding_code),
+            ("add_inlined_source", self._adding_sources),
+        ):
+            patches.set(package, name, wrap(getattr(package, name)))
+        patches.set(api.OutputGraph, "bypass_package", self._bypassing)
+
+    def _guards_built(
+        self, manager: Any, graph: Any, identities: set[str], expected: str, error: BaseException | None
+    ) -> None:
+        compilation = self._recorder.current
+        if error is not None:
+            self._api.bypass(graph.package)
+        if compilation is not None:
+            if error is not None:
+                compilation.not_full = error.reason if isinstance(error, NotStorable) else str(error)
+            compilation.guarded |= identities
+            compilation.expected = expected
+            compilation.installed = frozenset(graph.installed_globals)
+            compilation.imports = dict(graph.import_sources)
+            if self._programs is not None:
+                compilation.program = self._guard_program(self._programs, manager, compilation)
+
+    def _guard_program(self, programs: GuardRecorder, manager: Any, compilation: Compilation) -> Any:
+        """Return the recorded guard program of a frame, or why there is none."""
+        try:
+            return programs.program(manager, compilation.scope, compilation.code)
+        except NotStorable as error:
+            return error.reason
+        except Exception as error:
+            self._fault(error)
+            return f"guards: {type(error).__name__}"
+
+    def _tracing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def code_context(self_: Any, code: Any) -> Any:
+            if (compilation := self._recorder.current) is not None:
+                compilation.traced = True
+            return original(self_, code)
+
+        return code_context
+
+    def _adding_code(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def add_guarded_code(self_: Any, guards_state: bytes, dynamo_code: Any) -> None:
+            if (compilation := self._recorder.current) is not None:
+                compilation.guards_state, compilation.compiled = guards_state, dynamo_code
+            original(self_, guards_state, dynamo_code)
+
+        return add_guarded_code
+
+    def _adding_sources(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def add_inlined_source(self_: Any, sources: list[Any]) -> None:
+            if (compilation := self._recorder.current) is not None:
+                resumes = set(self._api.resume_functions(self_).values())
+                compilation.inlined = [code for code in sources if code not in resumes]
+            try:
+                original(self_, sources)
+            except Exception:  # no source text: torch's entry leaves the frame out, the bundle need not
+                self._api.bypass(self_)
+
+        return add_inlined_source
+
+    def _adding_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def add_user_function(self_: Any, code: Any) -> None:
+            try:
+                original(self_, code)
+            except Exception:  # torch finds no name for it: its entry leaves the frame out
+                self._api.add_nameless(self_, code)
+
+        return add_user_function
+
+    def _initializing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def initialize(self_: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
+            original(self_, self._api.python_function(fn), *args, **kwargs)
+
+        return initialize
+
+    @property
+    def _bypassing(self) -> Callable[..., Any]:
+        def bypass_package(self_: Any, reason: str = "", **kwargs: Any) -> None:
+            self._recorder.refuse(reason)
+            self._api.bypass(self_.package)
+            self_.package = None
+
+        return bypass_package
