@@ -30,7 +30,7 @@ def recording():
     from firebrick._patches import Patches
     from firebrick.capture.kernels import Kernels
     from firebrick.loader.libraries import Libraries
-    from firebrick.torch_api._plain import making_entries, saving_entries
+    from firebrick.torch_api._entries import making_entries, saving_entries
 
     def refused(error):
         raise error
