@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from firebrick._tuples import NamedTuple
 from firebrick.blob import Blob
 from firebrick.codecs.abc import Codec, Source
 from firebrick.errors import UnknownKind

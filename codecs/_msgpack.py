@@ -5,10 +5,11 @@ no extension types. Text may hold lone surrogates, as Python's does; they are ke
 `surrogatepass`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
+from firebrick._tuples import NamedTuple
 from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded
 from firebrick.format import MAX_BLOB_BYTES
 

@@ -8,8 +8,9 @@ everything else is an array whose first item is a `Term`.
 
 import enum
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
+from firebrick._tuples import NamedTuple
 from firebrick.codecs._msgpack import INT64, Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError

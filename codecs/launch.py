@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from firebrick._tuples import NamedTuple
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source, child
 from firebrick.codecs.triton import TritonCodec, TritonKernel

@@ -10,12 +10,12 @@ follow, as `put_autotuned` gives them. Libraries are ``[[digest, version, key], 
 fields of a program are those of the classes below, in their order.
 """
 
-import dataclasses
 import enum
 import types
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from firebrick._tuples import NamedTuple
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs._typed import plain, rebuilt, typed
 from firebrick.codecs.abc import Codec, Sink, Source, child
@@ -180,8 +180,7 @@ class Program(NamedTuple):
         return len(self.mutations) + len(self.outputs) + self.bases
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LeanGraph:
+class LeanGraph(NamedTuple):
     """Hold one graph that Inductor compiled.
 
     Args:
@@ -198,11 +197,10 @@ class LeanGraph:
     constants: Mapping[str, Any]
     check: tuple[int, ...] = ()
     restore: tuple[int, ...] = ()
-    launches: "Mapping[str, Autotuned]" = dataclasses.field(default_factory=dict)
+    launches: "Mapping[str, Autotuned]" = types.MappingProxyType({})
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LeanBackend:
+class LeanBackend(NamedTuple):
     """Hold a backend function; `libraries` by the digest (hex) of the request that loads them."""
 
     program: Program

@@ -8,8 +8,9 @@ files that are truncated or of another kind than a 64-bit little-endian shared o
 
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
+from firebrick._tuples import NamedTuple
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded

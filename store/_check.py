@@ -1,10 +1,10 @@
 """Look for damage in a whole store."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from firebrick._reads import read_registry_entry, split_bundle
 from firebrick._transaction import Transaction
+from firebrick._tuples import NamedTuple
 from firebrick.blob import decode_blob, decode_record
 from firebrick.engine import Engine
 from firebrick.errors import DamagedError, FirebrickError, UnknownKind

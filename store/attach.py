@@ -303,7 +303,7 @@ def enabled(path: str | os.PathLike[str] | None = None, **settings: Any) -> Iter
         disable()
         if before is not None:
             fields = before.settings
-            enable(fields.cache_dir, **{f: getattr(fields, f) for f in fields.__slots__[1:]})
+            enable(fields.cache_dir, **{f: getattr(fields, f) for f in fields._fields[1:]})
 
 
 def compile(model: Any = None, **options: Any) -> Any:

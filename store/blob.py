@@ -1,11 +1,11 @@
 """Turn blobs and records into the values on disk and back: header, compression, digest."""
 
 import threading
-from typing import NamedTuple
 
 import zstandard
 
 from firebrick import format as fmt
+from firebrick._tuples import NamedTuple
 from firebrick.errors import DamagedError, LimitExceeded, UnknownKind, UsageError
 from firebrick.format import FLAG_ZSTD, HEADER, MAGIC, Kind
 from firebrick.keys import ContentKey, Data, content_key, record_check

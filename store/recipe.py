@@ -10,8 +10,8 @@ may differ between two processes (folders, ports, ranks, process ids, device ind
 import re
 from collections.abc import Mapping
 from types import CodeType
-from typing import NamedTuple
 
+from firebrick._tuples import NamedTuple
 from firebrick.codecs.code import code_digest
 from firebrick.format import RECIPE_VERSION
 from firebrick.keys import recipe_key

@@ -1,16 +1,16 @@
-"""The settings of Firebrick: one frozen dataclass, read in one place.
+"""The settings of Firebrick: one named tuple, read in one place.
 
 Order: arguments, then ``FIREBRICK_*`` variables, then defaults.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from firebrick._tuples import NamedTuple
 from firebrick.errors import UsageError
 
 _PREFIX = "FIREBRICK_"
@@ -18,8 +18,7 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """How one process uses one store. Immutable, so it may be shared between threads.
 
     Each field is read from the variable ``FIREBRICK_<FIELD>`` where no argument gives it.
@@ -60,7 +59,7 @@ class Settings:
             UsageError: for an unknown argument or a value that does not fit its field.
         """
         environ = os.environ if environ is None else environ
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        fields = cls._fields
         if unknown := sorted(set(arguments) - set(fields)):
             raise UsageError(
                 f"unknown setting {', '.join(unknown)}: expected one of {', '.join(sorted(fields))}"

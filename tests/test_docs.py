@@ -1,7 +1,6 @@
 """The documents say what the code does: links, examples, tables and commands."""
 
 import configparser
-import dataclasses
 import re
 import subprocess
 import sys
@@ -46,11 +45,11 @@ def test_the_readme_has_examples() -> None:
     assert len(EXAMPLES) == 2
 
 
-def test_the_table_of_settings_is_the_dataclass() -> None:
+def test_the_table_of_settings_has_every_setting() -> None:
     rows = [cells(line) for line in README.splitlines() if "`FIREBRICK_" in line and "|" in line]
     expected = [
-        [field.name, f"FIREBRICK_{field.name.upper()}", repr(field.default)]
-        for field in dataclasses.fields(Settings)
+        [name, f"FIREBRICK_{name.upper()}", repr(default)]
+        for name, default in Settings._field_defaults.items()
     ]
     assert [row[:3] for row in rows] == expected
     assert all(len(row) == 4 and row[3] for row in rows)

@@ -1,7 +1,5 @@
 """Lean backends are stored whole, and what their fields do not allow is refused."""
 
-import dataclasses
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -100,7 +98,7 @@ def test_indices_and_names_outside_their_limits_are_refused_on_both_sides(change
     with pytest.raises(DecodeError, match=reason):
         check_program(program)
     with pytest.raises(EncodeError, match=reason):
-        encoded(dataclasses.replace(LEAN, program=program))
+        encoded(LEAN._replace(program=program))
 
 
 def without_libraries(body):
@@ -170,9 +168,9 @@ def test_a_body_with_other_fields_is_refused(change, reason):
 
 def test_what_is_not_whole_is_not_encoded():
     with pytest.raises(EncodeError, match="no library for ab"):
-        encoded(dataclasses.replace(LEAN, libraries={}))
+        encoded(LEAN._replace(libraries={}))
     with pytest.raises(EncodeError, match="a backward without its program"):
-        encoded(dataclasses.replace(LEAN, backward=None))
+        encoded(LEAN._replace(backward=None))
     with pytest.raises(EncodeError, match="not a LeanBackend"):
         codecs.encode(Kind.LEAN_BACKEND, PROGRAM)
 

@@ -8,8 +8,9 @@ code, and is not used where one of them is another now.
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from firebrick._tuples import NamedTuple
 from firebrick.codecs.code import code_digest
 
 _DEPTH = 8
