@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from firebrick._mirror import Mirror
-from firebrick._plan import Plan, read_value
 from firebrick._revision import BACKEND, DYNAMO, KINDS, PAST, Name, Record
 from firebrick.errors import DamagedError, EditConflict, StoreClosed, UsageError
 from firebrick.keys import ContentKey
 from firebrick.store import Store
 from firebrick.torch_api import registry
+
+if TYPE_CHECKING:
+    from firebrick._plan import Plan
 
 # Of a write that others keep overtaking; each failure means that one of them got through.
 _ATTEMPTS: Final = 100
@@ -100,7 +102,7 @@ class Memory:
             if not mirror.lazy(key):
                 return mirror[key]
             try:
-                value = read_value(self.store, name, self._known[name])
+                value = _read_value(self.store, name, self._known[name])
             except Exception as error:
                 self._suspects.add(name)
                 self._pass_over(error)
@@ -182,7 +184,7 @@ class Memory:
                 return registry.private_copy(mirror[name.name])
             if data is None:
                 raise UsageError(f"nothing is recorded under the key {name.name!r}")
-            return read_value(self.store, name, data)
+            return _read_value(self.store, name, data)
 
     def _through(self, build: Callable[[Plan], None]) -> None:
         try:
@@ -193,6 +195,8 @@ class Memory:
             self._adopt(plan)
 
     def _commit(self, build: Callable[[Plan], None]) -> Plan:
+        from firebrick._plan import Plan
+
         for attempt in range(_ATTEMPTS):
             plan = Plan(self._get, self._order, self._suspects)
             build(plan)
@@ -228,3 +232,9 @@ class Memory:
 def named(values: Mapping[tuple[str, str], bytes]) -> dict[Name, bytes]:
     """Return the contents of a registry by `Name`."""
     return {Name(*name): value for name, value in values.items()}
+
+
+def _read_value(store: Store, name: Name, data: bytes) -> Any:
+    from firebrick._plan import read_value  # a program that never compiles reads and writes nothing
+
+    return read_value(store, name, data)

@@ -9,9 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from firebrick._edit import DELETED, Edit
 from firebrick._facade import PrecompileContext, current, set_current
 from firebrick._memory import Memory, OnFault, named
 from firebrick._revision import (
@@ -29,7 +28,10 @@ from firebrick.keys import ContentKey
 from firebrick.store import Store
 from firebrick.torch_api import registry
 
-__all__ = ["Context", "Edit", "PrecompileContext", "Revision", "current", "set_current"]
+if TYPE_CHECKING:
+    from firebrick._edit import Edit
+
+__all__ = ["Context", "PrecompileContext", "Revision", "current", "set_current"]
 
 
 class Context(Memory):
@@ -166,6 +168,8 @@ class Context(Memory):
             EditConflict: another thread or process changed names that the edit touched.
             UsageError: the thread is inside an edit of this context already.
         """
+        from firebrick._edit import DELETED, Edit
+
         thread = threading.get_ident()
         if thread in self._editing:
             raise UsageError(f"edits of the context {self.name} can not be nested")
