@@ -122,7 +122,10 @@ def filesystem(path: str) -> str:
     target = os.fsencode(path).rstrip(b"/") + b"/"
     for line in lines:
         left, _, right = line.partition(b" - ")
-        point = left.split(b" ")[4].decode("unicode_escape").encode("latin-1").rstrip(b"/") + b"/"
+        point = left.split(b" ")[4]
+        if b"\\" in point:
+            point = point.decode("unicode_escape").encode("latin-1")
+        point = point.rstrip(b"/") + b"/"
         if target.startswith(point) and len(point) >= best:
             best, found = len(point), os.fsdecode(right.split(b" ")[0])
     return found

@@ -24,7 +24,7 @@ def isa_flags() -> frozenset[str]:
     starts no process and compiles nothing.
     """
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 name, _, text = line.partition(":")
                 if name.strip().lower() in ("flags", "features"):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from firebrick import torch_api
 from firebrick.capture.bundle import Part
 from firebrick.capture.kernels import Kernels
-from firebrick.codecs import Encoded, encode
+from firebrick.capture.lean import LeanPart
+from firebrick.codecs import encode
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.format import Kind
 
@@ -29,7 +30,7 @@ class Artifacts:
     def __init__(self, session: Session, kernels: Kernels) -> None:
         self._session = session
         self._kernels = kernels
-        self._lean: dict[str, Encoded | str] = {}
+        self._lean: dict[str, LeanPart | str] = {}
 
     def recording(self, original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
         """Wrap ``PrecompileContext.record_artifact`` (a function that takes the class first)."""
@@ -54,13 +55,12 @@ class Artifacts:
 
         return record_artifact
 
-    def _lean_backend(self, artifact: Any) -> Encoded | str:
-        from firebrick.capture.lean_backend import lean_backend  # needs the compiler
+    def _lean_backend(self, artifact: Any) -> LeanPart | str:
+        from firebrick.capture.lean_backend import lean_backend, libraries_of  # needs the compiler
 
         try:
-            return encode(
-                Kind.LEAN_BACKEND, lean_backend(artifact, self._kernels.of, self._kernels.tuners_of)
-            )
+            made = lean_backend(artifact, self._kernels.of, self._kernels.tuners_of)
+            return LeanPart(encode(Kind.LEAN_BACKEND, made), libraries_of(made))
         except NotStorable as error:
             return error.reason
         except EncodeError as error:
@@ -69,7 +69,7 @@ class Artifacts:
             self._session.fault(error)
             return f"backend: {type(error).__name__}"
 
-    def lean_part(self, backend_id: str) -> Encoded | str:
+    def lean_part(self, backend_id: str) -> LeanPart | str:
         """Return the lean form of a backend of this process, or why there is none."""
         return self._lean.get(backend_id, "its backend was not compiled in this process")
 

@@ -12,7 +12,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from firebrick import codecs, torch_api
-from firebrick.capture.lean import make_lean
+from firebrick.capture.lean import LeanPart, make_lean
 from firebrick.codecs._msgpack import pack
 from firebrick.codecs.code import rename
 from firebrick.errors import NotLean, NotStorable
@@ -44,7 +44,7 @@ def frame_manifest(
     inlined: list[Inlined],
     *,
     skip: bool,
-    lean: Mapping[str, codecs.Encoded | str] | None = None,
+    lean: Mapping[str, LeanPart | str] | None = None,
 ) -> tuple[Blob, list[Blob], list[ContentKey]]:
     """Return the manifest of a frame, the blobs that come with it, and the keys of all its parts.
 

@@ -10,7 +10,7 @@ import dis
 import re
 from collections.abc import Iterable, Mapping
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from firebrick import codecs
 from firebrick.errors import NotLean
@@ -21,29 +21,37 @@ from firebrick.runtime.helpers import HELPERS
 _COMPILER = re.compile(r"torch\.(_dynamo|_inductor|_functorch|fx\.experimental)\b|sympy\b|triton\b")
 
 
+class LeanPart(NamedTuple):
+    """A lean backend, encoded, and which of CUDA's libraries it calls."""
+
+    encoded: codecs.Encoded
+    libraries: frozenset[str]
+
+
 class Lean:
     """What the lane needs of one frame beside its code.
 
     Args:
         guards: the guard program.
-        backends: name in the compiled code -> lean backend, encoded.
+        backends: name in the compiled code -> lean backend.
         imports: alias -> module, of the modules that the code uses.
     """
 
     def __init__(
-        self, guards: codecs.Encoded, backends: Mapping[str, codecs.Encoded], imports: Mapping[str, str]
+        self, guards: codecs.Encoded, backends: Mapping[str, LeanPart], imports: Mapping[str, str]
     ) -> None:
         self.body = {
             "guards": guards.root.key,
             "imports": dict(imports),
-            "backends": {name: encoded.root.key for name, encoded in backends.items()},
+            "backends": {name: part.encoded.root.key for name, part in backends.items()},
+            "opens": sorted(frozenset().union(*(part.libraries for part in backends.values()))),
         }
-        every = (guards, *backends.values())
+        every = (guards, *(part.encoded for part in backends.values()))
         self.blobs = [blob for encoded in every for blob in (*encoded.children, encoded.root)]
 
 
 def make_lean(
-    program: Any, backends: Mapping[str, codecs.Encoded | str], code: CodeType, imports: Mapping[str, str]
+    program: Any, backends: Mapping[str, LeanPart | str], code: CodeType, imports: Mapping[str, str]
 ) -> Lean:
     """Return what the lane needs of a frame.
 
@@ -63,8 +71,8 @@ def make_lean(
     names = {step.argval for inner in nested(code) for step in _steps(inner) if step.opname in _GLOBAL}
     used = {alias: module for alias, module in imports.items() if alias in names}
     _check_helpers(code, used)
-    encoded = {name: value for name, value in backends.items() if not isinstance(value, str)}
-    return Lean(codecs.encode(Kind.GUARD_PROGRAM, program), encoded, used)
+    parts = {name: value for name, value in backends.items() if not isinstance(value, str)}
+    return Lean(codecs.encode(Kind.GUARD_PROGRAM, program), parts, used)
 
 
 def _check_helpers(code: CodeType, imports: Mapping[str, str]) -> None:

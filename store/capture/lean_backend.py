@@ -16,6 +16,7 @@ from firebrick.codecs.launch import Autotuned
 from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
 from firebrick.codecs.library import Library
 from firebrick.errors import NotLean
+from firebrick.runtime import opening
 from firebrick.torch_api import _aot as api
 from firebrick.torch_api._plain import PlainGraph
 
@@ -47,6 +48,12 @@ def lean_backend(artifact: Any, libraries_of: LibrariesOf, tuners_of: Tuners) ->
     if graphs[0] is None:
         raise NotLean("no forward graph")
     return LeanBackend(program, graphs[0], graphs[1], libraries)
+
+
+def libraries_of(backend: LeanBackend) -> frozenset[str]:
+    """Return which of CUDA's libraries a backend calls, by the names of `firebrick.runtime.opening`."""
+    graphs = [graph for graph in (backend.forward, backend.backward) if graph is not None]
+    return opening.libraries_of(set().union(*(_names_of(graph.code) for graph in graphs)))
 
 
 def _graph(

@@ -10,7 +10,7 @@ import importlib
 import logging
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -151,6 +151,7 @@ class LeanFrames:
                 scope[alias] = found = _module(module)
                 if not isinstance(found, ModuleType | dict):
                     self._stand_ins.append((scope, alias, module))
+        opened = _opening(lean.get("opens", ())) if manifest["requires"] else None
         with stand_ins():
             manager = build(self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"]), scope, code, values)
             if not manager.check(values):
@@ -166,7 +167,15 @@ class LeanFrames:
                 function = self._backends.load(ContentKey(part))
                 api.never_trace(function.__code__)
                 scope[name] = function
+        if opened is not None:
+            opened()
         return api.guarded_answer(frame_state, code, compiled, manager)
+
+
+def _opening(libraries: Sequence[str]) -> Callable[[], None]:
+    from firebrick.runtime.opening import open_libraries  # a start on a CPU does without
+
+    return open_libraries(libraries)
 
 
 def _serves(manifest: Mapping[str, Any]) -> bool:
