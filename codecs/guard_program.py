@@ -6,7 +6,6 @@ what its operands are. Values that guards compare with are *terms*: what msgpack
 everything else is an array whose first item is a `Term`.
 """
 
-import enum
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
@@ -19,7 +18,7 @@ from firebrick.format import Kind
 _LIMITS = Limits(size=64 << 20, depth=24, items=1 << 20)
 
 
-class Term(enum.IntEnum):
+class Term:
     """Name the kinds of values that msgpack does not hold."""
 
     BIGINT = 0  # big-endian, signed
@@ -111,14 +110,14 @@ class Operation(NamedTuple):
 
 def _access(name: str, **operands: str) -> Operation:
     operands |= {"source": "text", "example_value": "example", "guard_manager_enum": "dict"}
-    return Operation(name, tuple(operands.items()), makes=True)
+    return Operation(name, tuple(operands.items()), True)
 
 
 def _leaf(name: str, *, function: bool = False, **operands: str) -> Operation:
     operands |= {"verbose_code_parts": "texts", "user_stack": "stack"}
     if name == "add_tensor_match_guard":
         operands |= {"pytype": "type", "dispatch_keys": "keys"}
-    return Operation(name, tuple(operands.items()), function=function)
+    return Operation(name, tuple(operands.items()), False, function)
 
 
 # The position of an operation is its number in stored programs: append only.

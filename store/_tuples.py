@@ -25,17 +25,21 @@ else:
 
         _fields: tuple[str, ...] = ()
         _field_defaults: dict[str, Any] = {}
+        _defaults: tuple[Any, ...] = ()
 
         def __init_subclass__(cls) -> None:
             if not (fields := tuple(cls.__annotations__)):
                 return  # those of its base
             cls._fields = cls.__match_args__ = fields
             cls._field_defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}
+            cls._defaults = tuple(cls._field_defaults.values())
             for position, name in enumerate(fields):
                 setattr(cls, name, _tuplegetter(position, None))
 
         def __new__(cls, *values: Any, **named: Any) -> Self:
             fields = cls._fields
+            if not named and 0 < (absent := len(fields) - len(values)) <= len(cls._defaults):
+                values += cls._defaults[-absent:]
             if named or len(values) != len(fields):
                 given = dict(zip(fields, values, strict=False))
                 unknown = [name for name in named if name in given or name not in fields]

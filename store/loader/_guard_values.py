@@ -21,7 +21,7 @@ from firebrick.loader._guard_identity import path_of
 
 _PLAIN: Final = (type(None), bool, str, bytes)
 _KEYS: Final[type] = type({}.keys())
-_SEQUENCES: Final[dict[type, Term]] = {
+_SEQUENCES: Final[dict[type, int]] = {
     tuple: Term.TUPLE,
     list: Term.LIST,
     torch.Size: Term.SIZE,
