@@ -32,6 +32,7 @@ DYNAMIC_MARKS: Final = ("_dynamo_weak_dynamic_indices", "_dynamo_propagated_dyna
 MEMORY_FORMATS: Final = ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
 
 _LIMITS = Limits(size=64 << 20, depth=12)
+_NO_LAUNCHES: "Mapping[str, Autotuned]" = types.MappingProxyType({})
 _CODE, _LIBRARY, _TENSOR = CodeCodec(), LibraryCodec(), TensorCodec()
 
 
@@ -197,7 +198,7 @@ class LeanGraph(NamedTuple):
     constants: Mapping[str, Any]
     check: tuple[int, ...] = ()
     restore: tuple[int, ...] = ()
-    launches: "Mapping[str, Autotuned]" = types.MappingProxyType({})
+    launches: "Mapping[str, Autotuned]" = _NO_LAUNCHES
 
 
 class LeanBackend(NamedTuple):
@@ -337,7 +338,7 @@ def _get_graph(fields: Any, source: Source, choose: "Choose | None") -> LeanGrap
     (version, key), kernels, constants, check, restore, *more = fields
     if len(more) > 1 or [] in more:
         raise DecodeError(f"{len(fields)} fields of a graph, or no kernels where some belong")
-    launches: Mapping[str, Autotuned] = {}
+    launches: Mapping[str, Autotuned] = _NO_LAUNCHES
     if more:
         from firebrick.codecs.launch import get_autotuned  # a start on a CPU does without
 

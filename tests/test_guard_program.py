@@ -667,5 +667,7 @@ def test_the_document_names_every_operation_operand_term_and_function() -> None:
     assert [row[0] for row in table("operand")] == [
         text for name, text in vars(Operand).items() if name.isupper()
     ]
-    assert [(row[0], int(row[1])) for row in table("term")] == [(term.name, term.value) for term in Term]
+    assert [(row[0], int(row[1])) for row in table("term")] == [
+        item for item in vars(Term).items() if item[0].isupper()
+    ]
     assert [row[0] for row in table("function")] == list(FUNCTIONS)

@@ -312,7 +312,7 @@ def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
     def graph(code: Any, digests: list[str], constant: Any, check: tuple[int, ...], tuned: Any) -> LeanGraph:
         kernels = {f"kernel_{number}": digest for number, digest in enumerate(digests)}
         constants = {} if constant is None else {"constant": constant}
-        return LeanGraph(code, kernels, constants, check, check[:1], tuned)
+        return LeanGraph(code, kernels, constants, check, check[:1], *([tuned] if tuned else []))
 
     def build(
         program: Program, forward: Any, backward: Any, constant: Any, known: list[Library], tuned: Any
