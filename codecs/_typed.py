@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import types
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 from firebrick.errors import DecodeError
 
@@ -19,8 +19,7 @@ def plain(value: Any) -> Any:
 
 @functools.cache
 def _hints(cls: type) -> list[Any]:
-    hints = get_type_hints(cls)
-    return [hints[name] for name in cls._fields]  # type: ignore[attr-defined]
+    return [cls.__annotations__[name] for name in cls._fields]  # type: ignore[attr-defined]
 
 
 def _argument(value: Any) -> Any:

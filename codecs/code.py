@@ -25,7 +25,6 @@ from typing import Any, cast
 
 from blake3 import blake3
 
-from firebrick.codecs import tensor as tensors
 from firebrick.codecs._globals import name_of, resolve
 from firebrick.codecs._msgpack import INT64, Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source
@@ -145,6 +144,12 @@ def _get_enum(name: str, member: str) -> Any:
     return cls.__members__[member]
 
 
+def _tensors() -> Any:
+    from firebrick.codecs import tensor  # few functions have constants of torch's
+
+    return tensor
+
+
 _TAGS: dict[str, Callable[..., Any]] = {
     "i": lambda data: int.from_bytes(memoryview(data), "big", signed=True),
     "c": _get_complex,
@@ -153,8 +158,8 @@ _TAGS: dict[str, Callable[..., Any]] = {
     "s": lambda *items: frozenset(map(_get_constant, items)),
     "l": lambda *items: slice(*map(_get_constant, items)),
     "C": lambda fields: _get_code(fields),
-    "d": tensors.device,
-    "S": lambda *sizes: tensors.torch_module().Size(sizes),
+    "d": lambda *facts: _tensors().device(*facts),
+    "S": lambda *sizes: _tensors().torch_module().Size(sizes),
     "E": _get_enum,
     "m": _get_class_method,
     "g": resolve,

@@ -11,6 +11,7 @@ fields of a program are those of the classes below, in their order.
 """
 
 import enum
+import functools
 import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -21,19 +22,19 @@ from firebrick.codecs._typed import plain, rebuilt, typed
 from firebrick.codecs.abc import Codec, Sink, Source, child
 from firebrick.codecs.code import CodeCodec
 from firebrick.codecs.library import Library, LibraryCodec
-from firebrick.codecs.tensor import TensorCodec
 from firebrick.errors import DecodeError, EncodeError
 from firebrick.format import Kind
 
 if TYPE_CHECKING:
     from firebrick.codecs.launch import Autotuned, Choose
+    from firebrick.codecs.tensor import TensorCodec
 
 DYNAMIC_MARKS: Final = ("_dynamo_weak_dynamic_indices", "_dynamo_propagated_dynamic_indices")
 MEMORY_FORMATS: Final = ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format")
 
 _LIMITS = Limits(size=64 << 20, depth=12)
 _NO_LAUNCHES: "Mapping[str, Autotuned]" = types.MappingProxyType({})
-_CODE, _LIBRARY, _TENSOR = CodeCodec(), LibraryCodec(), TensorCodec()
+_CODE, _LIBRARY = CodeCodec(), LibraryCodec()
 
 
 class OutputKind(enum.IntEnum):
@@ -321,10 +322,11 @@ class LeanBackendCodec(Codec[LeanBackend]):
 
 def _put_graph(graph: LeanGraph, sink: Sink) -> list[Any]:
     code = sink(Kind.CODE, _CODE.encode(graph.code, sink), _CODE.version)
-    constants = [
-        [name, _TENSOR.version, sink(Kind.TENSOR, _TENSOR.encode(value, sink), _TENSOR.version)]
-        for name, value in sorted(graph.constants.items())
-    ]
+    constants = []
+    for name, value in sorted(graph.constants.items()):
+        codec = _tensor_codec()
+        key = sink(Kind.TENSOR, codec.encode(value, sink), codec.version)
+        constants.append([name, codec.version, key])
     kernels = [list(item) for item in sorted(graph.kernels.items())]
     fields = [[_CODE.version, code], kernels, constants, list(graph.check), list(graph.restore)]
     if graph.launches:
@@ -347,13 +349,20 @@ def _get_graph(fields: Any, source: Source, choose: "Choose | None") -> LeanGrap
         _CODE.decode(_child(source, key, Kind.CODE), source, version),
         {name: typed(digest, str) for name, digest in _named(kernels)},
         {
-            name: _TENSOR.decode(_child(source, key, Kind.TENSOR), source, version)
+            name: _tensor_codec().decode(_child(source, key, Kind.TENSOR), source, version)
             for name, version, key in _named(constants)
         },
         typed(check, tuple[int, ...]),
         typed(restore, tuple[int, ...]),
         launches,
     )
+
+
+@functools.cache
+def _tensor_codec() -> "TensorCodec":
+    from firebrick.codecs.tensor import TensorCodec  # few graphs have constants
+
+    return TensorCodec()
 
 
 def _child(source: Source, key: Any, kind: Kind) -> bytes | memoryview:

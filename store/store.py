@@ -11,10 +11,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from firebrick import format as fmt
-from firebrick._check import Problem, Report, Stat, check_store
 from firebrick._lmdb import verify
 from firebrick._reads import (
     Keys,
@@ -45,10 +44,13 @@ from firebrick.errors import (
 from firebrick.format import Kind
 from firebrick.keys import ContentKey, Data, pack_components, pack_strings, recipe_key, short
 
+if TYPE_CHECKING:
+    from firebrick._check import Report, Stat
+
 T = TypeVar("T")
 Values = dict[ContentKey, bytes]
 
-__all__ = ["Blob", "BlobInfo", "Problem", "Report", "Snapshot", "Stat", "Store", "StoredBlob"]
+__all__ = ["Blob", "BlobInfo", "Snapshot", "Store", "StoredBlob"]
 
 
 class Store(Reads):
@@ -324,10 +326,14 @@ class Store(Reads):
         Writers are locked out while the structure is looked at; the rest sees one moment. Nothing
         is changed.
         """
+        from firebrick._check import check_store
+
         return check_store(self._open)
 
     def stat(self) -> Stat:
         """Count entries and bytes; reads every header."""
+        from firebrick._check import Stat
+
         disk, map_size = self._open.sizes()
         with self._reading() as txn:
             infos = [*blob_infos(txn)]
