@@ -41,6 +41,7 @@ class Mode:
     finds: tuple[str, ...] = ()
     site: str = "home"  # the folder it runs in; "away" is another path than the seed's
     attach: bool = False  # Firebrick
+    variable: bool = False  # ... by FIREBRICK_CACHE_DIR, with no change to the program
     compiler: bool = True  # a C++ compiler on PATH
     save: bool = False  # torch.compiler.save_cache_artifacts at the end
     env: tuple[tuple[str, str], ...] = ()
@@ -73,6 +74,9 @@ MODES: dict[str, Mode] = {
         compiler=False,
     ),
 }
+MODES["firebrick_variable"] = dataclasses.replace(
+    MODES["firebrick"], title="Firebrick by `FIREBRICK_CACHE_DIR`", variable=True
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,6 +175,7 @@ class Lab:
             "size": self.size,
             "device": self.device,
             "firebrick": str(here / "firebrick") if mode.attach else None,
+            "variable": mode.variable,
             "artifacts": str(here / "artifacts" / "mega"),
             "save": mode.save,
         }
@@ -211,6 +216,8 @@ def _environment(mode: Mode, here: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         **dict(mode.env),
     }
+    if mode.variable:
+        env["FIREBRICK_CACHE_DIR"] = str(here / "firebrick")
     if not mode.compiler:
         empty = here / "no-programs"
         empty.mkdir()
@@ -263,7 +270,7 @@ def _child(spec: dict[str, Any]) -> dict[str, Any]:
 
     begin = time.perf_counter()
     try:
-        if spec["firebrick"]:
+        if spec["firebrick"] and not spec["variable"]:
             import firebrick
 
             firebrick.enable(spec["firebrick"])
@@ -285,9 +292,13 @@ def _child(spec: dict[str, Any]) -> dict[str, Any]:
         backward_s = time.perf_counter() - begin
     except Exception as error:
         if spec["firebrick"]:
+            import firebrick
+
             error.add_note(f"Firebrick: {firebrick.stats().as_dict()}")
         raise
 
+    if spec["firebrick"]:
+        import firebrick
     after = [name for name in COMPILER if name in sys.modules]
     dynamo = sys.modules.get("torch._dynamo.utils")
     counters: dict[str, Any] = dynamo.counters if dynamo else {}

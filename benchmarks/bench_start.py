@@ -5,7 +5,7 @@
 Prints medians as a table and writes every start as JSON. `--modes cold record` gives what
 recording adds to a cold start, from pairs that run one after the other in changing order.
 A warm mode finds exactly what its seed has left. Files are in the page cache: no mode reads a
-cold disk. `mega_cache`, `precompile_copied` and `firebrick` run at another path than their seed.
+cold disk. `mega_cache`, `precompile_copied` and those of Firebrick run at another path than their seed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from pathlib import Path
 import _cases
 from _start import MODES, Lab, Start, StartFailed, has_cuda, machine, markdown
 
-DEFAULT = ("cold", "torch_warm", "mega_cache", "precompile", "precompile_copied", "firebrick")
+DEFAULT = (
+    "cold",
+    "torch_warm",
+    "mega_cache",
+    "precompile",
+    "precompile_copied",
+    "firebrick",
+    "firebrick_variable",
+)
 
 
 def cell(starts: list[Start]) -> str:
