@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+_ABSENT = object()
+
 
 class Patches:
     """Attributes that were replaced, in order. Not thread-safe: the owner holds a lock."""
@@ -13,14 +15,25 @@ class Patches:
         self._undo: list[tuple[Any, str, Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        """Replace an attribute, keeping the object that stood there (a descriptor as it is)."""
-        computed = object()
-        original = inspect.getattr_static(owner, name, computed)
-        self._undo.append((owner, name, getattr(owner, name) if original is computed else original))
+        """Replace an attribute, keeping the object that stood there (a descriptor as it is).
+
+        What a class inherits, or does not have, it gets as its own until the undo.
+        """
+        if isinstance(owner, type) and name not in vars(owner):
+            original: Any = _ABSENT
+        else:
+            computed = object()
+            original = inspect.getattr_static(owner, name, computed)
+            if original is computed:
+                original = getattr(owner, name)
+        self._undo.append((owner, name, original))
         setattr(owner, name, value)
 
     def undo(self) -> None:
         """Put everything back, last first."""
         while self._undo:
             owner, name, original = self._undo.pop()
-            setattr(owner, name, original)
+            if original is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)

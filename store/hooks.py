@@ -140,7 +140,7 @@ class Hooks:
         if api.TritonBuild is not None:
             api.settle_triton()
             TritonModules(store, self._recording, session.fault).install(patches, api.TritonBuild)
-        patches.set(api.InductorBackend, "get_compiler_config", api.compiler_config)
+        patches.set(api.InductorBackend, "get_compiler_config", api.get_compiler_config)
         for owner in (api.ConvertFrame, api.ConvertFrameAssert):
             patches.set(owner, "__call__", self._converting(owner.__call__))
         if not self._recording:
@@ -174,6 +174,11 @@ class Hooks:
             staticmethod(api.making_entries(cache.make_entry, self._recorder.refuse)),
         )
         patches.set(cache, "save", staticmethod(api.saving_entries(cache.save)))
+        for method, stand_in in (
+            ("__reduce_ex__", api.pickled_package),
+            ("__deepcopy__", api.copied_package),
+        ):
+            patches.set(api.package.CompilePackage, method, stand_in)
         patches.set(api.package, "DynamoCache", api.dynamo_cache(self._session.fault))
         torch_registry = registry.registry_class()
         patches.set(

@@ -9,7 +9,7 @@ from firebrick.testing.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
 QUIET = (
-    "function", "module", "attributes", "in_place", "decorated", "copied", "pickled", "threads",
+    "function", "module", "attributes", "in_place", "decorated", "copied", "pickled", "saved", "threads",
     "graph_breaks", "generators", "grad_modes", "retained", "mutation", "two_shapes", "fullgraph",
     "mode", "option", "recursion", "tensor_type",
     "disabled",

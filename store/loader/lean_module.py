@@ -6,6 +6,7 @@ makes this class one of its subclasses, so that ``isinstance`` holds.
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable
@@ -73,8 +74,8 @@ class LeanModule(torch.nn.Module):
         return len(self._orig_mod)  # type: ignore[arg-type]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as the module and the arguments of ``torch.compile``."""
-        return _compile, (self._orig_mod, self._region.arguments)
+        """Copy and pickle as the module and the arguments of ``torch.compile``; nothing of ours is needed."""
+        return functools.partial(torch.compile, **self._region.arguments), (self._orig_mod,)
 
     @property
     def training(self) -> bool:
@@ -120,7 +121,3 @@ def adopt() -> None:
     optimized = sys.modules["torch._dynamo.eval_frame"].OptimizedModule
     if LeanModule.__bases__ != (optimized,):
         LeanModule.__bases__ = (optimized,)
-
-
-def _compile(module: torch.nn.Module, arguments: dict[str, Any]) -> Any:
-    return torch.compile(module, **arguments)

@@ -8,6 +8,7 @@ Importing this module imports torch's compiler.
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import functools
 import pickle
@@ -142,6 +143,18 @@ def forget_package(context: Any) -> None:
     convert = _inner(getattr(context.callback, "_torchdynamo_orig_backend", None))
     if isinstance(convert, ConvertFrameAssert):
         convert._package = None
+
+
+def pickled_package(package: Any, protocol: Any) -> tuple[Any, ...]:
+    """Stand for ``CompilePackage.__reduce_ex__``: a compiled module is pickled as without a package."""
+    return type(None), ()
+
+
+def copied_package(package: Any, memo: dict[int, Any]) -> Any:
+    """Stand for ``CompilePackage.__deepcopy__``: what was not to be pickled can be copied as before."""
+    twin = memo[id(package)] = object.__new__(type(package))
+    twin.__dict__.update(copy.deepcopy(vars(package), memo))
+    return twin
 
 
 def compile_package(convert: Any) -> Any | None:

@@ -35,7 +35,7 @@ def configuration() -> dict[str, str]:
     return parts
 
 
-def compiler_config(backend: Any) -> dict[str, Any]:
+def get_compiler_config(backend: Any) -> dict[str, Any]:
     """Return Inductor's configuration with a backend's options, without importing its code generators.
 
     Stands for ``_TorchCompileInductorWrapper.get_compiler_config`` of ``torch/__init__.py``.

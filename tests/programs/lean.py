@@ -1,6 +1,7 @@
 """Cases for the lane that does not import the compiler: what surrounds a served frame."""
 
 import copy
+import io
 import os
 import pickle
 import threading
@@ -167,6 +168,22 @@ def pickled():
     compiled = torch.compile(net(PickledNet))
     twin = pickle.loads(pickle.dumps(compiled._orig_mod))
     return compiled(ones(3, 4)), torch.compile(twin)(ones(3, 4))
+
+
+class SavedNet(Net):
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+@torch.no_grad()
+def saved():
+    compiled = torch.compile(net(SavedNet))
+    first, file = compiled(ones(3, 4)), io.BytesIO()
+    torch.save(compiled, file)
+    file.seek(0)
+    twin = torch.load(file, weights_only=False)
+    assert b"firebrick." not in file.getvalue()  # nothing of ours is needed to read it
+    return first, sorted(twin.state_dict()), isinstance(twin._orig_mod, SavedNet), type(twin).__name__
 
 
 def raising(x, wrong):
