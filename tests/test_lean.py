@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.testing.programs import run_cases
+from firebrick.testing.programs import run_cases, start
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
 QUIET = (
@@ -85,3 +85,29 @@ def test_a_function_on_a_machine_with_an_accelerator(tmp_path):
     assert second.case("function")["modules"] == []
     assert second.case("function")["stats"]["lean"] == 1
     assert second.case("function")["value"] == first.case("function")["value"]
+
+
+def test_a_recompilation_is_logged_with_torchs_reasons(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys, torch\n"
+        "def add(x):\n    return x * 2 + 1\n"
+        "compiled = torch.compile(add)\n"
+        "compiled(torch.ones(3))\n"
+        "print('torch._dynamo' in sys.modules)\n"
+        "if 'MORE' in os.environ:\n    compiled(torch.ones(3).double())\n    compiled(torch.ones(2, 3))\n"
+    )
+
+    def run(name, **env):
+        env |= {"TORCH_LOGS": "recompiles", "FIREBRICK_RECORD": "1" if name == "first" else "0"}
+        done = start([program], home=tmp_path / name, store=env.pop("store", None), env=env)
+        assert done.returncode == 0, done.stderr
+        reasons = [line.partition("__recompiles] ")[2] for line in done.stderr.splitlines()]
+        return done.stdout.split(), [reason for reason in reasons if "- 0/" in reason]
+
+    store = tmp_path / "store"
+    assert run("first", store=store) == (["True"], [])
+    loaded, reasons = run("second", store=store, MORE="1")
+    assert loaded == ["False"]
+    assert reasons == run("alone", MORE="1")[1]
+    assert len(reasons) == 3, "the second call misses one specialisation, the third two"
