@@ -28,6 +28,7 @@ CASES = {
     "gpt2": Case("GPT-2, training"),
     "gpt2_inference": Case("GPT-2, inference", train=False),
     "bert": Case("BERT, training"),
+    "bert_inference": Case("BERT, inference", train=False),
     "resnet": Case("ResNet with BatchNorm, training"),
 }
 DEMO = ("gpt2", "gpt2_inference", "bert", "resnet")

@@ -131,6 +131,11 @@ def _bert(size: Size) -> Built:
     return BertForMaskedLM(config), {"input_ids": ids, "labels": ids}
 
 
+def _bert_inference(size: Size) -> Built:
+    model, inputs = _bert(size)
+    return model, {"input_ids": inputs["input_ids"]}
+
+
 _BUILDERS: dict[str, Callable[[Size], Built]] = {
     "sin_cos": _sin_cos,
     "mlp": _mlp,
@@ -138,5 +143,6 @@ _BUILDERS: dict[str, Callable[[Size], Built]] = {
     "gpt2": _gpt2,
     "gpt2_inference": _gpt2_inference,
     "bert": _bert,
+    "bert_inference": _bert_inference,
     "resnet": _resnet,
 }

@@ -5,7 +5,8 @@
 For each case one process records; then processes that torch compiles in (from its own warm caches, without
 Firebrick) and processes that the store serves take turns. Each makes many calls in batches; the quickest
 batch stands for the process, and the median of the processes for the mode. Small inputs and one thread,
-so that the time of a call is that of guards, wrappers and dispatch and not that of the kernels.
+so that the time of a call is that of guards, wrappers and dispatch and not that of the kernels. With
+`--graphs` everything is compiled for CUDA graphs (`mode="reduce-overhead"`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MODES = {"torch": {}, "lean": {"FIREBRICK_LEAN": "1"}, "full": {"FIREBRICK_LEAN"
 BATCHES, BATCH_S = 40, 0.05
 
 
-def child(case: str, size: str, device: str) -> dict[str, Any]:
+def child(case: str, size: str, device: str, mode: str) -> dict[str, Any]:
     """Time the calls of a case in this process, in microseconds: forward alone, and with a backward."""
     import torch
 
@@ -35,7 +36,7 @@ def child(case: str, size: str, device: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     target, inputs = _models.build(case, _cases.Size(size), device)
-    compiled = torch.compile(target)
+    compiled = torch.compile(target, mode=mode)
 
     def forward() -> None:
         with torch.no_grad():
@@ -81,7 +82,8 @@ def start(case: str, mode: str, home: Path, options: argparse.Namespace) -> dict
     env |= {"TORCHINDUCTOR_CACHE_DIR": f"{here}/inductor", "TRITON_CACHE_DIR": f"{here}/triton"}
     if mode != "torch":
         env["FIREBRICK_CACHE_DIR"] = str(home / "store")
-    command = [sys.executable, __file__, "--child", case, options.size, options.device]
+    compile_mode = "reduce-overhead" if options.graphs else "default"
+    command = [sys.executable, __file__, "--child", case, options.size, options.device, compile_mode]
     return {"case": case, "mode": mode, **last_json(command, env)}
 
 
@@ -92,8 +94,9 @@ def main() -> int:
     parser.add_argument("--size", type=_cases.Size, default=_cases.Size.SMALL)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=tuple(MODES))
+    parser.add_argument("--graphs", action="store_true", help="compile for CUDA graphs")
     parser.add_argument("--out", type=Path, help="JSON file with every process")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(child(*options.child)))
