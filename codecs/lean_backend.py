@@ -6,8 +6,9 @@ modules, kernels, constants, and a *program*: what AOTAutograd does around them,
 The body is msgpack: ``[program, forward, backward or None, libraries]``. A graph is
 ``[[version, key] of its CODE, kernels, constants, check, restore]`` with kernels ``[[name, digest of the
 request], …]`` and constants ``[[name, version, key], …]`` sorted by name; where it has Triton kernels they
-follow, as `put_autotuned` gives them. Libraries are ``[[digest, version, key], …]`` sorted by digest. The
-fields of a program are those of the classes below, in their order.
+follow, as `put_autotuned` gives them, and where it runs as CUDA graphs the fields of `CudaGraphs` come
+last. Libraries are ``[[digest, version, key], …]`` sorted by digest. The fields of a program and of CUDA
+graphs are those of the classes below, in their order.
 """
 
 import enum
@@ -182,6 +183,18 @@ class Program(NamedTuple):
         return len(self.mutations) + len(self.outputs) + self.bases
 
 
+class CudaGraphs(NamedTuple):
+    """Hold what of a wrapper is captured in CUDA graphs.
+
+    Args:
+        device: index of the device.
+        static: for each partition of the wrapper, the arguments that stay at their addresses.
+    """
+
+    device: int
+    static: tuple[tuple[int, ...], ...]
+
+
 class LeanGraph(NamedTuple):
     """Hold one graph that Inductor compiled.
 
@@ -192,6 +205,7 @@ class LeanGraph(NamedTuple):
         check: inputs that are copied when their memory is not aligned.
         restore: those of them that the graph mutates.
         launches: global name -> Triton kernel.
+        cuda_graphs: None where every kernel is launched by itself.
     """
 
     code: types.CodeType
@@ -200,6 +214,7 @@ class LeanGraph(NamedTuple):
     check: tuple[int, ...] = ()
     restore: tuple[int, ...] = ()
     launches: "Mapping[str, Autotuned]" = _NO_LAUNCHES
+    cuda_graphs: CudaGraphs | None = None
 
 
 class LeanBackend(NamedTuple):
@@ -333,18 +348,24 @@ def _put_graph(graph: LeanGraph, sink: Sink) -> list[Any]:
         from firebrick.codecs.launch import put_autotuned
 
         fields.append(put_autotuned(graph.launches, sink))
+    if graph.cuda_graphs is not None:
+        fields += [] if graph.launches else [[]]
+        fields.append(plain(graph.cuda_graphs))
     return fields
 
 
 def _get_graph(fields: Any, source: Source, choose: "Choose | None") -> LeanGraph:
     (version, key), kernels, constants, check, restore, *more = fields
-    if len(more) > 1 or [] in more:
+    if len(more) > 2 or more == [[]]:
         raise DecodeError(f"{len(fields)} fields of a graph, or no kernels where some belong")
     launches: Mapping[str, Autotuned] = _NO_LAUNCHES
-    if more:
+    if more and more[0]:
         from firebrick.codecs.launch import get_autotuned  # a start on a CPU does without
 
         launches = get_autotuned(more[0], source, choose)
+    cuda_graphs = rebuilt(CudaGraphs, more[1]) if len(more) == 2 else None
+    if cuda_graphs is not None and cuda_graphs.device < 0:
+        raise DecodeError(f"a CUDA graph for device {cuda_graphs.device}")
     return LeanGraph(
         _CODE.decode(_child(source, key, Kind.CODE), source, version),
         {name: typed(digest, str) for name, digest in _named(kernels)},
@@ -355,6 +376,7 @@ def _get_graph(fields: Any, source: Source, choose: "Choose | None") -> LeanGrap
         typed(check, tuple[int, ...]),
         typed(restore, tuple[int, ...]),
         launches,
+        cuda_graphs,
     )
 
 

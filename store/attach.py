@@ -92,7 +92,7 @@ class Session:
         try:
             import torch
 
-            from firebrick.loader.disabling import deferring
+            from firebrick.loader.disabling import deferring, marking
             from firebrick.loader.entry import Entry
             from firebrick.torch_api import check_minor
 
@@ -107,7 +107,10 @@ class Session:
 
             self._patches.set(torch, "compile", compile)
             if self.settings.load:
-                self._patches.set(torch.compiler, "disable", deferring(torch.compiler.disable))
+                compiler = torch.compiler
+                self._patches.set(compiler, "disable", deferring(compiler.disable))
+                mark_step = marking(compiler.cudagraph_mark_step_begin)
+                self._patches.set(compiler, "cudagraph_mark_step_begin", mark_step)
         except Unsupported:
             return  # said when the compiler is imported
         except Exception as error:

@@ -12,7 +12,6 @@ LEAN = (
     "specialisations", "autocast", "streams", "mutation", "tuned", "descended", "scaled", "long_name",
     "template", "mixed_precision", "encoder", "half_precision", "flex", "inferred",
 )  # fmt: skip
-FULL = ("reduce_overhead",)
 OWN = ("user_kernel",)  # the program imports Triton itself
 
 pytestmark = pytest.mark.gpu
@@ -23,9 +22,9 @@ def starts(tmp_path_factory):
     """One process records; three others, with empty caches and no compilers on their path, are served."""
     root = tmp_path_factory.mktemp("lean-cuda")
     options = {"store": root / "store", "timeout": 900.0}
-    first = run_cases(PROGRAM, [*LEAN, *OWN, *FULL], home=root / "first", **options)
+    first = run_cases(PROGRAM, [*LEAN, *OWN], home=root / "first", **options)
     found = {}
-    for names in (LEAN, OWN, FULL):
+    for names in (LEAN, OWN):
         later = run_cases(PROGRAM, names, home=root / f"later-{names[0]}", compilers=False, **options)
         found |= dict.fromkeys(names, (first, later))
     return found
@@ -49,12 +48,3 @@ def test_a_kernel_of_the_program_is_launched_without_a_compilation(starts, name)
     assert "triton_compiles" not in later["work"]
     assert later["value"] == first["value"]
     assert later["stats"]["lean"] >= 1
-
-
-@pytest.mark.parametrize("name", FULL)
-def test_cuda_graphs_take_the_full_lane(starts, name):
-    first, later = (start.case(name) for start in starts[name])
-    assert later["value"] == first["value"]
-    assert later["stats"]["hits"] >= 1
-    assert "lean" not in later["stats"]
-    assert "CUDA graphs" in first["stats"]["not_lean"]

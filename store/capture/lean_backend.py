@@ -13,7 +13,7 @@ from firebrick.capture.aot_program import aot_program
 from firebrick.capture.triton_kernels import Tuners, autotuned
 from firebrick.capture.wrapper_source import Wrapper, plain_wrapper, rewrite
 from firebrick.codecs.launch import Autotuned
-from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.codecs.lean_backend import CudaGraphs, LeanBackend, LeanGraph
 from firebrick.codecs.library import Library
 from firebrick.errors import NotLean
 from firebrick.runtime import opening
@@ -83,6 +83,7 @@ def _graph(
         tuple(check),
         tuple(index for index in check if index in mutated),
         launches,
+        _cuda_graphs(graph, wrapper),
     )
 
 
@@ -97,6 +98,27 @@ def _launches(graph: Any, wrapper: Wrapper, tuners_of: Tuners) -> dict[str, Auto
             raise NotLean(f"Triton kernel {name}: its autotuner was not seen")
         launches[name] = autotuned(name, tuner, counts, kernels)
     return launches
+
+
+def _cuda_graphs(graph: Any, wrapper: Wrapper) -> CudaGraphs | None:
+    """Return what torch would capture of a wrapper in CUDA graphs; None: nothing.
+
+    Source followed: ``cudagraph_partition_post_compile`` of ``torch/_inductor/output_code.py``.
+    """
+    info = graph.cudagraph_info
+    skipped = graph.disabled_cudagraphs_reason or (info is not None and info.cudagraph_fail_reasons)
+    if info is None or skipped or not graph.device_idxs:
+        return None
+    if not graph.fx_kwargs["is_inference"]:
+        raise NotLean("CUDA graphs in training")
+    maps = graph.partition_maps or ()
+    if len(graph.device_idxs) != 1 or not maps or len(maps) != wrapper.partitions:
+        raise NotLean("CUDA graphs of several devices, or of a wrapper without partitions")
+    static = set(graph.fx_kwargs["static_input_idxs"] or ())
+    if not static.issuperset(graph.mutated_input_idxs):
+        raise NotLean("CUDA graphs that change their inputs")
+    kept = ((i for i, index in enumerate(part.input_index_mapping) if index in static) for part in maps)
+    return CudaGraphs(next(iter(graph.device_idxs)), tuple(map(tuple, kept)))
 
 
 def _deferred(graph: Any) -> bool:
@@ -115,8 +137,6 @@ def _refusals(graph: Any) -> Iterator[str]:
         yield f"device {', '.join(devices)}"
     if graph.fx_kwargs.get("cpp_wrapper"):
         yield "C++ wrapper"
-    if graph.cudagraph_info is not None and not graph.disabled_cudagraphs_reason and graph.device_idxs:
-        yield "CUDA graphs"
     if graph.frozen_param_names:
         yield "frozen parameters"
     if graph.torchbind_constants:

@@ -38,11 +38,13 @@ class Wrapper:
         code: of a module that defines ``call`` on the runtime's names, kernels and constants.
         kernels: name -> digest of the request of its library.
         launches: name of a Triton kernel -> number of arguments at each of its launches.
+        partitions: number of functions in the list ``partitions``, each of which can be a CUDA graph.
     """
 
     code: CodeType
     kernels: dict[str, str]
     launches: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    partitions: int = 0
 
 
 def rewrite(
@@ -171,7 +173,8 @@ class _Reader:
         known |= self._launches.keys()
         used: set[str] = set()
         body: list[ast.stmt] = list(self._functions)
-        if self._partitions is not None and self._partitions.value.elts:  # type: ignore[attr-defined]
+        partitions = 0 if self._partitions is None else len(self._partitions.value.elts)  # type: ignore[attr-defined]
+        if self._partitions is not None and partitions:
             body.append(self._partitions)
             known |= {"partitions"}
         for function in self._functions:
@@ -186,7 +189,7 @@ class _Reader:
         text = ast.unparse(ast.fix_missing_locations(module))
         kernels = {name: digest for name, digest in self._kernels.items() if name in used}
         launches = {name: counts for name, counts in self._launches.items() if name in used}
-        return Wrapper(compile(text, FILE_NAME, "exec"), kernels, launches)
+        return Wrapper(compile(text, FILE_NAME, "exec"), kernels, launches, partitions)
 
 
 def _check_import(statement: ast.Import | ast.ImportFrom) -> None:

@@ -1,7 +1,9 @@
-"""Let ``torch.compiler.disable`` mark functions without importing Dynamo: libraries do so at import.
+"""Let verbs of ``torch.compiler`` do without the compiler, as long as nothing else imports it.
 
-A marked function has torch's marks from the start, so that Dynamo, once it is there, meets what it knows.
-Until then it is called with the frame evaluation hook out of its way; afterwards torch's own wrapper runs.
+``disable`` marks functions; libraries call it at import. A marked function has torch's marks from the start,
+so that Dynamo, once it is there, meets what it knows. Until then it is called with the frame evaluation hook
+out of its way; afterwards torch's own wrapper runs. ``cudagraph_mark_step_begin`` tells torch's CUDA graphs
+that their outputs may be overwritten; where there are none it has nothing to tell.
 
 Source followed: ``disable`` of ``torch/compiler/__init__.py`` and ``torch/_dynamo/decorators.py``,
 ``DisableContext`` of ``torch/_dynamo/eval_frame.py``.
@@ -10,6 +12,7 @@ Source followed: ``disable`` of ``torch/compiler/__init__.py`` and ``torch/_dyna
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -57,3 +60,14 @@ def _marked(fn: FunctionType, recursive: bool, reason: str | None, original: Cal
         api.skip_frames(own.__code__)
     vars(function).update(api.disable_marks(function, fn, recursive, reason))
     return function
+
+
+def marking(original: Callable[[], None]) -> Callable[[], None]:
+    """Wrap ``torch.compiler.cudagraph_mark_step_begin``."""
+
+    @functools.wraps(original)
+    def cudagraph_mark_step_begin() -> None:
+        if "torch._inductor.cudagraph_trees" in sys.modules:
+            original()
+
+    return cudagraph_mark_step_begin

@@ -70,6 +70,14 @@ def _graph(graph: LeanGraph, kernels: Kernels) -> Boxed:
         exec(graph.code, scope)
     except AttributeError as error:
         raise Unsupported(f"a name of torch that a graph uses: {error}") from error
+    if graph.cuda_graphs is not None:
+        from firebrick.runtime.cuda_graphs import Graphed
+
+        device, static = graph.cuda_graphs
+        parts = scope.get("partitions", [])
+        if len(parts) != len(static):
+            raise Unsupported(f"{len(static)} CUDA graphs for {len(parts)} partitions")
+        parts[:] = [Graphed(part, device, kept) for part, kept in zip(parts, static, strict=True)]
     return aligned(scope["call"], graph.check, graph.restore)
 
 

@@ -26,6 +26,7 @@ from firebrick.codecs.guard_program import NUMBERS, GuardProgram, Term
 from firebrick.codecs.launch import Autotuned, Launch
 from firebrick.codecs.lean_backend import (
     DYNAMIC_MARKS,
+    CudaGraphs,
     LeanBackend,
     LeanGraph,
     Mutation,
@@ -43,7 +44,7 @@ from firebrick.format import Kind
 from firebrick.testing.strategies import Shade, elf
 
 FOLDER = Path(__file__).parent
-PER_PYTHON = ("code-function", "lean-backend", "lean-backend-triton")
+PER_PYTHON = ("code-function", "lean-backend", "lean-backend-graphs", "lean-backend-triton")
 TAG = sys.implementation.cache_tag
 HASH = "WUISSU76HOI4J6QWUMOB4QQNWSRMSVJ2EBMEFHA7VLULMZMFLNUQ"  # of the kernel in kernel/
 
@@ -151,6 +152,14 @@ def lean_backend_triton() -> LeanBackend:
     return LeanBackend(program, LeanGraph(code, {}, {}, (), (), kernels), None, {})
 
 
+def lean_backend_graphs() -> LeanBackend:
+    program = Program(2, (), (), 0, (), None, DYNAMIC_MARKS[0], None)
+    part = "def part(args):\n    return args\n\npartitions = [part]\n"
+    source = f"{part}def call(args):\n    return partitions[0](args)\n"
+    code = compile(source, "<firebrick>/wrapper.py", "exec")
+    return LeanBackend(program, LeanGraph(code, {}, {}, cuda_graphs=CudaGraphs(1, ((0, 2),))), None, {})
+
+
 # Name -> kind and the value that the file decodes to.
 VALUES: dict[str, tuple[Kind, Any]] = {
     "backend-plain": (Kind.BACKEND, lambda: BundledAOTAutogradCacheArtifact("", {"a": [1, None]})),
@@ -181,6 +190,7 @@ VALUES: dict[str, tuple[Kind, Any]] = {
     ),
     "lean-backend": (Kind.LEAN_BACKEND, lean_backend),
     "launch": (Kind.LAUNCH, launch),
+    "lean-backend-graphs": (Kind.LEAN_BACKEND, lean_backend_graphs),
     "lean-backend-triton": (Kind.LEAN_BACKEND, lean_backend_triton),
     "guard-program": (Kind.GUARD_PROGRAM, guard_program),
     "library-two-needed": (

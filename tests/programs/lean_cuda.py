@@ -315,16 +315,6 @@ def template():
     return digest(f(ramp(128, 64), ramp(64, 256)))
 
 
-def waves_for_graphs(x):
-    return x.sin() - x.cos()
-
-
-def reduce_overhead():
-    """CUDA graphs, which the full lane serves."""
-    f = torch.compile(waves_for_graphs, mode="reduce-overhead")
-    return [f(ramp(1000)).clone() for _ in range(3)]
-
-
 def user_kernel():
     """A kernel of the program's own; the program itself imports Triton."""
     from own_kernel import call
