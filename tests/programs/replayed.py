@@ -1,12 +1,11 @@
-"""Cases for CUDA graphs without the compiler, on a GPU: inference compiled with ``mode="reduce-overhead"``."""
+"""CUDA graphs without the compiler, on a GPU: inference compiled with ``mode="reduce-overhead"``."""
 
 import threading
 
 import torch
+from lean_cuda import CUDA, Mlp, digest, initialised, ramp
 from torch import nn
 from torch.nn import functional as F
-
-from lean_cuda import CUDA, Mlp, digest, initialised, ramp
 
 _replay = torch.cuda.CUDAGraph.replay
 _replays = []
