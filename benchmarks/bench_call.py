@@ -4,9 +4,10 @@
 
 For each case one process records; then processes that torch compiles in (from its own warm caches, without
 Firebrick) and processes that the store serves take turns. Each makes many calls in batches; the quickest
-batch stands for the process, and the median of the processes for the mode. Small inputs and one thread,
-so that the time of a call is that of guards, wrappers and dispatch and not that of the kernels. With
-`--graphs` everything is compiled for CUDA graphs (`mode="reduce-overhead"`).
+batch of the quickest process stands for the mode, since processes of one kind differ by tens of percent
+on some machines. Small inputs and one thread, so that the time of a call is that of guards, wrappers and
+dispatch and not that of the kernels. With `--graphs` everything is compiled for CUDA graphs
+(`mode="reduce-overhead"`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -37,12 +37,15 @@ def child(case: str, size: str, device: str, mode: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     target, inputs = _models.build(case, _cases.Size(size), device)
     compiled = torch.compile(target, mode=mode)
+    parameters = list(target.parameters()) if isinstance(target, torch.nn.Module) else []
 
     def forward() -> None:
         with torch.no_grad():
             compiled(**inputs)
 
     def training() -> None:
+        for parameter in parameters:
+            parameter.grad = None
         output = compiled(**inputs)
         (output["loss"] if isinstance(output, dict) else output.sum()).backward()
 
@@ -120,9 +123,7 @@ def main() -> int:
     for case in options.cases:
         for what in next(run["us"] for run in runs if run["case"] == case):
             us = {
-                mode: statistics.median(
-                    run["us"][what] for run in runs if (run["case"], run["mode"]) == (case, mode)
-                )
+                mode: min(run["us"][what] for run in runs if (run["case"], run["mode"]) == (case, mode))
                 for mode in options.modes
             }
             base = us.get("torch", float("nan"))
