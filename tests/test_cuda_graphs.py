@@ -191,26 +191,40 @@ def first(args):
 
 
 @pytest.mark.parametrize(
-    ("function", "make"),
+    ("function", "make", "static"),
     [
-        (lambda args: (args[0],), lambda: [torch.ones(2)]),
-        (lambda args: (args[0].view(2, 1),), lambda: [torch.ones(2)]),
-        (lambda args: (args[0] + 1,), lambda: [torch.ones(1).expand(2)]),
-        (lambda args: (args[0] + 1,), lambda: [torch.ones(2, device="meta")]),
-        (lambda args: (args[0] + 1,), lambda: [torch.ones(2), 0.5]),
+        (lambda args: (args[0],), lambda: [torch.ones(2)], [0]),
+        (lambda args: (args[0].view(2, 1),), lambda: [torch.ones(2)], [0]),
+        (lambda args: (args[0] + 1,), lambda: [torch.ones(1).expand(2)], []),
+        (lambda args: (args[0] + 1,), lambda: [torch.ones(2, device="meta")], []),
+        (lambda args: (args[0] + 1,), lambda: [torch.ones(2), 0.5], []),
     ],
-    ids=["an argument", "a view of one", "shared elements", "another device", "a float"],
+    ids=["a parameter", "a view of one", "shared elements", "another device", "a float"],
 )
-def test_what_a_graph_can_not_have_runs_as_it_is(cuda, function, make, caplog):
-    graphed = Graphed(function, 0, [])
+def test_what_a_graph_can_not_have_runs_as_it_is(cuda, function, make, static):
+    graphed, kept = Graphed(function, 0, static), make()
     for _ in range(4):
-        args = make()
+        args = kept if static else make()
         (result,) = graphed(list(args))
         (expected,) = function(args)
         assert result.device == expected.device
         assert result.is_meta or torch.equal(result, expected)
     assert cuda.replays == 0
     assert cuda.captures <= 1
+
+
+def test_a_result_may_be_the_memory_of_an_argument_that_is_copied(cuda):
+    graphed, held = Graphed(lambda args: (args.pop().mul_(2),), 0, []), []
+    for number in range(5):
+        (result,) = graphed([torch.full((2,), float(number))])
+        held.append(result)
+    assert [result.tolist() for result in held] == [[2.0 * number] * 2 for number in range(5)]
+    assert (cuda.captures, cuda.replays) == (2, 2)
+    held.clear()
+    del result
+    for number in range(3):
+        assert graphed([torch.full((2,), float(number))])[0].tolist() == [2.0 * number] * 2
+    assert (cuda.captures, cuda.replays) == (2, 5)
 
 
 def test_where_cuda_refuses_to_capture_the_function_runs_and_this_is_said_once(cuda, caplog):
@@ -273,6 +287,27 @@ def test_threads(cuda):
     assert wrong == []
     assert cuda.replays > 0
     assert cuda.captures <= cuda_graphs.TURNS
+
+
+def test_a_thread_captures_after_it_has_run_the_function_itself(cuda):
+    """It has no handle of cuBLAS before, and none can be made in a capture."""
+    graphed = Graphed(function := Function(), 0, [0])
+    call(graphed, 1.0)
+
+    def work():
+        found.append(call(graphed, 2.0))
+
+    found, threads = [], [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    assert (function.calls, cuda.captures) == (4, 0)
+    call(graphed, 3.0)
+    threads = [threading.Thread(target=work)]
+    threads[0].start()
+    threads[0].join()
+    assert (cuda.captures, cuda.replays) == (1, 2)
+    assert all(right(results, 2.0) for results in found)
 
 
 def test_graphs_go_with_their_function(cuda):

@@ -36,10 +36,10 @@ class NoGraph(Exception):
 class Graphed:
     """A function that a wrapper calls, as a CUDA graph for each stream and each combination of integers.
 
-    The first call of a combination runs the function, which loads kernels and libraries; the second captures;
-    later ones copy their inputs and replay. While a tensor that a replay returned is alive, its graph is left
-    alone and a second one takes turns with it; where both are taken, and while the program captures a graph
-    itself, the function runs as it is.
+    The first call of a combination, and of a thread, runs the function, which loads kernels and libraries;
+    the second captures; later ones copy their inputs and replay. While a tensor that a replay returned is
+    alive, its graph is left alone and a second one takes turns with it; where both are taken, and while the
+    program captures a graph itself, the function runs as it is.
 
     Args:
         function: takes a list of arguments, clears it, and returns a tuple.
@@ -55,6 +55,7 @@ class Graphed:
         self._static = tuple(static)
         self._sites: dict[Key, _Site] = {}
         self._lock = threading.Lock()
+        self._thread = threading.local()  # of one that has run the function: handles of cuBLAS belong to it
 
     def __call__(self, args: list[Any]) -> Any:
         """Run the function, or what replays it."""
@@ -63,11 +64,14 @@ class Graphed:
         key = (_stream(self._device), *(value for value in args if type(value) is int))
         with self._lock:
             if (site := self._sites.get(key)) is not None:
-                recording = site.recording(self._function, self._device, self._static, args)
+                recording = site.free(args)
+                if recording is None and hasattr(self._thread, "ran"):
+                    recording = site.record(self._function, self._device, self._static, args)
                 if recording is not None:
                     return recording.replay(args)
             elif len(self._sites) < KEYS:
                 self._sites[key] = _Site()
+        self._thread.ran = True
         return self._function(args)
 
 
@@ -78,15 +82,19 @@ class _Site:
         self._recordings: list[Recording] = []
         self._left = CAPTURES
 
-    def recording(
-        self, function: Boxed, device: int, static: tuple[int, ...], args: list[Any]
-    ) -> Recording | None:
-        """Return a graph for these arguments, captured now if need be; None if there is none."""
+    def free(self, args: list[Any]) -> Recording | None:
+        """Return a graph that these arguments can be run with."""
         for recording in list(self._recordings):
             if not recording.stays(args):
                 self._recordings.remove(recording)
             elif recording.free():
                 return recording
+        return None
+
+    def record(
+        self, function: Boxed, device: int, static: tuple[int, ...], args: list[Any]
+    ) -> Recording | None:
+        """Capture one more graph; None where that is not possible."""
         if len(self._recordings) == TURNS or not self._left:
             return None
         self._left -= 1
@@ -122,8 +130,8 @@ class Recording:
             given = [_place(value) if i in self._copied else value for i, value in enumerate(args)]
             self._inputs = [given[index] for index in self._copied]
             self._graph, outputs = capture(function, given, device)
-        storages = {value.untyped_storage()._cdata for value in given if isinstance(value, torch.Tensor)}
-        self._outputs = [_Output.of(value, storages) for value in outputs]
+        static_storages = {args[index].untyped_storage()._cdata for index in self._static}
+        self._outputs = [_Output.of(value, static_storages) for value in outputs]
         del outputs
         self._memories = [output.memory for output in self._outputs if isinstance(output, _Output)]
         self._untouched = self._holders()
@@ -168,12 +176,12 @@ class _Output:
         }
 
     @classmethod
-    def of(cls, value: Any, storages: set[int]) -> Any:
+    def of(cls, value: Any, static: set[int]) -> Any:
         """Return how a result is given out; what is no tensor is given as it is."""
         if not isinstance(value, torch.Tensor):
             return value
-        if not _on_gpu(value) or value.untyped_storage()._cdata in storages:
-            raise NoGraph("a result that is an argument, or is not on the GPU")
+        if not _on_gpu(value) or value.untyped_storage()._cdata in static:
+            raise NoGraph("a result that shares memory with the program's own, or is not on the GPU")
         return cls(value)
 
     def tensor(self) -> torch.Tensor:
