@@ -24,7 +24,7 @@ from firebrick.loader.autotune import CONTEXT, DESCENDED, LAUNCHED, WINNERS, Win
 from firebrick.loader.bundles import Miss
 from firebrick.loader.launches import Launches
 from firebrick.runtime import backend as runtime_backend
-from firebrick.runtime import load
+from firebrick.runtime import load, opening
 from firebrick.runtime import triton as runtime
 from firebrick.store import Store
 
@@ -82,6 +82,16 @@ def test_a_kernel_is_loaded_at_its_first_launch_and_once(launcher):
         (1, 1, 1, 1, 4, 16, "OOiOO", ("y", "out", 128, None, None), 6),
         (1, 2, 1, 1, 4, 16, "OOiOO", ("z", "out", 129, None, None), 7),
     ]
+
+
+@pytest.mark.parametrize(("busy", "current", "loads"), [(True, 0, 1), (True, 1, 0), (False, 0, 0)])
+def test_while_libraries_are_opened_kernels_are_loaded_early(launcher, monkeypatch, busy, current, loads):
+    monkeypatch.setattr(opening, "are_opening", lambda: busy)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    kernels = {"k": Autotuned("", 0, False, (LAUNCH,))}
+    load(LeanBackend(PLAIN, LeanGraph(CODE, {}, {}, (), (), kernels), None, {}), None)
+    assert len(launcher.loads) == loads
+    assert launcher.launches == []
 
 
 def test_devices_have_functions_of_their_own(launcher, monkeypatch):

@@ -105,3 +105,14 @@ def test_a_process_that_starts_no_threads_goes_on(cuda, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", refuse)
     opening.open_libraries(["blas"])()
     assert cuda.opened == []
+
+
+def test_while_libraries_are_opened_a_start_may_do_more(cuda, monkeypatch):
+    going_on = threading.Event()
+    monkeypatch.setitem(opening._OPENERS, "dnn", going_on.wait)
+    assert not opening.are_opening()
+    wait = opening.open_libraries(["dnn"])
+    assert opening.are_opening()
+    going_on.set()
+    wait()
+    assert not opening.are_opening()

@@ -57,7 +57,8 @@ def _graph(graph: LeanGraph, kernels: Kernels) -> Boxed:
     for name, digest in graph.kernels.items():
         scope[name] = kernels.kernel(digest)
     if graph.launches:
-        from firebrick.runtime.triton import TritonKernel, check_device  # a start on a CPU does without
+        from firebrick.runtime.opening import are_opening  # a start on a CPU does without
+        from firebrick.runtime.triton import TritonKernel, check_device
 
         for name, kernel in graph.launches.items():
             if len(kernel.launches) != 1:
@@ -65,7 +66,9 @@ def _graph(graph: LeanGraph, kernels: Kernels) -> Boxed:
                     f"{name}: which of {len(kernel.launches)} configurations won is not decided"
                 )
             check_device(kernel.launches[0].architecture, kernel.device)
-            scope[name] = TritonKernel(kernel.launches[0])
+            scope[name] = loaded = TritonKernel(kernel.launches[0])
+            if are_opening() and torch.cuda.current_device() == kernel.device:
+                loaded.load()
     try:
         exec(graph.code, scope)
     except AttributeError as error:

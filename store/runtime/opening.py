@@ -19,6 +19,7 @@ _BLAS: Final = frozenset(
 )
 _DNN: Final = frozenset(("convolution", "convolution_backward"))
 _opened: set[tuple[str, int]] = set()  # library and device
+_threads: list[threading.Thread] = []
 _lock = threading.Lock()
 
 
@@ -51,7 +52,16 @@ def open_libraries(libraries: Iterable[str]) -> Callable[[], None]:
         thread.start()
     except RuntimeError:  # at the exit of the process
         return _nothing
+    with _lock:
+        _threads.append(thread)
     return thread.join
+
+
+def are_opening() -> bool:
+    """Tell whether libraries are being opened, so that a start that is to wait for them may do more."""
+    with _lock:
+        _threads[:] = [thread for thread in _threads if thread.is_alive()]
+        return bool(_threads)
 
 
 def _open(libraries: list[str], device: int) -> None:

@@ -1,8 +1,8 @@
 """Launch Triton kernels without Triton, by torch's static launcher.
 
-A kernel's binary is loaded at its first launch, from memory, and once for a device and a process. The
-function that launches it is put together from the templates below, whose holes are numbers and names made
-here; equal launches share their code.
+A kernel's binary is loaded from memory, at its first launch or before, and once for a device and a process.
+The function that launches it is put together from the templates below, whose holes are numbers and names
+made here; equal launches share their code.
 
 Source followed: ``StaticTritonCompileResult.make_launcher`` and ``CachingAutotuner.run`` of
 ``torch/_inductor/runtime/triton_heuristics.py``, ``static_triton_launcher.py`` beside it.
@@ -78,21 +78,23 @@ class TritonKernel:
             first launch is that of all.
     """
 
-    __slots__ = ("run",)
+    __slots__ = ("_launch", "run")
 
     def __init__(self, launch: Launch) -> None:
         static_launcher()
-        self.run: Callable[..., None] = functools.partial(_first, self, launch)
+        self._launch = launch
+        self.run: Callable[..., None] = self._first
+
+    def load(self) -> None:
+        """Load the binary on the current device; later launches go to torch's launcher at once."""
+        self.run = launcher(self._launch, function(self._launch, torch.cuda.current_device()))
+
+    def _first(self, *arguments: Any, stream: int) -> None:
+        self.load()
+        self.run(*arguments, stream)
 
     def __repr__(self) -> str:
         return f"<TritonKernel {self.run!r}>"
-
-
-def _first(kernel: TritonKernel, launch: Launch, *arguments: Any, stream: int) -> None:
-    """Load the binary, let later launches skip this function, and launch."""
-    run = launcher(launch, function(launch, torch.cuda.current_device()))
-    kernel.run = run
-    run(*arguments, stream)
 
 
 def function(launch: Launch, device: int) -> int:
