@@ -82,12 +82,14 @@ class TritonKernel:
 
     def __init__(self, launch: Launch) -> None:
         static_launcher()
-        self._launch = launch
+        self._launch: Launch | None = launch
         self.run: Callable[..., None] = self._first
 
     def load(self) -> None:
         """Load the binary on the current device; later launches go to torch's launcher at once."""
-        self.run = launcher(self._launch, function(self._launch, torch.cuda.current_device()))
+        if (launch := self._launch) is not None:
+            self.run = launcher(launch, function(launch, torch.cuda.current_device()))
+            self._launch = None  # and with it the bytes
 
     def _first(self, *arguments: Any, stream: int) -> None:
         self.load()
