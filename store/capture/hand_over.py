@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from firebrick.capture.guards import recording_init
 from firebrick.capture.recorder import Compilation, Recorder
+from firebrick.codecs.code import module_files
 from firebrick.errors import NotStorable
 
 if TYPE_CHECKING:
@@ -105,6 +107,7 @@ class HandOver:
             if (compilation := self._recorder.current) is not None:
                 resumes = set(self._api.resume_functions(self_).values())
                 compilation.inlined = [code for code in sources if code not in resumes]
+            _tell_inspect()
             try:
                 original(self_, sources)
             except Exception:  # no source text: torch's entry leaves the frame out, the bundle need not
@@ -137,3 +140,10 @@ class HandOver:
             self_.package = None
 
         return bypass_package
+
+
+def _tell_inspect() -> None:
+    """Tell ``inspect.getmodule`` the files of all modules; it would resolve every path by itself."""
+    known = getattr(inspect, "modulesbyfile", {})
+    for file, name in module_files().items():
+        known.setdefault(file, name)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -101,14 +102,21 @@ def code_source(source: Any) -> Any:
 
 def guard_set(guards: list[Any]) -> Any:
     """Return guards as the set that torch keeps them in, in an order of their own."""
-    result = GuardsSet(OrderedSet(sorted(guards, key=_guard_order)))
+    result = GuardsSet(OrderedSet(_sorted(guards)))
     for guard in guards:
         guard._hash = None  # computed by the set; differs in every process
     return result
 
 
+def _sorted(guards: list[Any]) -> Iterator[Any]:
+    """Yield guards in an order of their own; the texts of sources, slow to write, only part those alike."""
+    for _, alike in itertools.groupby(sorted(guards, key=_guard_order), _guard_order):
+        group = list(alike)
+        yield from sorted(group, key=lambda guard: repr(guard.originating_source)) if group[1:] else group
+
+
 def _guard_order(guard: Any) -> tuple[Any, ...]:
-    return (*guard.sort_key()[:4], guard.create_fn_name(), repr(guard.originating_source))
+    return (*guard.sort_key()[:4], guard.create_fn_name())
 
 
 def saving_manager(code: CodeType, graph: Any, guards: list[Any], pickled: Callable[..., bytes]) -> Any:
