@@ -27,6 +27,7 @@ class Cuda:
     def __init__(self, monkeypatch):
         self.stream, self.captures, self.replays = 1, 0, 0
         self.capturing, self.refuses = False, False
+        self.arguments = []  # a graph of CUDA only has their addresses
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: self.capturing)
         monkeypatch.setattr(cuda_graphs, "_stream", lambda device: self.stream)
         monkeypatch.setattr(cuda_graphs, "_on_gpu", lambda value: value.device.type == "cpu")
@@ -49,11 +50,13 @@ class Cuda:
             raise RuntimeError("operation not permitted when stream is capturing")
         self.captures += 1
         results = function(list(args))
+        self.arguments.append(args)
+        number = len(self.arguments) - 1
         places = [(x.data_ptr(), x.nbytes) if isinstance(x, torch.Tensor) else None for x in results]
 
         def replay():
             self.replays += 1
-            for place, value in zip(places, function(list(args)), strict=True):
+            for place, value in zip(places, function(list(self.arguments[number])), strict=True):
                 if place is not None:
                     ctypes.memmove(place[0], value.data_ptr(), place[1])
 
@@ -166,11 +169,34 @@ def test_parameters_that_change_in_place_are_seen_and_such_that_move_are_capture
         assert right(call(graphed, 1.0, weight=weight), 1.0, weight=weight)
         weight.add_(1)
     assert cuda.captures == 1
-    others = [WEIGHT * n for n in range(5)]
-    for other in others:
+    for number in range(5):
+        weight = WEIGHT * number
         for _ in range(2):
-            assert right(call(graphed, 1.0, weight=other), 1.0, weight=other)
+            assert right(call(graphed, 1.0, weight=weight), 1.0, weight=weight)
     assert cuda.captures == 3
+
+
+def test_modules_that_share_their_code_have_graphs_of_their_own(cuda):
+    """As the layers of a model that are compiled one by one."""
+    graphed, layers = Graphed(Function(), 0, [0]), [WEIGHT * number for number in range(12)]
+    for _ in range(4):
+        for layer in layers:
+            assert right(call(graphed, 1.0, weight=layer), 1.0, weight=layer)
+    assert cuda.captures == len(layers)
+    assert cuda.replays == 4 * len(layers) - 1
+
+
+def test_graphs_of_parameters_that_are_gone_are_let_go(cuda):
+    graphed, weight = Graphed(Function(), 0, [0]), WEIGHT.clone()
+    for _ in range(2):
+        call(graphed, 1.0, weight=weight)
+    (site,) = graphed._sites.values()
+    gone = weakref.ref(site._recordings[0])
+    cuda.arguments[0] = None
+    del weight
+    call(graphed, 1.0, weight=WEIGHT)
+    assert gone() is None
+    assert len(site._recordings) == 1
 
 
 def test_inputs_are_let_go(cuda):

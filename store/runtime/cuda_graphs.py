@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from firebrick.runtime.calls import Boxed
 
@@ -24,7 +25,7 @@ _log = logging.getLogger("firebrick")
 
 KEYS: Final = 64  # combinations of a stream and integers that graphs are captured for
 TURNS: Final = 2  # graphs of one combination, so that the outputs of the call before may be alive
-CAPTURES: Final = 128  # captures of one combination, where tensors that were to stay move; torch's limit
+CAPTURES: Final = 128  # of one combination, for all that it is called with; torch's limit
 
 Key = tuple[int, ...]
 
@@ -76,7 +77,7 @@ class Graphed:
 
 
 class _Site:
-    """The graphs of one stream and one combination of integers."""
+    """The graphs of one stream and one combination of integers; several for each set of parameters."""
 
     def __init__(self) -> None:
         self._recordings: list[Recording] = []
@@ -84,18 +85,14 @@ class _Site:
 
     def free(self, args: list[Any]) -> Recording | None:
         """Return a graph that these arguments can be run with."""
-        for recording in list(self._recordings):
-            if not recording.stays(args):
-                self._recordings.remove(recording)
-            elif recording.free():
-                return recording
-        return None
+        return next((r for r in self._recordings if r.stays(args) and r.free()), None)
 
     def record(
         self, function: Boxed, device: int, static: tuple[int, ...], args: list[Any]
     ) -> Recording | None:
         """Capture one more graph; None where that is not possible."""
-        if len(self._recordings) == TURNS or not self._left:
+        self._recordings = [recording for recording in self._recordings if recording.lives()]
+        if not self._left or sum(recording.stays(args) for recording in self._recordings) == TURNS:
             return None
         self._left -= 1
         try:
@@ -130,7 +127,9 @@ class Recording:
             given = [_place(value) if i in self._copied else value for i, value in enumerate(args)]
             self._inputs = [given[index] for index in self._copied]
             self._graph, outputs = capture(function, given, device)
-        static_storages = {args[index].untyped_storage()._cdata for index in self._static}
+        storages = [args[index].untyped_storage() for index in self._static]
+        self._owners = [StorageWeakRef(storage) for storage in storages]
+        static_storages = {storage._cdata for storage in storages}
         self._outputs = [_Output.of(value, static_storages) for value in outputs]
         del outputs
         self._memories = [output.memory for output in self._outputs if isinstance(output, _Output)]
@@ -139,6 +138,10 @@ class Recording:
     def stays(self, args: list[Any]) -> bool:
         """Tell whether the arguments that are not copied are where they were."""
         return _same_addresses(args, self._addresses, self._static)
+
+    def lives(self) -> bool:
+        """Tell whether the memory of the arguments that are not copied is still that of tensors."""
+        return not any(owner.expired() for owner in self._owners)
 
     def free(self) -> bool:
         """Tell whether nobody holds what the last replay returned."""
