@@ -2,8 +2,8 @@
 
 import contextvars
 import gc
-import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -502,11 +502,8 @@ def test_threads_share_a_function():
             if x.grad.tolist() != [2.0 * number] * 3:
                 failures.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
     assert not failures
 
 

@@ -13,7 +13,7 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -53,7 +53,7 @@ class Graphed:
     def __init__(self, function: Boxed, device: int, static: Sequence[int]) -> None:
         self._function = function
         self._device = device
-        self._static = tuple(static)
+        self._capture = functools.partial(Recording, function, device, tuple(static))
         self._sites: dict[Key, _Site] = {}
         self._lock = threading.Lock()
         self._thread = threading.local()  # of one that has run the function: handles of cuBLAS belong to it
@@ -67,7 +67,7 @@ class Graphed:
             if (site := self._sites.get(key)) is not None:
                 recording = site.free(args)
                 if recording is None and hasattr(self._thread, "ran"):
-                    recording = site.record(self._function, self._device, self._static, args)
+                    recording = site.record(self._capture, args)
                 if recording is not None:
                     return recording.replay(args)
             elif len(self._sites) < KEYS:
@@ -87,16 +87,14 @@ class _Site:
         """Return a graph that these arguments can be run with."""
         return next((r for r in self._recordings if r.stays(args) and r.free()), None)
 
-    def record(
-        self, function: Boxed, device: int, static: tuple[int, ...], args: list[Any]
-    ) -> Recording | None:
+    def record(self, make: Callable[[list[Any]], Recording], args: list[Any]) -> Recording | None:
         """Capture one more graph; None where that is not possible."""
         self._recordings = [recording for recording in self._recordings if recording.lives()]
         if not self._left or sum(recording.stays(args) for recording in self._recordings) == TURNS:
             return None
         self._left -= 1
         try:
-            self._recordings.append(Recording(function, device, static, args))
+            self._recordings.append(make(args))
         except NoGraph as reason:
             self._left = 0
             _log.debug("no CUDA graph: %s", reason)
