@@ -43,7 +43,7 @@ def owner(frame: FrameType | None, ours: str) -> str | None:
         if code.co_name == "_find_and_load" and code.co_filename.startswith("<frozen importlib"):
             imported = frame.f_locals["name"]
         if code.co_filename.endswith(TORCH_FOR_US):
-            return "torch's packages"
+            return f"torch's packages: {code.co_name}"
         if code.co_filename.startswith(ours):
             around = "<locals>" in code.co_qualname or code.co_name in AROUND
             if imported and not imported.startswith("firebrick"):
