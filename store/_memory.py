@@ -123,6 +123,18 @@ class Memory:
             for key, value in values.items():
                 self._mirrors[section].keep(key, value)
 
+    def deposit(self, key: str, artifact: Any) -> None:
+        """Write an artifact through, and leave it out of memory until somebody reads it.
+
+        Only where it can not be written memory keeps a copy: the caller goes on to use the artifact.
+        """
+        name = Name(BACKEND, key)
+        with self._lock:
+            if self._through(lambda plan: plan.put(name, artifact)):
+                self.backend_artifacts.keep(key)
+            else:
+                self.backend_artifacts.keep(key, registry.private_copy(artifact))
+
     def remove(self, names: Iterable[tuple[str, str]]) -> None:
         """Remove names from the store and from memory, in one transaction."""
         removed = [Name(*name) for name in names]
@@ -186,13 +198,14 @@ class Memory:
                 raise UsageError(f"nothing is recorded under the key {name.name!r}")
             return _read_value(self.store, name, data)
 
-    def _through(self, build: Callable[[Plan], None]) -> None:
+    def _through(self, build: Callable[[Plan], None]) -> bool:
         try:
             plan = self._commit(build)
         except Exception as error:
             self._pass_over(error)
-        else:
-            self._adopt(plan)
+            return False
+        self._adopt(plan)
+        return True
 
     def _commit(self, build: Callable[[Plan], None]) -> Plan:
         from firebrick._plan import Plan

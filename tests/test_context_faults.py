@@ -103,6 +103,25 @@ class TestFaults:
         stored = Context.open(store).backend_artifacts
         assert [a.content for a in stored.values()] == [[1, 2, 3], 2]
 
+    def test_a_deposit_stays_out_of_memory_unless_it_can_not_be_written(
+        self, store: Store, context: Context, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        faults: list[BaseException] = []
+        context.on_fault = faults.append
+        written, kept = small_artifact(KEY, [1]), small_artifact(OTHER, [2])
+        context.deposit(KEY, written)
+        assert context.backend_artifacts.in_memory() == {}
+        assert context.stored(KEY) is not None
+        with monkeypatch.context() as patch:
+            broken(patch)
+            context.deposit(OTHER, kept)
+        assert [type(fault) for fault in faults] == [StoreFull]
+        assert context.backend_artifacts.in_memory() == {OTHER: small_artifact(OTHER, [2])}
+        written.content.append(9)
+        kept.content.append(9)  # the caller goes on with what it deposited
+        assert [a.content for a in context.backend_artifacts.values()] == [[1], [2]]
+        assert Context.open(store).backend_artifacts == {KEY: small_artifact(KEY, [1])}
+
     def test_of_a_store_that_is_read_only(self, tmp_path: Path, store: Store, context: Context) -> None:
         context.record_artifact(small_artifact(KEY, 1))
         with Store.open(store.path, readonly=True) as readonly:

@@ -13,6 +13,7 @@ from firebrick.capture.lean import LeanPart
 from firebrick.codecs import encode
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.format import Kind
+from firebrick.torch_api.lean import wants_own_precompile
 
 if TYPE_CHECKING:
     from firebrick.attach import Session
@@ -46,8 +47,12 @@ class Artifacts:
                     return
                 if self._session.settings.lean:
                     self._lean[artifact.key] = self._lean_backend(artifact)
+                context = self._session.context
                 with api.holding_libraries(artifact, self._kernels.of):
-                    original(cls, artifact)
+                    if context is None or wants_own_precompile():
+                        original(cls, artifact)
+                    else:  # nobody is about to read it: torch's deep copy, slow for kernels, is not needed
+                        context.deposit(artifact.key, artifact)
                 recorder.artifact_recorded(artifact.key)
             except Exception as error:
                 recorder.refuse(error)
