@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from firebrick.capture.guards import recording_init
@@ -38,6 +38,7 @@ class HandOver:
         self._recorder = recorder
         self._programs = programs
         self._fault = fault
+        self._told: Mapping[str, str] | None = None
 
     def install(self, patches: Patches) -> None:
         """Put the hooks in place."""
@@ -107,13 +108,20 @@ class HandOver:
             if (compilation := self._recorder.current) is not None:
                 resumes = set(self._api.resume_functions(self_).values())
                 compilation.inlined = [code for code in sources if code not in resumes]
-            _tell_inspect()
-            try:
-                original(self_, sources)
+            self._tell_inspect()
+            try:  # torch finds no module for what has no file, and looks through all of them to see it
+                original(self_, [code for code in sources if not code.co_filename.startswith("<")])
             except Exception:  # no source text: torch's entry leaves the frame out, the bundle need not
                 self._api.bypass(self_)
 
         return add_inlined_source
+
+    def _tell_inspect(self) -> None:
+        """Tell ``inspect.getmodule`` the files of all modules; it would resolve every path by itself."""
+        if (files := module_files()) is not self._told:
+            known = getattr(inspect, "modulesbyfile", {})
+            known.update({**files, **known})
+            self._told = files
 
     def _adding_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -140,10 +148,3 @@ class HandOver:
             self_.package = None
 
         return bypass_package
-
-
-def _tell_inspect() -> None:
-    """Tell ``inspect.getmodule`` the files of all modules; it would resolve every path by itself."""
-    known = getattr(inspect, "modulesbyfile", {})
-    for file, name in module_files().items():
-        known.setdefault(file, name)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterable
 from types import CodeType
 
-from firebrick.codecs.code import code_digest
+from firebrick.codecs.code import code_digest, module_files
 from firebrick.errors import NotStorable
 from firebrick.loader.inlined import Inlined, find_code, nested
 
@@ -31,14 +30,14 @@ def inlined_functions(root: CodeType, codes: Iterable[CodeType], guarded: set[st
     lost: list[tuple[str, str]] = []
     for code in codes:
         module = _module_of(code)
-        if module is None or module == "torch" or module.startswith("torch."):
+        if module is not None and (module == "torch" or module.startswith("torch.")):
             continue
-        entry = Inlined(module, code.co_qualname, code_digest(code).hex())
-        if find_code(entry) is None:
-            lost.append((entry.qualname, entry.digest))
-        else:
+        entry = Inlined(module or "__main__", code.co_qualname, code_digest(code).hex())
+        if find_code(entry) is not None:
             found.add(entry)
             known.update(code_digest(inner).hex() for inner in nested(code))
+        elif module is not None:
+            lost.append((entry.qualname, entry.digest))
     for name, digest in lost:
         if digest not in known:
             raise NotStorable(f"inlined function {name} can not be found by its name")
@@ -46,11 +45,9 @@ def inlined_functions(root: CodeType, codes: Iterable[CodeType], guarded: set[st
 
 
 def _module_of(code: CodeType) -> str | None:
-    module = inspect.getmodule(code)
-    if module is not None:
-        return module.__name__
-    # inspect goes by files; a function made by exec has none
-    for name, candidate in list(sys.modules.items()):
-        if getattr(candidate, "__file__", None) == code.co_filename:
-            return name
-    return None
+    """Return the module of a code object's file, ``None`` for code typed in, or made by exec."""
+    file = code.co_filename
+    if (name := module_files().get(file)) or file.startswith("<"):
+        return name
+    module = inspect.getmodule(code)  # by the real path
+    return None if module is None else module.__name__
