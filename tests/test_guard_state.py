@@ -3,6 +3,8 @@
 import collections
 import copyreg
 import enum
+import functools
+import logging
 import os
 import pickle
 import pickletools
@@ -15,7 +17,7 @@ import torch
 import torch._dynamo.guards
 
 from firebrick.errors import DecodeError, ForbiddenGlobal
-from firebrick.loader.guard_state import _Unpickler, read_guard_state
+from firebrick.loader.guard_state import _Unpickler, read_guard_state, reads_back
 
 
 class Trap:
@@ -34,6 +36,10 @@ class Quiet:
 
     def __setstate__(self, state: object) -> None:
         Trap.sprung.append("setstate")
+
+
+class Plain:
+    def method(self) -> None: ...
 
 
 class Calls:
@@ -111,8 +117,6 @@ def test_a_copyreg_reconstruction_can_not_smuggle_a_class() -> None:
 
 
 def test_a_partial_is_never_called_while_it_is_read() -> None:
-    import functools
-
     made = load(pickle.dumps(functools.partial(os.system, "exit 1")))
     assert isinstance(made, functools.partial) and made.func is os.system
 
@@ -159,6 +163,42 @@ def test_named_tuples_enumerations_and_namespaces_are_read_without_their_constru
     assert list(map(type, back)) == list(map(type, values))
     assert back[2] is Colour.RED
     assert Trap.sprung == []
+
+
+class Prepared(Pair):
+    def __reduce__(self) -> tuple[object, ...]:
+        return Pair, (1, 2)
+
+
+CERTAIN = [
+    os.system, len, Trap, Quiet, Calls, Plain(), types.SimpleNamespace(a=1), functools.partial(len, ()),
+    collections.OrderedDict(a=1), torch.float32, torch.device("cpu"), torch.Size([2]),
+    torch._dynamo.guards.GuardsStatePickler._unpickle_module, torch.empty(2, device="meta"),
+    torch.nn.Linear(1, 1, device="meta"),
+]  # fmt: skip
+UNCERTAIN = [
+    [].append, Plain().method, Pair(1, 2), Prepared(1, 2), Colour.RED, object.__new__(Trap), Quiet(),
+    Calls(print), logging.getLogger("quiet"), collections.OrderedDict.fromkeys,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", CERTAIN)
+def test_what_is_certain_to_be_read_back_is_read_back(value: object) -> None:
+    classes: dict[type, bool] = {}
+    assert reads_back(value, NotImplemented, classes)
+    assert type(load(pickle.dumps(value))) is type(value)
+    assert reads_back(value, NotImplemented, classes)
+
+
+@pytest.mark.parametrize("value", UNCERTAIN)
+def test_what_is_not_certain_to_be_read_back_has_to_be_tried(value: object) -> None:
+    assert not reads_back(value, NotImplemented, {})
+
+
+def test_what_a_pickler_reduces_otherwise_is_judged_by_what_is_called() -> None:
+    pickler = torch._dynamo.guards.GuardsStatePickler
+    assert reads_back(object(), (pickler._unpickle_module, ({},)), {})
+    assert not reads_back(object(), (os.system, ("true",)), {})
 
 
 @pytest.mark.parametrize("args", [(Trap, "sprung"), (Pair, "left"), ("text", "join"), (Pair, "_make", 1), ()])

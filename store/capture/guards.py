@@ -12,7 +12,6 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from types import CodeType
 from typing import Any
 
 from firebrick import torch_api
@@ -42,55 +41,37 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
             if not call.arguments.get("save_guards", False) or call.arguments.get("strict_error"):
                 original(self, *args, **kwargs)
                 return
-            call.arguments["save_guards"] = False
-            live = _LiveGuards(self, call.arguments)
-            original(*call.args, **call.kwargs)
-            del self.build_guards
-            graph, digests = call.arguments["output_graph"], set[str]()
+            digests, expected, fault = set[str](), "", None
+
+            def serialize_guards(builder: Any, guards: list[Any], graph: Any) -> bytes:
+                nonlocal expected, fault
+                try:
+                    state, expected = guards_state(self, builder, guards, graph, digests)
+                except Exception as error:
+                    fault = error
+                    return b""
+                return state
+
+            self.serialize_guards = serialize_guards
             try:
-                code = call.arguments["f_code"]
-                self.guards_state, expected = guards_state(code, graph, live, digests)
-            except Exception as error:
-                self.guards_state = b""
-                report(self, graph, digests, "", error)
-            else:
-                report(self, graph, digests, expected, None)
+                original(*call.args, **call.kwargs)
+            finally:
+                del self.serialize_guards
+            report(self, call.arguments["output_graph"], digests, expected, fault)
 
     return init
 
 
-class _LiveGuards:
-    """Notes which guards a manager builds for the live function, and the builder that knows values."""
-
-    def __init__(self, manager: Any, arguments: dict[str, Any]) -> None:
-        self.builder: Any = None
-        self.guards: list[Any] = list(arguments["output_graph"].guards)
-        build = manager.build_guards
-
-        def build_guards(*args: Any, **kwargs: Any) -> Any:
-            result = build(*args, **kwargs)
-            self.builder = result[0]
-            return result
-
-        manager.build_guards = build_guards
-        if chosen := arguments.get("guard_filter_fn"):
-
-            def filter_guards(entries: Any) -> Any:
-                verdicts = chosen(entries)
-                pairs = zip(entries, verdicts, strict=True)
-                self.guards = [entry.orig_guard for entry, keep in pairs if keep]
-                return verdicts
-
-            arguments["guard_filter_fn"] = filter_guards
-
-
-def guards_state(code: CodeType, graph: Any, live: _LiveGuards, digests: set[str]) -> tuple[bytes, str]:
+def guards_state(
+    manager: Any, builder: Any, guards: list[Any], graph: Any, digests: set[str]
+) -> tuple[bytes, str]:
     """Return torch's pickled guard state of a frame, with identity guards that travel, and what it expects.
 
     Args:
-        code: code object of the frame.
+        manager: torch's ``CheckFunctionManager`` of the live function.
+        builder: its builder, which knows the values.
+        guards: the guards that were built.
         graph: torch's output graph.
-        live: the guards that were built for the live function.
         digests: gets the digests of the code that the travelling guards compare.
 
     Raises:
@@ -98,31 +79,29 @@ def guards_state(code: CodeType, graph: Any, live: _LiveGuards, digests: set[str
         PackageError: of torch, for another value that can not be serialised.
     """
     api = torch_api.load()
-    guards = [_travelling(api, guard, live.builder.get, digests) for guard in live.guards]
-
-    def pickled(original: Callable[[Any, Any], bytes], state: Any, builder: Any) -> bytes:
-        return original(api.canonical_state(state), builder)
-
+    built = api.distinct(_travelling(api, guard, builder, digests) for guard in guards)
     with warnings.catch_warnings():  # torch reads .grad of tensors that are no leaves
         warnings.simplefilter("ignore")
-        state: bytes = api.saving_manager(code, graph, guards, pickled).guards_state
+        state, certain = api.serialize(manager, builder, built, graph)
     try:
-        read_guard_state(state)
+        if not certain:
+            read_guard_state(state)
     except CodecError as error:
         raise NotStorable(f"a guarded value can not be read back: {error}") from error
-    return state, api.expectations(guards)
+    return state, api.expectations(built)
 
 
-def _travelling(api: Any, guard: Any, value_of: Callable[[Any], Any], digests: set[str]) -> Any:
+def _travelling(api: Any, guard: Any, builder: Any, digests: set[str]) -> Any:
+    """Return a guard as it is stored: itself, or one that compares an object by what it is."""
     types = api.guard_types(guard)
     source = guard.originating_source
     if refused := sorted(types & api.REFUSED_GUARDS):
         raise NotStorable(f"{refused[0]} guard on {guard.name}")
     if not types & api.IDENTITY_GUARDS and guard.create_fn_name() not in api.IDENTITY_GUARDS:
-        return api.fresh_guard(source, guard.create_fn)
+        return guard
     if (base := api.type_of(source)) is not None:  # as torch does: the identity of a type
-        return api.fresh_guard(base, api.GuardBuilder.TYPE_MATCH)
-    value = value_of(guard)
+        return api.type_guard(base, builder)
+    value = builder.get(guard)
     if api.is_closure_guard(guard, value):
         source, value = api.code_source(source), value.__code__
     try:

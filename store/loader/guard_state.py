@@ -17,8 +17,10 @@ import copyreg
 import dataclasses
 import enum
 import io
+import itertools
 import pickle
 import sys
+import types
 from collections import OrderedDict
 from typing import Any, ClassVar
 
@@ -46,6 +48,7 @@ _CALLABLE = frozenset(
         "firebrick.loader.guard_state:rebuild_mapping",
     }
 )  # fmt: skip
+_NAMED = frozenset({"torch:dtype", "torch:layout", "torch:memory_format"})  # instances have names
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
 _SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"})
 
@@ -88,10 +91,44 @@ def _defining_module(cls: type, method: str) -> str | None:
 
 
 _Base: Any = pickle._Unpickler
+_Stop: Any = pickle._Stop  # type: ignore[attr-defined]
 
 
 class _Unpickler(_Base):  # type: ignore[misc]
     dispatch: ClassVar[dict[int, Any]] = dict(_Base.dispatch)
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self._file = file
+        self._known: dict[int, tuple[Any, bool, tuple[bool, ...] | None]] = {}
+
+    def load(self) -> Any:
+        """Read the pickle, past its frames: they serve readers of streams, and all bytes are here."""
+        self.read, self.readinto, self.readline = self._file.read, self._file.readinto, self._file.readline
+        self.metastack: list[Any] = []
+        self.stack: list[Any] = []
+        self.append = self.stack.append
+        read, dispatch = self.read, self.dispatch
+        try:
+            while key := read(1):
+                dispatch[key[0]](self)
+        except _Stop as stop:
+            return stop.value
+        raise EOFError("no end")
+
+    def load_frame(self) -> None:
+        self.read(8)
+
+    def _call(self, function: Any) -> tuple[Any, bool, tuple[bool, ...] | None]:
+        """Tell of a function whether it may be called, and which fields it takes, if not all of its own."""
+        known = self._known.get(id(function))
+        if known is None:
+            allowed, taken = _may_call(function), None
+            if allowed and isinstance(function, type) and dataclasses.is_dataclass(function):
+                taken = tuple(field.init for field in dataclasses.fields(function))
+                taken = None if all(taken) else taken
+            known = self._known[id(function)] = function, allowed, taken
+        return known
 
     def find_class(self, module: str, name: str) -> Any:
         imported = sys.modules.get(module)
@@ -109,7 +146,8 @@ class _Unpickler(_Base):  # type: ignore[misc]
         if function is getattr:
             self.stack[-2:] = [getattr(*args) if _is_pickler_method(*args) else _attribute(*args)]
             return
-        if not _may_call(function):
+        _, allowed, taken = self._call(function)
+        if not allowed:
             del self.stack[-2:]
             self.append(_member(function, args) if isinstance(function, enum.EnumType) else _bare(function))
             return
@@ -119,11 +157,9 @@ class _Unpickler(_Base):  # type: ignore[misc]
         elif name == "_unpickle_tensor" and type(args[-1]).__name__ == "_Missing":
             # torch leaves out a gradient that no guard looks at, and then can not read its own pickle
             self.stack[-1] = (*args[:-1], None)
-        elif isinstance(function, type) and dataclasses.is_dataclass(function):
+        elif taken is not None and len(args) == len(taken):
             # some of torch's sources pickle fields that their own constructor does not take
-            fields = dataclasses.fields(function)
-            if len(args) == len(fields):
-                self.stack[-1] = tuple(a for a, f in zip(args, fields, strict=True) if f.init)
+            self.stack[-1] = tuple(itertools.compress(args, taken))
         super().load_reduce()
 
     def load_newobj(self) -> None:
@@ -166,6 +202,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
         if not isinstance(module, str) or module.split(".", 1)[0] not in sys.modules:
             raise ForbiddenGlobal(str(module))
 
+    dispatch[pickle.FRAME[0]] = load_frame
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
@@ -174,8 +211,12 @@ class _Unpickler(_Base):  # type: ignore[misc]
     dispatch[pickle.OBJ[0]] = load_obj
 
 
+def _is_bare(cls: type) -> bool:
+    return getattr(cls, "__new__") is getattr(object, "__new__")  # noqa: B009
+
+
 def _bare(cls: Any) -> Any:
-    if not isinstance(cls, type) or getattr(cls, "__new__") is not getattr(object, "__new__"):  # noqa: B009
+    if not isinstance(cls, type) or not _is_bare(cls):
         raise ForbiddenGlobal(_name_of(cls))
     return object.__new__(cls)
 
@@ -195,6 +236,32 @@ def _member(cls: Any, args: tuple[Any, ...]) -> Any:
     if len(args) != 1 or type(args[0]) not in (bool, int, float, str, bytes) or args[0] not in members:
         raise ForbiddenGlobal(_name_of(cls))
     return members[args[0]]
+
+
+def reads_back(value: Any, reduced: Any, classes: dict[type, bool]) -> bool:
+    """Tell whether `read_guard_state` surely makes a value again from its pickle; else it has to be tried.
+
+    Args:
+        value: what the pickler has to reduce.
+        reduced: how it does so, ``NotImplemented`` for the value's own way.
+        classes: what was found for the classes of values before this one.
+    """
+    if reduced is not NotImplemented:
+        return _may_call(reduced[0])
+    if isinstance(value, type | types.FunctionType):  # named
+        return True
+    if isinstance(value, types.MethodType):
+        return _is_pickler_method(value.__self__, value.__name__)
+    if isinstance(value, types.BuiltinFunctionType):
+        return isinstance(value.__self__, types.ModuleType)
+    cls = type(value)
+    if (known := classes.get(cls)) is None:
+        default = all(getattr(cls, name) is getattr(object, name) for name in ("__reduce_ex__", "__reduce__"))
+        bare = _is_bare(cls) and not hasattr(cls, "__getnewargs_ex__")
+        setter = _defining_module(cls, "__setstate__")
+        set_up = setter is None or setter.partition(".")[0] in _SETSTATE_PACKAGES
+        known = classes[cls] = _name_of(cls) in _NAMED or _may_call(cls) or (default and bare and set_up)
+    return known
 
 
 def read_guard_state(data: bytes) -> Any:

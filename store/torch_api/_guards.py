@@ -10,14 +10,17 @@ import functools
 import hashlib
 import itertools
 import logging
+import operator
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
+import torch
 from torch._dynamo import guards as dynamo_guards
 from torch._dynamo import output_graph
+from torch._dynamo import source as dynamo_source
 from torch._dynamo.source import (
     AttrSource,
     TypeSource,
@@ -28,7 +31,7 @@ from torch.utils._ordered_set import OrderedSet
 
 from firebrick._patches import Patches
 from firebrick.loader._guard_identity import is_triton_kernel
-from firebrick.loader.guard_state import rebuild_mapping
+from firebrick.loader.guard_state import reads_back, rebuild_mapping
 
 CheckFunctionManager = dynamo_guards.CheckFunctionManager
 GuardBuilder = dynamo_guards.GuardBuilder
@@ -110,59 +113,86 @@ def guard_set(guards: list[Any]) -> Any:
 
 def _sorted(guards: list[Any]) -> Iterator[Any]:
     """Yield guards in an order of their own; the texts of sources, slow to write, only part those alike."""
-    for _, alike in itertools.groupby(sorted(guards, key=_guard_order), _guard_order):
-        group = list(alike)
+    keyed = [((*guard.sort_key()[:4], guard.create_fn_name()), guard) for guard in guards]
+    keyed.sort(key=operator.itemgetter(0))
+    for _, alike in itertools.groupby(keyed, operator.itemgetter(0)):
+        group = [guard for _, guard in alike]
         yield from sorted(group, key=lambda guard: repr(guard.originating_source)) if group[1:] else group
 
 
-def _guard_order(guard: Any) -> tuple[Any, ...]:
-    return (*guard.sort_key()[:4], guard.create_fn_name())
+class _TextOnly:
+    """A guard builder that writes the text of a guard, and the manager to which it adds nothing."""
+
+    def __init__(self, builder: Any) -> None:
+        self._builder = builder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._builder, name)
+
+    def id_ref(self, value: object, name: str) -> int:
+        return id(value)
+
+    def get_guard_manager(self, guard: Any) -> Any:
+        return self
+
+    def add_type_match_guard(self, *args: Any) -> None:
+        pass
 
 
-def saving_manager(code: CodeType, graph: Any, guards: list[Any], pickled: Callable[..., bytes]) -> Any:
-    """Build a frame's guards a second time, to be stored, and return the manager with the state.
+def type_guard(source: Any, builder: Any) -> Any:
+    """Return a guard on the type of a live object, with its text."""
+    guard = fresh_guard(source, GuardBuilder.TYPE_MATCH)
+    GuardBuilder.TYPE_MATCH(_TextOnly(builder), guard)
+    return guard
+
+
+def distinct(guards: Iterable[Any]) -> list[Any]:
+    """Return guards without those that do what one before them does."""
+    found: dict[Any, Any] = {}
+    for guard in guards:
+        found.setdefault((guard.originating_source, guard.create_fn), guard)
+    return list(found.values())
+
+
+def serialize(manager: Any, builder: Any, guards: list[Any], graph: Any) -> tuple[bytes, bool]:
+    """Return the pickled state of a frame's guards, and whether it surely can be read back.
 
     Args:
-        code: the frame's code object.
+        manager: the ``CheckFunctionManager`` that was built for the live function.
+        builder: its guard builder, which knows the values.
+        guards: what is to be stored.
         graph: torch's output graph of the frame.
-        guards: what is to be stored instead of the graph's own guards.
-        pickled: called instead of ``pickle_guards_state`` with the original, the state and a builder.
 
     Raises:
         PackageError: of torch, for a guard that can not be serialised.
     """
-    state = dataclasses.replace(graph.dump_guards_state(), _guards=guard_set(guards), skip_guards_check=True)
-    common = output_graph.OutputGraphCommon(
-        state,
-        graph.import_sources,
-        graph.shape_env,
-        graph.export_metadata,
-        graph.tracked_fakes_id_to_source,
-    )
-    pickler = dynamo_guards.GuardsStatePickler
-    patches = Patches()
-    patches.set(
-        dynamo_guards,
-        "pickle_guards_state",
-        functools.partial(pickled, dynamo_guards.pickle_guards_state),
-    )
-    patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override))
+    manager.used_builtin_vars.clear()  # they are compared by what they are
+    pickler, pickled = dynamo_guards.GuardsStatePickler, dynamo_guards.pickle_guards_state
+    patches, doubts = Patches(), list[Any]()
+    patches.set(dynamo_guards, "pickle_guards_state", lambda state, b: pickled(canonical_state(state), b))
+    patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override, doubts))
     try:
-        return CheckFunctionManager(code, common, save_guards=True, strict_error=True)
+        return CheckFunctionManager.serialize_guards(manager, builder, guards, graph), not doubts
     finally:
         patches.undo()
 
 
-def _reducing(original: Callable[..., Any]) -> Callable[..., Any]:
+def _reducing(original: Callable[..., Any], doubts: list[Any]) -> Callable[..., Any]:
     """Wrap ``GuardsStatePickler.reducer_override`` so that more values that guards look at are kept.
+
+    Values of which it is not sure that they can be read back are added to `doubts`.
 
     Triton kernels are marked as missing, as torch does with what it can not keep.
     Functions that are not what their name stands for (a decorator's), which torch marks as missing, keep
     their code and what guards look at in their closure. Mappings of a class of the user's are
     kept by their contents, so that no constructor need be called when they are read.
     """
+    classes: dict[type, bool] = {}
 
     def reducer_override(self: Any, obj: Any) -> Any:
+        cls = type(obj)
+        if cls.__module__ == dynamo_source.__name__:  # most of a state; torch has no way of its own for these
+            return NotImplemented
         if isinstance(obj, FunctionType) and id(obj) in self.guard_tree_values:
             found: Any = sys.modules.get(obj.__module__)
             for name in obj.__qualname__.split("."):
@@ -175,12 +205,15 @@ def _reducing(original: Callable[..., Any]) -> Callable[..., Any]:
                 ), seen or None  # fmt: skip
         if is_triton_kernel(obj):  # its guard looks at the one of the program
             return dynamo_guards._Missing, ("Triton kernel",)
-        cls = type(obj)
         if cls is Guard:  # its other fields are empty: see `canonical_state`
             return Guard, (obj.originating_source, obj.create_fn)
         result = original(self, obj)
         if result is NotImplemented and isinstance(obj, dict) and cls.__module__ not in _PLAIN_DICTS:
+            doubts.append(obj)
             return rebuild_mapping, (cls, list(dict.items(obj)), vars(obj))
+        sparse = isinstance(obj, torch.Tensor) and obj.layout is not torch.strided
+        if sparse or not reads_back(obj, result, classes):
+            doubts.append(obj)
         return result
 
     return reducer_override
