@@ -32,6 +32,7 @@ from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded
 from firebrick.format import Kind
 
 _LIMITS = Limits(depth=120)
+_MAIN = ("__main__", "__mp_main__")  # names of the module that Python runs
 _HAVE_CODE_UNIT = 2  # bytes of an instruction
 _LOST_MODULE = r"<firebrick module (.+)>"  # the file of a module that is not imported
 _NUMBERS = (
@@ -58,7 +59,7 @@ _BEHAVIOUR = (
 def _module_files(count: int) -> dict[str, str]:
     """Map source files to modules; `count` of modules is only there to notice imports."""
     files: dict[str, str] = {}
-    for name, module in sorted(sys.modules.items(), key=lambda item: (item[0] == "__main__", item[0])):
+    for name, module in sorted(sys.modules.items(), key=lambda item: (item[0] in _MAIN, item[0])):
         file = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(file, str):
             files.setdefault(file, name)
@@ -68,7 +69,7 @@ def _module_files(count: int) -> dict[str, str]:
 def module_files() -> Mapping[str, str]:
     """Give the source files of all imported modules, each with its module's name.
 
-    Of several modules with one file the first in the alphabet counts, `__main__` last.
+    Of several modules with one file the first in the alphabet counts, `__main__` and its alias last.
     """
     return _module_files(len(sys.modules))
 

@@ -70,7 +70,7 @@ def inlined_source(digest: Any, names: Any, *values: Any) -> Any:
     return source
 
 
-@functools.lru_cache(256)  # one text stands for all functions of its module
+@functools.lru_cache(16)  # one text stands for all functions of its module
 def _digest(text: str) -> bytes:
     return blake3(text.encode("utf-8", "surrogatepass")).digest()
 

@@ -8,9 +8,11 @@ import logging
 import os
 import pickle
 import pickletools
+import re
 import sys
 import types
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -170,6 +172,41 @@ class Prepared(Pair):
         return Pair, (1, 2)
 
 
+class Registered: ...
+
+
+copyreg.pickle(Registered, lambda _: (Plain, ()))  # type: ignore[arg-type]
+
+
+class Proxy:
+    inner = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class Hashed:
+    def __hash__(self) -> int:
+        return hash(self.name)  # type: ignore[attr-defined]
+
+
+class Stateful:
+    def __getstate__(self) -> list[int]:
+        return [1, 2]
+
+
+class Immutable:
+    __slots__ = ("x",)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("immutable")
+
+
+def marked(tensor: torch.Tensor) -> torch.Tensor:
+    tensor.tag = 1  # type: ignore[attr-defined]
+    return tensor
+
+
 CERTAIN = [
     os.system, len, Trap, Quiet, Calls, Plain(), types.SimpleNamespace(a=1), functools.partial(len, ()),
     collections.OrderedDict(a=1), torch.float32, torch.device("cpu"), torch.Size([2]),
@@ -178,7 +215,9 @@ CERTAIN = [
 ]  # fmt: skip
 UNCERTAIN = [
     [].append, Plain().method, Pair(1, 2), Prepared(1, 2), Colour.RED, object.__new__(Trap), Quiet(),
-    Calls(print), logging.getLogger("quiet"), collections.OrderedDict.fromkeys,
+    Calls(print), logging.getLogger("quiet"), collections.OrderedDict.fromkeys, re.compile("x"), int | str,
+    Registered(), type(None), torch.strided, Proxy(), Hashed(), Stateful(), Immutable(),
+    marked(torch.empty(1)), marked(torch.nn.Parameter(torch.empty(1))),
 ]  # fmt: skip
 
 
@@ -199,6 +238,73 @@ def test_what_a_pickler_reduces_otherwise_is_judged_by_what_is_called() -> None:
     pickler = torch._dynamo.guards.GuardsStatePickler
     assert reads_back(object(), (pickler._unpickle_module, ({},)), {})
     assert not reads_back(object(), (os.system, ("true",)), {})
+    made_up = types.ModuleType("made_up")
+    assert reads_back(os, (pickler._unpickle_python_module, ("os",)), {})
+    assert not reads_back(made_up, (pickler._unpickle_python_module, ("made_up",)), {})
+    for module, certain in ((__name__, True), ("made_up", False), (None, False)):
+        assert reads_back(load, (pickler._unpickle_nested_function, (load.__code__, module)), {}) == certain
+
+
+def text(name: str) -> bytes:
+    """Write a text in the oldest protocol."""
+    return b"S'%b'\n" % name.encode()
+
+
+def named(module: str, name: str) -> bytes:
+    return b"c%b\n%b\n" % (module.encode(), name.encode())
+
+
+SYSTEM, TOUCH = named("posix", "system"), text("touch ran")
+NAMESPACE = named("types", "SimpleNamespace") + b")R"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        # an attribute in place of a container's method
+        NAMESPACE + b"(d" + text("append") + SYSTEM + b"sb" + TOUCH + b"a.",
+        NAMESPACE + b"(d" + text("extend") + SYSTEM + b"sb(" + TOUCH + b"e.",
+        b"\x80\x04" + NAMESPACE + b"(d" + text("update") + SYSTEM + b"sb(" + TOUCH + b"\x90.",
+        # a callable under another's name
+        named("functools", "partial") + b"(" + SYSTEM + b"tR(" + SYSTEM + b"(" + TOUCH + b"t(d(d"
+        + text("__module__") + text("builtins") + b"s" + text("__qualname__") + text("list") + b"stb)R.",
+        # a class under another's name
+        named("os", "_wrap_close") + b"(N(d" + text("__module__") + text("torch._guards") + b"stb.",
+    ],
+)  # fmt: skip
+def test_nothing_is_called_by_a_detour(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = os._wrap_close.__module__  # type: ignore[attr-defined]
+    with pytest.raises(ForbiddenGlobal):
+        read_guard_state(data)
+    assert list(tmp_path.iterdir()) == []
+    assert os._wrap_close.__module__ == before  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        named("sys", "path") + text("/elsewhere") + b"a.",
+        named("sys", "modules") + text("kiln") + b"Ns.",
+        named("sys", "modules") + b"(" + text("kiln") + b"Nu.",
+        named("torch._dynamo", "config") + b"(d" + text("kiln") + b"Nsb.",
+        named("logging", "root") + b"(d" + text("kiln") + b"Nsb.",
+        named("enum", "Enum") + b"(d" + text("kiln") + b"Nsb.",
+    ],
+)
+def test_nothing_of_the_process_is_changed(data: bytes) -> None:
+    before = list(sys.path), set(sys.modules)
+    with pytest.raises(ForbiddenGlobal, match=r"changes it|filled by"):
+        read_guard_state(data)
+    assert before == (list(sys.path), set(sys.modules))
+    assert not hasattr(logging.root, "kiln") and not hasattr(torch._dynamo.config, "kiln")
+
+
+@pytest.mark.parametrize("state", ["{", "{}", "[]", "", '{"grad_mode": 1}', None, 3])
+def test_a_global_state_that_torch_did_not_write_is_a_decode_error(state: object) -> None:
+    made = pickle.dumps(Calls(torch._C._dynamo.guards.GlobalStateGuard))
+    with pytest.raises(DecodeError, match="global state"):
+        read_guard_state(made[:-1] + pickle.dumps(state, 2)[2:-1] + b"b.")
 
 
 @pytest.mark.parametrize("args", [(Trap, "sprung"), (Pair, "left"), ("text", "join"), (Pair, "_make", 1), ()])

@@ -161,3 +161,16 @@ def test_without_the_store_the_same_start_fails(tmp_path):
     finished = run_cases(PROGRAM, ["function"], home=tmp_path, compilers=False)
     assert "InvalidCxxCompiler" in finished.report["cases"]["function"]["error"]
     assert finished.report["processes"]
+
+
+def test_the_full_lane_keeps_arguments_out_that_are_compared_by_what_they_are(tmp_path):
+    env = {"FIREBRICK_LEAN": "0"}
+    first, second = (
+        run_cases(PROGRAM, ["function_arguments"], home=tmp_path / home, store=tmp_path / "store", env=env)
+        for home in "12"
+    )
+    assert first.case("function_arguments")["stats"]["stored"] == 1
+    case = second.case("function_arguments")
+    assert case["value"] == first.case("function_arguments")["value"]
+    assert case["stats"]["hits"] == 1
+    assert "lowerings" not in case["work"]

@@ -17,7 +17,7 @@ from typing import Any
 from firebrick import torch_api
 from firebrick.errors import CodecError, NotStorable
 from firebrick.loader.guard_state import read_guard_state
-from firebrick.loader.identity import describe, identity_match
+from firebrick.loader.identity import describe, identity_match, is_found
 from firebrick.torch_api import registry
 
 Report = Callable[[Any, Any, set[str], str, BaseException | None], None]
@@ -79,10 +79,11 @@ def guards_state(
         PackageError: of torch, for another value that can not be serialised.
     """
     api = torch_api.load()
-    built = api.distinct(_travelling(api, guard, builder, digests) for guard in guards)
+    identified = dict[Any, Any]()
+    built = api.distinct(_travelling(api, guard, builder, digests, identified) for guard in guards)
     with warnings.catch_warnings():  # torch reads .grad of tensors that are no leaves
         warnings.simplefilter("ignore")
-        state, certain = api.serialize(manager, builder, built, graph)
+        state, certain = api.serialize(manager, builder, built, graph, identified)
     try:
         if not certain:
             read_guard_state(state)
@@ -91,7 +92,7 @@ def guards_state(
     return state, api.expectations(built)
 
 
-def _travelling(api: Any, guard: Any, builder: Any, digests: set[str]) -> Any:
+def _travelling(api: Any, guard: Any, builder: Any, digests: set[str], identified: dict[Any, Any]) -> Any:
     """Return a guard as it is stored: itself, or one that compares an object by what it is."""
     types = api.guard_types(guard)
     source = guard.originating_source
@@ -109,4 +110,6 @@ def _travelling(api: Any, guard: Any, builder: Any, digests: set[str]) -> Any:
     except NotStorable as error:
         raise NotStorable(f"{guard.create_fn_name()} guard on {guard.name}: {error}") from error
     digests.add(identity.digest)
+    if api.local_name(source) is not None and identity.kind != "constant" and not is_found(identity):
+        identified[source] = value
     return api.fresh_guard(source, functools.partial(identity_match, (*identity,)))

@@ -18,11 +18,14 @@ import dataclasses
 import enum
 import io
 import itertools
+import json
 import pickle
 import sys
 import types
 from collections import OrderedDict
 from typing import Any, ClassVar
+
+from torch._C._dynamo.guards import GlobalStateGuard
 
 from firebrick.codecs.code import class_method
 from firebrick.errors import DecodeError, ForbiddenGlobal
@@ -48,7 +51,10 @@ _CALLABLE = frozenset(
         "firebrick.loader.guard_state:rebuild_mapping",
     }
 )  # fmt: skip
-_NAMED = frozenset({"torch:dtype", "torch:layout", "torch:memory_format"})  # instances have names
+_NAMED = frozenset({"torch:dtype", "torch:memory_format"})  # instances have names
+_TENSORS = frozenset({"torch:Tensor", "torch.nn.parameter:Parameter"})  # with attributes made by other calls
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
+_NEVER_CHANGED = (type, types.ModuleType, *_FUNCTIONS, types.MethodType, enum.Enum)
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
 _SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"})
 
@@ -76,9 +82,19 @@ def _name_of(value: Any) -> str:
 
 def _may_call(value: Any) -> bool:
     name = _name_of(value)
-    if name in _CALLABLE or name.startswith(_PICKLER + "._unpickle_"):
-        return True
-    return isinstance(value, type) and name.startswith(_CLASS_MODULES)
+    if isinstance(value, type):
+        return name in _CALLABLE or name.startswith(_CLASS_MODULES)
+    if isinstance(value, types.MethodType):
+        return _is_pickler_method(value.__self__, value.__name__)
+    listed = name in _CALLABLE or name.startswith(_PICKLER + "._unpickle_")
+    return listed and isinstance(value, _FUNCTIONS) and _stands_at(value, *name.split(":"))
+
+
+def _stands_at(value: Any, module: str, qualname: str) -> bool:
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found is value
 
 
 def _is_pickler_method(owner: Any = None, name: Any = None, *rest: Any) -> bool:
@@ -101,6 +117,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
         super().__init__(file)
         self._file = file
         self._known: dict[int, tuple[Any, bool, tuple[bool, ...] | None]] = {}
+        self._found: dict[int, Any] = {}  # objects of the process, which no pickle may change
 
     def load(self) -> Any:
         """Read the pickle, past its frames: they serve readers of streams, and all bytes are here."""
@@ -134,7 +151,40 @@ class _Unpickler(_Base):  # type: ignore[misc]
         imported = sys.modules.get(module)
         if imported is None and module.split(".", 1)[0] not in sys.modules:
             raise ForbiddenGlobal(f"{module}:{name}")
-        return super().find_class(module, name)
+        found = super().find_class(module, name)
+        self._found[id(found)] = found
+        return found
+
+    def _made(self, value: Any) -> Any:
+        """Return an object that the pickle goes on to change, if it has made it."""
+        if id(value) in self._found or isinstance(value, _NEVER_CHANGED):
+            raise ForbiddenGlobal(_name_of(value), "a pickle that changes it")
+        return value
+
+    def _fill(self, method: str, *arguments: Any) -> None:
+        """Fill the container on top of the stack, by a method of Python's own."""
+        value = self._made(self.stack[-1])
+        if _defining_module(type(value), method) not in ("builtins", "collections"):
+            raise ForbiddenGlobal(_name_of(type(value)), f"filled by {method}")
+        getattr(type(value), method)(value, *arguments)
+
+    def load_append(self) -> None:
+        self._fill("append", self.stack.pop())
+
+    def load_appends(self) -> None:
+        self._fill("extend", self.pop_mark())
+
+    def load_additems(self) -> None:
+        self._fill("update", self.pop_mark())
+
+    def load_setitem(self) -> None:
+        item, key = self.stack.pop(), self.stack.pop()
+        self._fill("__setitem__", key, item)
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        for key, item in zip(items[::2], items[1::2], strict=True):
+            self._fill("__setitem__", key, item)
 
     def persistent_load(self, pid: Any) -> Any:
         raise ForbiddenGlobal("persistent id")
@@ -154,6 +204,8 @@ class _Unpickler(_Base):  # type: ignore[misc]
         name = getattr(function, "__name__", "")
         if name == "_unpickle_python_module":
             self._importable(args[0])
+        elif name == "_unpickle_nested_function":
+            self._importable(args[1])
         elif name == "_unpickle_tensor" and type(args[-1]).__name__ == "_Missing":
             # torch leaves out a gradient that no guard looks at, and then can not read its own pickle
             self.stack[-1] = (*args[:-1], None)
@@ -178,7 +230,9 @@ class _Unpickler(_Base):  # type: ignore[misc]
         super().load_newobj_ex()
 
     def load_build(self) -> None:
-        state, value = self.stack[-1], self.stack[-2]
+        state, value = self.stack[-1], self._made(self.stack[-2])
+        if type(value) is GlobalStateGuard:
+            _check_global_state(state)
         module = _defining_module(type(value), "__setstate__")
         if module is None or module.partition(".")[0] in _SETSTATE_PACKAGES:
             super().load_build()
@@ -207,8 +261,37 @@ class _Unpickler(_Base):  # type: ignore[misc]
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
     dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.APPEND[0]] = load_append
+    dispatch[pickle.APPENDS[0]] = load_appends
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.INST[0]] = load_inst
     dispatch[pickle.OBJ[0]] = load_obj
+
+
+def _check_global_state(state: Any) -> None:
+    """Check the state of torch's guard on global state: torch ends the process where it is not what it wrote.
+
+    Raises:
+        DecodeError: it is not JSON with the fields that torch writes.
+    """
+    try:
+        if type(state) is str and _form(json.loads(state)) == _form(json.loads(_a_global_state())):
+            return
+    except ValueError:
+        pass
+    raise DecodeError(f"a guard on global state from {state!r:.40}")
+
+
+def _a_global_state() -> str:
+    return str(GlobalStateGuard().__getstate__())
+
+
+def _form(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _form(item) for key, item in value.items()}
+    return [_form(item) for item in value] if isinstance(value, list) else type(value)
 
 
 def _is_bare(cls: type) -> bool:
@@ -247,21 +330,40 @@ def reads_back(value: Any, reduced: Any, classes: dict[type, bool]) -> bool:
         classes: what was found for the classes of values before this one.
     """
     if reduced is not NotImplemented:
+        name = getattr(reduced[0], "__name__", "")
+        if name == "_unpickle_python_module":
+            return sys.modules.get(reduced[1][0]) is value
+        if name == "_unpickle_nested_function" and reduced[1][1] not in sys.modules:
+            return False
         return _may_call(reduced[0])
+    cls = type(value)
+    if cls in copyreg.dispatch_table or value is type(None):  # reduced by a function; a call of `type`
+        return False
     if isinstance(value, type | types.FunctionType):  # named
         return True
     if isinstance(value, types.MethodType):
         return _is_pickler_method(value.__self__, value.__name__)
     if isinstance(value, types.BuiltinFunctionType):
         return isinstance(value.__self__, types.ModuleType)
-    cls = type(value)
     if (known := classes.get(cls)) is None:
-        default = all(getattr(cls, name) is getattr(object, name) for name in ("__reduce_ex__", "__reduce__"))
-        bare = _is_bare(cls) and not hasattr(cls, "__getnewargs_ex__")
-        setter = _defining_module(cls, "__setstate__")
-        set_up = setter is None or setter.partition(".")[0] in _SETSTATE_PACKAGES
-        known = classes[cls] = _name_of(cls) in _NAMED or _may_call(cls) or (default and bare and set_up)
-    return known
+        known = classes[cls] = _name_of(cls) in _NAMED or _may_call(cls) or _is_plain(cls)
+    return known and not (_name_of(cls) in _TENSORS and vars(value))
+
+
+def _is_plain(cls: type) -> bool:
+    """Tell whether instances are pickled and made in the default way, running nothing of the class's."""
+    by_value = getattr(cls, "__hash__") not in (getattr(object, "__hash__"), None)  # noqa: B009
+    if by_value or not _is_bare(cls) or hasattr(cls, "__getnewargs_ex__"):
+        return False
+    alike = ["__reduce_ex__", "__reduce__"]
+    setter = _defining_module(cls, "__setstate__")
+    if setter is None:
+        if hasattr(cls, "__getattr__"):
+            return False
+        alike += ["__getstate__", "__getattribute__", "__setattr__"]
+    elif setter.partition(".")[0] not in _SETSTATE_PACKAGES:
+        return False
+    return all(getattr(cls, name) is getattr(object, name) for name in alike)
 
 
 def read_guard_state(data: bytes) -> Any:

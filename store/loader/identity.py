@@ -140,6 +140,15 @@ def find(identity: Identity) -> Any:
     return found
 
 
+def is_found(identity: Identity) -> bool:
+    """Tell whether `find` finds an object."""
+    try:
+        find(identity)
+    except IdentityChanged:
+        return False
+    return True
+
+
 def _compare(identity: Identity, value: Any, where: str) -> None:
     try:
         here = describe(value)

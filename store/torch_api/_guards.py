@@ -154,7 +154,9 @@ def distinct(guards: Iterable[Any]) -> list[Any]:
     return list(found.values())
 
 
-def serialize(manager: Any, builder: Any, guards: list[Any], graph: Any) -> tuple[bytes, bool]:
+def serialize(
+    manager: Any, builder: Any, guards: list[Any], graph: Any, identified: dict[Any, Any]
+) -> tuple[bytes, bool]:
     """Return the pickled state of a frame's guards, and whether it surely can be read back.
 
     Args:
@@ -162,19 +164,39 @@ def serialize(manager: Any, builder: Any, guards: list[Any], graph: Any) -> tupl
         builder: its guard builder, which knows the values.
         guards: what is to be stored.
         graph: torch's output graph of the frame.
+        identified: sources of locals that are compared by what they are, and their values, which stay out.
 
     Raises:
         PackageError: of torch, for a guard that can not be serialised.
     """
+    hidden = _hidden(builder, guards, identified)
     manager.used_builtin_vars.clear()  # they are compared by what they are
     pickler, pickled = dynamo_guards.GuardsStatePickler, dynamo_guards.pickle_guards_state
     patches, doubts = Patches(), list[Any]()
     patches.set(dynamo_guards, "pickle_guards_state", lambda state, b: pickled(canonical_state(state), b))
     patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override, doubts))
+    live = builder.guard_tree_values
+    builder.guard_tree_values = {k: v for k, v in live.items() if k not in hidden}
     try:
         return CheckFunctionManager.serialize_guards(manager, builder, guards, graph), not doubts
     finally:
+        builder.guard_tree_values = live
         patches.undo()
+
+
+def _hidden(builder: Any, guards: list[Any], identified: dict[Any, Any]) -> set[int]:
+    """Return the ids of values of which only the identity is guarded: no stored guard needs more of them."""
+    looked_at = set[Any]()
+    for guard in guards:
+        source = guard.originating_source
+        if guard.create_fn_name() == "identity_match":
+            source = getattr(source, "base", None)
+        while source is not None and source not in looked_at:
+            looked_at.add(source)
+            source = getattr(source, "base", None)
+    values = builder.src_get_value_cache
+    kept = {id(values[source]) for source in looked_at if source in values}
+    return {id(value) for value in identified.values()} - kept
 
 
 def _reducing(original: Callable[..., Any], doubts: list[Any]) -> Callable[..., Any]:
