@@ -305,8 +305,15 @@ def _behaviour(code: types.CodeType) -> list[Any]:
     return [[list(f) if isinstance(f, tuple) else f for f in fields], constants]
 
 
-def rename(code: types.CodeType, names: Mapping[str, str]) -> types.CodeType:
+def rename(
+    code: types.CodeType, names: Mapping[str, str], exchange: Callable[[Any], Any] | None = None
+) -> types.CodeType:
     """Replace names and string constants that equal a key of `names`, in nested code too.
+
+    Args:
+        code: the code object.
+        names: what stands there -> what is to stand there.
+        exchange: gives what is to stand for another constant, most often itself.
 
     Returns:
         A copy, or the same object if nothing is to be replaced.
@@ -318,7 +325,9 @@ def rename(code: types.CodeType, names: Mapping[str, str]) -> types.CodeType:
         if type(value) in (tuple, frozenset):
             items = [constant(item) for item in value]
             return value if _same(items, value) else type(value)(items)
-        return rename(value, names) if isinstance(value, types.CodeType) else value
+        if isinstance(value, types.CodeType):
+            return rename(value, names, exchange)
+        return value if exchange is None else exchange(value)
 
     co_names = tuple(names.get(name, name) for name in code.co_names)
     constants = tuple(map(constant, code.co_consts))

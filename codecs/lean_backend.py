@@ -5,10 +5,10 @@ modules, kernels, constants, and a *program*: what AOTAutograd does around them,
 
 The body is msgpack: ``[program, forward, backward or None, libraries]``. A graph is
 ``[[version, key] of its CODE, kernels, constants, check, restore]`` with kernels ``[[name, digest of the
-request], …]`` and constants ``[[name, version, key], …]`` sorted by name; where it has Triton kernels they
-follow, as `put_autotuned` gives them, and where it runs as CUDA graphs the fields of `CudaGraphs` come
-last. Libraries are ``[[digest, version, key], …]`` sorted by digest. The fields of a program and of CUDA
-graphs are those of the classes below, in their order.
+request], …]`` and constants ``[[name, version, key], …]`` sorted by name. Up to three fields follow, as
+many as are needed: its Triton kernels, as `put_autotuned` gives them; the fields of `CudaGraphs` or None;
+the index of its GPU. Libraries are ``[[digest, version, key], …]`` sorted by digest. The fields of a program
+and of CUDA graphs are those of the classes below, in their order.
 """
 
 import enum
@@ -206,6 +206,7 @@ class LeanGraph(NamedTuple):
         restore: those of them that the graph mutates.
         launches: global name -> Triton kernel.
         cuda_graphs: None where every kernel is launched by itself.
+        device: index of the GPU that it was compiled for, if it can be moved to another of the same kind.
     """
 
     code: types.CodeType
@@ -215,6 +216,7 @@ class LeanGraph(NamedTuple):
     restore: tuple[int, ...] = ()
     launches: "Mapping[str, Autotuned]" = _NO_LAUNCHES
     cuda_graphs: CudaGraphs | None = None
+    device: int | None = None
 
 
 class LeanBackend(NamedTuple):
@@ -344,28 +346,32 @@ def _put_graph(graph: LeanGraph, sink: Sink) -> list[Any]:
         constants.append([name, codec.version, key])
     kernels = [list(item) for item in sorted(graph.kernels.items())]
     fields = [[_CODE.version, code], kernels, constants, list(graph.check), list(graph.restore)]
+    launches: list[Any] = []
     if graph.launches:
         from firebrick.codecs.launch import put_autotuned
 
-        fields.append(put_autotuned(graph.launches, sink))
-    if graph.cuda_graphs is not None:
-        fields += [] if graph.launches else [[]]
-        fields.append(plain(graph.cuda_graphs))
-    return fields
+        launches = put_autotuned(graph.launches, sink)
+    more = [launches, None if graph.cuda_graphs is None else plain(graph.cuda_graphs), graph.device]
+    while more and more[-1] in (None, []):
+        more.pop()
+    return fields + more
 
 
 def _get_graph(fields: Any, source: Source, choose: "Choose | None") -> LeanGraph:
     (version, key), kernels, constants, check, restore, *more = fields
-    if len(more) > 2 or more == [[]]:
-        raise DecodeError(f"{len(fields)} fields of a graph, or no kernels where some belong")
+    if len(more) > 3 or (more and more[-1] in (None, [])):
+        raise DecodeError(f"{len(fields)} fields of a graph, or nothing where something belongs")
+    put, graphs, device = [*more, None, None, None][:3]
     launches: Mapping[str, Autotuned] = _NO_LAUNCHES
-    if more and more[0]:
+    if put:
         from firebrick.codecs.launch import get_autotuned  # a start on a CPU does without
 
-        launches = get_autotuned(more[0], source, choose)
-    cuda_graphs = rebuilt(CudaGraphs, more[1]) if len(more) == 2 else None
-    if cuda_graphs is not None and cuda_graphs.device < 0:
-        raise DecodeError(f"a CUDA graph for device {cuda_graphs.device}")
+        launches = get_autotuned(put, source, choose)
+    cuda_graphs = None if graphs is None else rebuilt(CudaGraphs, graphs)
+    places = [device, None if cuda_graphs is None else cuda_graphs.device]
+    for place in places:
+        if place is not None and (type(place) is not int or place < 0):
+            raise DecodeError(f"a graph for device {place!r:.20}")
     return LeanGraph(
         _CODE.decode(_child(source, key, Kind.CODE), source, version),
         {name: typed(digest, str) for name, digest in _named(kernels)},
@@ -377,6 +383,7 @@ def _get_graph(fields: Any, source: Source, choose: "Choose | None") -> LeanGrap
         typed(restore, tuple[int, ...]),
         launches,
         cuda_graphs,
+        device,
     )
 
 

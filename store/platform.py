@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import platform as _platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Final
+
+CURRENT_GPU: Final = "current GPU"  # name of a fact of the process
 
 # Flags of /proc/cpuinfo (x86) and its "Features" (Arm) that stand for instructions which a compiler, or
 # the vector classes of ATen, use of their own accord. Others (crypto, random numbers, cache control,
@@ -74,6 +77,40 @@ def gpu_facts() -> dict[str, str]:
         "gpu.toolkit": str(torch.version.cuda or torch.version.hip),
         "triton": _triton_version(),
     }
+
+
+def process_fact(name: str) -> str:
+    """Return a fact of this process that torch folds into graphs without a guard on it.
+
+    Args:
+        name: `CURRENT_GPU`, ``process group``, ``rank`` or ``world size``.
+
+    Raises:
+        KeyError: there is no such fact.
+    """
+    return _PROCESS_FACTS[name]()
+
+
+def _current_gpu() -> str:
+    import torch
+
+    return str(torch.cuda.current_device()) if torch.cuda.is_available() else "none"
+
+
+def _of_group(name: str) -> str:
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return "none"
+    return str(getattr(distributed, name)())
+
+
+_PROCESS_FACTS: dict[str, Callable[[], str]] = {
+    CURRENT_GPU: _current_gpu,
+    "process group": functools.partial(_of_group, "is_initialized"),
+    "rank": functools.partial(_of_group, "get_rank"),
+    "world size": functools.partial(_of_group, "get_world_size"),
+}
 
 
 @functools.cache

@@ -443,8 +443,9 @@ def call(args):
 """
 
 
-def backend(graphs):
-    graph = LeanGraph(compile(SOURCE, "wrapper.py", "exec"), {}, {}, cuda_graphs=graphs)
+def backend(graphs, device=None):
+    code = compile(SOURCE, "wrapper.py", "exec")
+    graph = LeanGraph(code, {}, {}, cuda_graphs=graphs, device=device)
     program = Program(1, (), (), 0, (), None, DYNAMIC_MARKS[0], None)
     return LeanBackend(program._replace(bases=1), graph, None, {})
 
@@ -454,6 +455,14 @@ def test_the_partitions_of_a_restored_wrapper_are_replayed(cuda):
     for number in range(4):
         function(torch.ones(2) * number)
     assert (cuda.captures, cuda.replays) == (1, 3)
+
+
+@pytest.mark.parametrize(("device", "moved", "place"), [(None, None, 3), (3, None, 3), (3, 1, 1)])
+def test_graphs_are_captured_where_the_backend_is_moved_to(monkeypatch, device, moved, place):
+    places = []
+    monkeypatch.setattr(cuda_graphs, "Graphed", lambda function, device, static: places.append(device))
+    load(backend(CudaGraphs(3, ((),)), device), None, device=moved)
+    assert places == [place]
 
 
 def test_a_backend_with_other_partitions_is_refused():

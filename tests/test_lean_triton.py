@@ -15,8 +15,16 @@ from firebrick._patches import Patches
 from firebrick.blob import StoredBlob
 from firebrick.capture import triton_kernels
 from firebrick.capture.wrapper_source import rewrite
+from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.launch import Autotuned, Choice, Launch
-from firebrick.codecs.lean_backend import DYNAMIC_MARKS, LeanBackend, LeanBackendCodec, LeanGraph, Program
+from firebrick.codecs.lean_backend import (
+    DYNAMIC_MARKS,
+    CudaGraphs,
+    LeanBackend,
+    LeanBackendCodec,
+    LeanGraph,
+    Program,
+)
 from firebrick.codecs.triton import TritonKernel
 from firebrick.errors import DecodeError, EncodeError, NotLean, Unsupported
 from firebrick.format import Kind
@@ -118,6 +126,15 @@ def test_profiles_name_the_kernel(launcher):
     assert len(launcher.launches) == 1
 
 
+def test_a_backend_is_not_moved_to_a_device_of_another_kind(launcher, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9 + device, 0))
+    graph = LeanGraph(CODE, {}, {}, (), (), {"k": Autotuned("", 0, False, (LAUNCH,))}, None, 0)
+    load(LeanBackend(PLAIN, graph, None, {}), None)
+    with pytest.raises(Unsupported, match="a kernel for sm_90, device 1 is sm_100"):
+        load(LeanBackend(PLAIN, graph, None, {}), None, device=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "device", "reason"),
     [
@@ -213,14 +230,33 @@ def test_a_kernel_without_configurations_or_with_one_twice_is_not_stored():
             stored(LeanBackend(PLAIN, graph, None, {}), Kind.LEAN_BACKEND)
 
 
-def test_an_empty_list_of_kernels_is_no_second_form_of_none():
-    from firebrick.codecs._msgpack import pack, unpack
-
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ([[]], "nothing where something belongs"),
+        ([[], None], "nothing where something belongs"),
+        ([[], None, None], "nothing where something belongs"),
+        ([[], None, 0, 1], "9 fields of a graph"),
+        ([[], None, -1], "a graph for device -1"),
+        ([[], None, True], "a graph for device True"),
+    ],
+)
+def test_there_is_one_form_of_what_a_graph_lacks(more, reason):
     encoded, blobs = stored(LeanBackend(PLAIN, LeanGraph(CODE, {}, {}), None, {}), Kind.LEAN_BACKEND)
     body = unpack(encoded.root.data)
-    body[1].append([])
-    with pytest.raises(DecodeError, match="no kernels where some belong"):
+    body[1] += more
+    with pytest.raises(DecodeError, match=reason):
         codecs.decode(Kind.LEAN_BACKEND, 1, pack(body), blobs.__getitem__)
+
+
+@pytest.mark.parametrize("graphs", [None, CudaGraphs(2, ((0,),))])
+@pytest.mark.parametrize("kernels", [{}, {"a": Autotuned("s", 2, False, (LAUNCH,))}])
+@pytest.mark.parametrize("device", [None, 0, 2])
+def test_a_graph_comes_back_with_its_device(graphs, kernels, device):
+    graph = LeanGraph(CODE, {}, {}, (), (), kernels, graphs, device)
+    encoded, blobs = stored(LeanBackend(PLAIN, graph, None, {}), Kind.LEAN_BACKEND)
+    back = codecs.decode(Kind.LEAN_BACKEND, 1, encoded.root.data, blobs.__getitem__).forward
+    assert (back.launches, back.cuda_graphs, back.device) == (kernels, graphs, device)
 
 
 # Which configuration is launched.
@@ -622,12 +658,13 @@ call = runner.call
 """
 
 
-def test_a_wrapper_runs_on_its_kernels(launcher, monkeypatch):
+@pytest.mark.parametrize("moved", [None, 0, 1])
+def test_a_wrapper_runs_on_its_kernels_and_on_the_device_that_it_is_moved_to(launcher, monkeypatch, moved):
     made = rewrite(WRAPPER, (), lambda types, source: "")
     assert made.launches == {"triton_poi_fused_add_mul_0": [3]}
-    graph = LeanGraph(
-        made.code, {}, {}, (), (), {"triton_poi_fused_add_mul_0": Autotuned("s", 0, False, (LAUNCH,))}
-    )
+    assert made.device == 0
+    kernels = {"triton_poi_fused_add_mul_0": Autotuned("s", 0, False, (LAUNCH,))}
+    graph = LeanGraph(made.code, {}, {}, (), (), kernels, None, made.device)
     encoded, blobs = stored(LeanBackend(PLAIN, graph, None, {}), Kind.LEAN_BACKEND)
     back = codecs.decode(Kind.LEAN_BACKEND, 1, encoded.root.data, blobs.__getitem__)
 
@@ -637,19 +674,25 @@ def test_a_wrapper_runs_on_its_kernels(launcher, monkeypatch):
         launcher.launches.append((handle, *numbers[:6], n, *scratch, numbers[7]))
 
     launcher._launch_kernel = launch
-    names = runtime_backend.namespace() | {"get_raw_stream": lambda device: 77}
-    guards = torch._C._dynamo.guards
-    monkeypatch.setattr(runtime_backend, "namespace", lambda: dict(names))
+    here, places = moved or 0, []
+    names = {"get_raw_stream": lambda device: 77 + device}
+    namespace, guards = runtime_backend.namespace, torch._C._dynamo.guards
+    monkeypatch.setattr(runtime_backend, "namespace", lambda device: namespace(device) | names)
     monkeypatch.setattr(guards, "_empty_strided_cuda", guards._empty_strided_cpu)
-    monkeypatch.setattr(torch.cuda, "_DeviceGuard", lambda device: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    call = runtime_backend._graph(back.forward, None)
+    monkeypatch.setattr(
+        torch.cuda, "_DeviceGuard", lambda device: contextlib.nullcontext(places.append(device))
+    )
+    monkeypatch.setattr(torch.cuda, "set_device", places.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: here)
+    call = runtime_backend._graph(back.forward, None, moved)
     for _ in range(2):
         x = torch.rand(1000)
         (out,) = call([x])
         assert torch.equal(out, x * 2 + 1)
-    assert launcher.launches == [(1, 8, 1, 1, 4, 16, "OOiOO", 1000, None, None, 77)] * 2
-    assert len(launcher.loads) == 1
+    assert launcher.launches == [(1, 8, 1, 1, 4, 16, "OOiOO", 1000, None, None, 77 + here)] * 2
+    assert places == [here] * 4
+    assert [load[3] for load in launcher.loads] == [here]
 
 
 def test_the_assembler_that_torch_chooses_does_not_change_how_options_are_found(monkeypatch):

@@ -61,11 +61,11 @@ class Artifacts:
         return record_artifact
 
     def _lean_backend(self, artifact: Any) -> LeanPart | str:
-        from firebrick.capture.lean_backend import lean_backend, libraries_of  # needs the compiler
+        from firebrick.capture.lean_backend import gpus_of, lean_backend, libraries_of  # needs the compiler
 
         try:
             made = lean_backend(artifact, self._kernels.of, self._kernels.tuners_of)
-            return LeanPart(encode(Kind.LEAN_BACKEND, made), libraries_of(made))
+            return LeanPart(encode(Kind.LEAN_BACKEND, made), libraries_of(made), *gpus_of(artifact, made))
         except NotStorable as error:
             return error.reason
         except EncodeError as error:

@@ -93,6 +93,7 @@ def frame_manifest(
             "backends": {names[name]: part.key for name, part in backends.items()},
             "imports": _imports(compilation, compilation.compiled, set(names)),
             "requires": compilation.requires,
+            "process": compilation.process,
         }
         for part in backends.values():
             parts += [part.key, *part.children]
@@ -102,7 +103,7 @@ def frame_manifest(
         else:
             try:
                 made = make_lean(
-                    compilation.program,
+                    compilation,
                     {names[name]: backend for name, backend in lean.items()},
                     compilation.compiled,
                     body["imports"],

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from firebrick.capture.devices import TracedDevices
 from firebrick.capture.guards import recording_init
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.codecs.code import module_files
@@ -57,6 +58,10 @@ class HandOver:
         ):
             patches.set(package, name, wrap(getattr(package, name)))
         patches.set(api.OutputGraph, "bypass_package", self._bypassing)
+        api.note_devices(patches, api.OutputGraph, self._devices)
+
+    def _devices(self) -> TracedDevices | None:
+        return None if (compilation := self._recorder.current) is None else compilation.devices
 
     def _guards_built(
         self, manager: Any, graph: Any, identities: set[str], expected: str, error: BaseException | None

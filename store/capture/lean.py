@@ -10,22 +10,35 @@ import dis
 import re
 from collections.abc import Iterable, Mapping
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from firebrick import codecs
+from firebrick.capture.places import gpu_of
 from firebrick.errors import NotLean
 from firebrick.format import Kind
 from firebrick.loader.inlined import nested
 from firebrick.runtime.helpers import HELPERS
 
+if TYPE_CHECKING:
+    from firebrick.capture.recorder import Compilation
+
 _COMPILER = re.compile(r"torch\.(_dynamo|_inductor|_functorch|fx\.experimental)\b|sympy\b|triton\b")
 
 
 class LeanPart(NamedTuple):
-    """A lean backend, encoded, and which of CUDA's libraries it calls."""
+    """A lean backend, encoded, with what else is to be known of it.
+
+    Attributes:
+        encoded: its blobs.
+        libraries: which of CUDA's libraries it calls.
+        gpus: indices of the GPUs that it runs on.
+        pinned: why it can not be moved to another GPU; empty if it can.
+    """
 
     encoded: codecs.Encoded
     libraries: frozenset[str]
+    gpus: frozenset[int] = frozenset()
+    pinned: str = ""
 
 
 class Lean:
@@ -35,28 +48,37 @@ class Lean:
         guards: the guard program.
         backends: name in the compiled code -> lean backend.
         imports: alias -> module, of the modules that the code uses.
+        place: as `gpu_of` gives it.
     """
 
     def __init__(
-        self, guards: codecs.Encoded, backends: Mapping[str, LeanPart], imports: Mapping[str, str]
+        self,
+        guards: codecs.Encoded,
+        backends: Mapping[str, LeanPart],
+        imports: Mapping[str, str],
+        place: Mapping[str, Any],
     ) -> None:
         self.body = {
             "guards": guards.root.key,
             "imports": dict(imports),
             "backends": {name: part.encoded.root.key for name, part in backends.items()},
             "opens": sorted(frozenset().union(*(part.libraries for part in backends.values()))),
+            **place,
         }
         every = (guards, *(part.encoded for part in backends.values()))
         self.blobs = [blob for encoded in every for blob in (*encoded.children, encoded.root)]
 
 
 def make_lean(
-    program: Any, backends: Mapping[str, LeanPart | str], code: CodeType, imports: Mapping[str, str]
+    compilation: Compilation,
+    backends: Mapping[str, LeanPart | str],
+    code: CodeType,
+    imports: Mapping[str, str],
 ) -> Lean:
     """Return what the lane needs of a frame.
 
     Args:
-        program: its guard program, or the reason why there is none.
+        compilation: of the frame; its guard program may be the reason why there is none.
         backends: name in the compiled code -> lean backend, or the reason why there is none.
         code: the compiled code.
         imports: alias -> module, of the generated globals that stand for modules.
@@ -64,7 +86,7 @@ def make_lean(
     Raises:
         NotLean: naming what the lane does not know.
     """
-    for reason in (program, *backends.values()):
+    for reason in (compilation.program, *backends.values()):
         if isinstance(reason, str):
             raise NotLean(reason)
     # names of code objects may be left over from tracing
@@ -72,7 +94,8 @@ def make_lean(
     used = {alias: module for alias, module in imports.items() if alias in names}
     _check_helpers(code, used)
     parts = {name: value for name, value in backends.items() if not isinstance(value, str)}
-    return Lean(codecs.encode(Kind.GUARD_PROGRAM, program), parts, used)
+    place = gpu_of(compilation, ((part.gpus, part.pinned) for part in parts.values()))
+    return Lean(codecs.encode(Kind.GUARD_PROGRAM, compilation.program), parts, used, place)
 
 
 def _check_helpers(code: CodeType, imports: Mapping[str, str]) -> None:

@@ -35,12 +35,8 @@ def lean_backend(artifact: Any, libraries_of: LibrariesOf, tuners_of: Tuners) ->
         NotLean: naming what is not in the closed vocabulary.
         NotStorable: a library is not at hand.
     """
-    entry = artifact.content
-    parts = [getattr(entry, name, None) for name in ("compiled_fw", "compiled_bw")]
-    results = [None if part is None else getattr(part, "result", None) for part in parts]
-    if results[0] is None or (parts[1] is not None and results[1] is None):
-        raise NotLean(f"an artifact that holds no graphs ({type(entry).__name__})")
-    program = aot_program(entry)
+    results = _results(artifact)
+    program = aot_program(artifact.content)
     libraries: dict[str, Library] = {}
     graphs = [
         None if result is None else _graph(result, libraries_of, tuners_of, libraries) for result in results
@@ -48,6 +44,37 @@ def lean_backend(artifact: Any, libraries_of: LibrariesOf, tuners_of: Tuners) ->
     if graphs[0] is None:
         raise NotLean("no forward graph")
     return LeanBackend(program, graphs[0], graphs[1], libraries)
+
+
+def _results(artifact: Any) -> list[Any]:
+    """Return the compiled graphs of an artifact, forward and backward; None where there is no backward."""
+    entry = artifact.content
+    parts = [getattr(entry, name, None) for name in ("compiled_fw", "compiled_bw")]
+    results = [None if part is None else getattr(part, "result", None) for part in parts]
+    if results[0] is None or (parts[1] is not None and results[1] is None):
+        raise NotLean(f"an artifact that holds no graphs ({type(entry).__name__})")
+    return results
+
+
+def gpus_of(artifact: Any, backend: LeanBackend) -> tuple[frozenset[int], str]:
+    """Return the indices of the GPUs that a backend runs on, and why it can not be moved to another.
+
+    Args:
+        artifact: what it was made of.
+        backend: the lean form.
+    """
+    gpus: set[int] = set()
+    pinned = ""
+    for result, graph in zip(_results(artifact), (backend.forward, backend.backward), strict=True):
+        if graph is None:
+            continue
+        here = set(getattr(result, "device_idxs", ()))
+        gpus |= here
+        if here and here != {graph.device}:
+            pinned = pinned or "a wrapper that names several GPUs, or one in another way"
+        if any(value.device.type == "cuda" for value in graph.constants.values()):
+            pinned = pinned or "a constant on a GPU"
+    return frozenset(gpus), pinned
 
 
 def libraries_of(backend: LeanBackend) -> frozenset[str]:
@@ -84,6 +111,7 @@ def _graph(
         tuple(index for index in check if index in mutated),
         launches,
         _cuda_graphs(graph, wrapper),
+        wrapper.device,
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from firebrick import torch_api
 from firebrick.capture.artifacts import Artifacts
 from firebrick.capture.bundle import Part, frame_manifest, generated_names
+from firebrick.capture.devices import TracedDevices
 from firebrick.capture.inlined import inlined_functions
 from firebrick.counters import Stats
 from firebrick.errors import EncodeError, NotStorable
@@ -57,6 +58,8 @@ class Compilation:
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
     resumes: dict[str, CodeType] = dataclasses.field(default_factory=dict)
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
+    process: dict[str, str] = dataclasses.field(default_factory=dict)
+    devices: TracedDevices = dataclasses.field(default_factory=TracedDevices)
     refused: str | None = None
 
     def refuse(self, reason: str) -> None:

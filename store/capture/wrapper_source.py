@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from types import CodeType
 from typing import Final
 
+from firebrick.capture.wrapper_devices import take_device
 from firebrick.capture.wrapper_vocabulary import (
     BUILTINS,
     METHODS,
@@ -39,12 +40,14 @@ class Wrapper:
         kernels: name -> digest of the request of its library.
         launches: name of a Triton kernel -> number of arguments at each of its launches.
         partitions: number of functions in the list ``partitions``, each of which can be a CUDA graph.
+        device: index of the GPU that the code takes from `firebrick.runtime.names.DEVICE`.
     """
 
     code: CodeType
     kernels: dict[str, str]
     launches: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     partitions: int = 0
+    device: int | None = None
 
 
 def rewrite(
@@ -168,6 +171,7 @@ class _Reader:
         """Return what was read, with the globals that are used."""
         if not any(function.name == "call" for function in self._functions):
             raise NotLean("the wrapper has no call")
+        device = take_device(self._functions)
         defined = {function.name for function in self._functions}
         known = defined | NAMES | self._aliases.keys() | self._kernels.keys() | self._constants
         known |= self._launches.keys()
@@ -189,7 +193,7 @@ class _Reader:
         text = ast.unparse(ast.fix_missing_locations(module))
         kernels = {name: digest for name, digest in self._kernels.items() if name in used}
         launches = {name: counts for name, counts in self._launches.items() if name in used}
-        return Wrapper(compile(text, FILE_NAME, "exec"), kernels, launches, partitions)
+        return Wrapper(compile(text, FILE_NAME, "exec"), kernels, launches, partitions, device)
 
 
 def _check_import(statement: ast.Import | ast.ImportFrom) -> None:
@@ -197,7 +201,7 @@ def _check_import(statement: ast.Import | ast.ImportFrom) -> None:
     place = f"{statement.module}." if isinstance(statement, ast.ImportFrom) else ""
     for item in statement.names:
         bound = item.asname or item.name
-        if bound in NAMES and ORIGINS[bound] != place + item.name:
+        if bound in NAMES and ORIGINS.get(bound) != place + item.name:
             raise NotLean(f"the wrapper imports {place}{item.name} as {bound}")
 
 

@@ -15,7 +15,7 @@ from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.inlined import Inlined, find_code
-from firebrick.platform import gpu_facts
+from firebrick.platform import CURRENT_GPU, gpu_facts, process_fact
 from firebrick.store import Store
 
 
@@ -85,11 +85,17 @@ class Bundles:
             self._manifests[key] = body
         return self._manifests[key]
 
-    def usable(self, key: ContentKey, recipe: bytes, hooks: str) -> dict[str, Any]:
+    def usable(self, key: ContentKey, recipe: bytes, hooks: str, *, moving: bool = False) -> dict[str, Any]:
         """Return a bundle's manifest, once what it needs of this process was checked.
 
-        It must be of this recipe; inlined functions, the places of hooks of modules, and the GPU where it
-        uses one, must be as they were.
+        It must be of this recipe; inlined functions, the places of hooks of modules, the GPU where it
+        uses one, and what of the process is folded into its graph, must be as they were.
+
+        Args:
+            key: of the bundle.
+            recipe: key of the frame's recipe.
+            hooks: places of the hooks of modules.
+            moving: the caller looks after the index of the current GPU.
 
         Raises:
             Miss: naming what is not.
@@ -108,6 +114,9 @@ class Bundles:
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
                     raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
+        for name, wanted in manifest.get("process", {}).items():
+            if not (moving and name == CURRENT_GPU) and (found := process_fact(name)) != wanted:
+                raise Miss(f"{name}: stored {wanted}, here {found}")
         return manifest
 
     def part(self, kind: Kind, key: bytes) -> Any:

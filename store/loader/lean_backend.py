@@ -34,16 +34,19 @@ class LeanBackends:
         self._store = store
         self._libraries = libraries if libraries is not None else Libraries()
         self._stats = stats
-        self._loaded: dict[tuple[bytes, bool], Callable[..., list[Any]]] = {}
+        self._loaded: dict[tuple[bytes, bool, int | None], Callable[..., list[Any]]] = {}
         self._lock = threading.Lock()
         self._codec = LeanBackendCodec()
 
-    def load(self, key: bytes, *, disable_autocast: bool | None = None) -> Callable[..., list[Any]]:
+    def load(
+        self, key: bytes, *, disable_autocast: bool | None = None, device: int | None = None
+    ) -> Callable[..., list[Any]]:
         """Return the function of a lean backend.
 
         Args:
             key: content key of the backend.
-            disable_autocast: as in `firebrick.runtime.load`; functions that differ in it are kept apart.
+            disable_autocast, device: as in `firebrick.runtime.load`; functions that differ in them are kept
+                apart.
 
         Raises:
             BlobMissing, DamagedError, CodecError: when a part can not be read.
@@ -52,7 +55,7 @@ class LeanBackends:
         """
         if disable_autocast is None:
             disable_autocast = torch._C._is_any_autocast_enabled()
-        known = bytes(key), disable_autocast
+        known = bytes(key), disable_autocast, device
         with self._lock:
             if (function := self._loaded.get(known)) is None:
                 blob = self._source(ContentKey(known[0]))
@@ -60,7 +63,7 @@ class LeanBackends:
                     raise DecodeError(f"expected a lean backend, got {blob.kind.name}")
                 lean = self._codec.choosing(blob.data, self._source, blob.version, self._choose)
                 self._libraries.add(lean.libraries)
-                function = load(lean, self._libraries, disable_autocast=disable_autocast)
+                function = load(lean, self._libraries, disable_autocast=disable_autocast, device=device)
                 self._loaded[known] = function
             return function
 

@@ -15,14 +15,17 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from firebrick.codecs._msgpack import unpack
+from firebrick.codecs.guard_program import GuardProgram
 from firebrick.counters import Stats
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
+from firebrick.loader._guard_manager import Manager
 from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_of
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
 from firebrick.loader.module_hooks import hooks_of
+from firebrick.loader.moving import Move, moved_code, moved_name, moved_program, moves_of
 from firebrick.platform import host_facts
 from firebrick.recipe import SKIPPED_FILE, make_recipe
 from firebrick.runtime import helpers
@@ -140,22 +143,25 @@ class LeanFrames:
         self, key: ContentKey, recipe: bytes, hooks: str, code: CodeType, scope: dict[str, Any],
         values: Any, frame_state: MutableMapping[str, Any],
     ) -> api.Answer:  # fmt: skip
-        manifest = self._bundles.usable(key, recipe, hooks)
+        manifest = self._bundles.usable(key, recipe, hooks, moving=True)
         if manifest["skip"]:
             return api.skip_answer()
         lean = manifest["lean"]
         if isinstance(lean, str):
             raise Miss(lean)
+        moves = moves_of(manifest)
         for alias, module in lean["imports"].items():
             if alias not in scope:
                 scope[alias] = found = _module(module)
                 if not isinstance(found, ModuleType | dict):
                     self._stand_ins.append((scope, alias, module))
         opened = _opening(lean.get("opens", ())) if manifest["requires"] else None
-        with stand_ins():
-            manager = build(self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"]), scope, code, values)
-            if not manager.check(values):
-                raise Miss("guards")
+        program = self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"])
+        for move in moves:
+            if (manager := _guards(program, move, scope, code, values)) is not None:
+                break
+        else:
+            raise Miss("guards")
         if api.dynamo() is not None:
             adopt()
         compiled = self._bundles.part(Kind.CODE, manifest["code"])
@@ -163,13 +169,25 @@ class LeanFrames:
             if name not in scope:
                 scope[name] = resume_function(self._bundles.part(Kind.CODE, part), scope, name)
         for name, part in lean["backends"].items():
-            if name not in scope:
-                function = self._backends.load(ContentKey(part))
+            installed = name if move is None else moved_name(name, move)
+            if installed not in scope:
+                function = self._backends.load(ContentKey(part), device=None if move is None else move.to)
                 api.never_trace(function.__code__)
-                scope[name] = function
+                scope[installed] = function
+        if move is not None:
+            compiled = moved_code(compiled, lean["backends"], move)
         if opened is not None:
             opened()
         return api.guarded_answer(frame_state, code, compiled, manager)
+
+
+def _guards(
+    program: GuardProgram, move: Move | None, scope: dict[str, Any], code: CodeType, values: Any
+) -> Manager | None:
+    """Return the manager of a bundle's guards, or ``None`` where they do not pass."""
+    with stand_ins():
+        manager = build(program if move is None else moved_program(program, move), scope, code, values)
+        return manager if manager.check(values) else None
 
 
 def _opening(libraries: Sequence[str]) -> Callable[[], None]:

@@ -25,7 +25,11 @@ class Kernels(Protocol):
 
 
 def load(
-    lean: LeanBackend, kernels: Kernels, *, disable_autocast: bool | None = None
+    lean: LeanBackend,
+    kernels: Kernels,
+    *,
+    disable_autocast: bool | None = None,
+    device: int | None = None,
 ) -> Callable[..., list[Any]]:
     """Return the function of a lean backend, as Dynamo's bytecode calls it.
 
@@ -34,6 +38,7 @@ def load(
         kernels: loads its libraries.
         disable_autocast: whether the graphs run without autocast. None asks this thread's state, as torch
             does when it loads or compiles a backend.
+        device: index of the GPU to which its graphs are moved; None leaves them where they were.
 
     Raises:
         Unsupported: this torch or CPU lacks what the backend needs, or its saved-tensor hooks would have
@@ -45,14 +50,15 @@ def load(
         disable_autocast = torch._C._is_any_autocast_enabled()
     if lean.backward is not None:
         _check_hooks()
-    forward = _graph(lean.forward, kernels)
-    backward = None if lean.backward is None else _graph(lean.backward, kernels)
+    forward = _graph(lean.forward, kernels, device)
+    backward = None if lean.backward is None else _graph(lean.backward, kernels, device)
     labels = functools.partial(_label, lean.forward), functools.partial(_label, lean.backward)
     return build(lean.program, forward, backward, labels, disable_autocast=disable_autocast)
 
 
-def _graph(graph: LeanGraph, kernels: Kernels) -> Boxed:
-    scope = namespace()
+def _graph(graph: LeanGraph, kernels: Kernels, moved: int | None = None) -> Boxed:
+    device = graph.device if graph.device is None or moved is None else moved
+    scope = namespace(device)
     scope.update(graph.constants)
     for name, digest in graph.kernels.items():
         scope[name] = kernels.kernel(digest)
@@ -65,9 +71,10 @@ def _graph(graph: LeanGraph, kernels: Kernels) -> Boxed:
                 raise Unsupported(
                     f"{name}: which of {len(kernel.launches)} configurations won is not decided"
                 )
-            check_device(kernel.launches[0].architecture, kernel.device)
+            place = kernel.device if device is None else device
+            check_device(kernel.launches[0].architecture, place)
             scope[name] = loaded = TritonKernel(kernel.launches[0])
-            if are_opening() and torch.cuda.current_device() == kernel.device:
+            if are_opening() and torch.cuda.current_device() == place:
                 loaded.load()
     try:
         exec(graph.code, scope)
@@ -76,11 +83,11 @@ def _graph(graph: LeanGraph, kernels: Kernels) -> Boxed:
     if graph.cuda_graphs is not None:
         from firebrick.runtime.cuda_graphs import Graphed
 
-        device, static = graph.cuda_graphs
+        place, static = graph.cuda_graphs if device is None else (device, graph.cuda_graphs.static)
         parts = scope.get("partitions", [])
         if len(parts) != len(static):
             raise Unsupported(f"{len(static)} CUDA graphs for {len(parts)} partitions")
-        parts[:] = [Graphed(part, device, kept) for part, kept in zip(parts, static, strict=True)]
+        parts[:] = [Graphed(part, place, kept) for part, kept in zip(parts, static, strict=True)]
     return aligned(scope["call"], graph.check, graph.restore)
 
 

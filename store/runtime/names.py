@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import torch
 
+DEVICE: Final = "device_index"  # of the GPU that a wrapper was compiled for, or was moved to
 ALIGNMENT: Final = 64  # bytes to which offsets in a pool are rounded: `ALIGN_BYTES`
 
 # Functions of `extern_kernels` by the path under which torch has them.
@@ -76,9 +77,14 @@ OWN_KERNELS: Final = {"bias_addmm": bias_addmm, "conv1x1_via_mm": conv1x1_via_mm
 extern_kernels = _ExternKernels(**OWN_KERNELS)
 
 
-def namespace() -> dict[str, Any]:
-    """Return a new dictionary of everything that wrapper code may name from outside."""
+def namespace(device: int | None = None) -> dict[str, Any]:
+    """Return a new dictionary of everything that wrapper code may name from outside.
+
+    Args:
+        device: index of the GPU that the code runs on; None where it names none.
+    """
     return {
+        DEVICE: device,
         "torch": torch,
         "math": math,
         "inf": math.inf,

@@ -309,16 +309,23 @@ def _program(random: Random) -> Program:
 def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
     """Make lean backends that nobody should call; torch is imported."""
 
-    def graph(code: Any, digests: list[str], constant: Any, check: tuple[int, ...], tuned: Any) -> LeanGraph:
+    def graph(
+        code: Any, digests: list[str], constant: Any, check: tuple[int, ...], tuned: Any, device: int | None
+    ) -> LeanGraph:
         kernels = {f"kernel_{number}": digest for number, digest in enumerate(digests)}
         constants = {} if constant is None else {"constant": constant}
-        return LeanGraph(code, kernels, constants, check, check[:1], *([tuned] if tuned else []))
+        made = LeanGraph(code, kernels, constants, check, check[:1], device=device)
+        return made._replace(launches=tuned) if tuned else made
 
     def build(
-        program: Program, forward: Any, backward: Any, constant: Any, known: list[Library], tuned: Any
-    ) -> LeanBackend:
+        program: Program, forward: Any, backward: Any, constant: Any, known: list[Library], tuned: Any,
+        device: int | None,
+    ) -> LeanBackend:  # fmt: skip
         digests = [f"{number:x}" for number in range(len(known))]
-        graphs = graph(forward, digests, constant, (0, 3), tuned), graph(backward, digests[:1], None, (), {})
+        graphs = (
+            graph(forward, digests, constant, (0, 3), tuned, device),
+            graph(backward, digests[:1], None, (), {}, None),
+        )
         trains = program.training is not None
         return LeanBackend(
             program, graphs[0], graphs[1] if trains else None, dict(zip(digests, known, strict=True))
@@ -328,7 +335,8 @@ def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
     constants = st.none() | tensors(small)
     several = st.lists(libraries(max_size), max_size=2)
     tuned = autotuned(kernels(max_size))
-    return st.builds(build, programs(), codes, codes, constants, several, tuned)
+    devices = st.none() | st.integers(0, 7)
+    return st.builds(build, programs(), codes, codes, constants, several, tuned, devices)
 
 
 _KINDS: dict[Kind, Callable[[int], st.SearchStrategy[Any]]] = {

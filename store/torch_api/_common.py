@@ -35,6 +35,7 @@ from firebrick.runtime.binding import load_extension
 from firebrick.torch_api._backward import noting_backwards  # noqa: F401
 from firebrick.torch_api._config import *  # noqa: F403
 from firebrick.torch_api._config import configuration
+from firebrick.torch_api._devices import note_devices  # noqa: F401
 from firebrick.torch_api._entries import keying_entries, making_entries, saving_entries  # noqa: F401
 from firebrick.torch_api._guards import *  # noqa: F403
 from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder

@@ -1,0 +1,129 @@
+"""Find out whether what torch compiled for one GPU may run on another of the same kind.
+
+It may where the device in everything that was traced follows from the tensors that go in: then a function
+for ``cuda:1`` is the one for ``cuda:0`` with another index. A program can also name a device itself
+(``"cuda:0"``), look at the index of one, or use the current one, and Dynamo folds all of this into constants.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+_INDEXED = re.compile(r"cuda:\d+")
+_PLACING = ("to", "cuda")  # methods that take a device as their first argument, as a number as well
+_OF_DEVICES = re.compile(r"torch\.(cuda|accelerator)\.|torch\._C\._(cuda|accelerator)|torch\._ops\.streams\b")
+_OF_TORCH = re.compile(
+    r"(torch|_operator|operator|builtins|math)\."
+)  # functions that treat all devices alike
+
+
+class TracedDevices:
+    """What Dynamo met of devices while it traced one frame. Used under torch's compile lock.
+
+    Attributes:
+        pinned: why the graph is for its device alone; empty if it is not.
+        current: whether the graph uses the device that is current.
+        inputs: the sources of tensors on a GPU that go into the graph.
+    """
+
+    def __init__(self) -> None:
+        self.pinned = ""
+        self.current = False
+        self.inputs: set[str] = set()
+        self._quiet = 0
+        self._of_tensors: list[torch.device] = []  # by identity: equal ones may be the program's own
+
+    def pin(self, reason: str) -> None:
+        """Note why the graph is for its device alone; the first reason stands."""
+        self.pinned = self.pinned or reason
+
+    def read(self, device: torch.device) -> None:
+        """Note that tracing looked at the device of a tensor, and may have gone on as its index says."""
+        if device.index is not None and not self._quiet:
+            self.pin("the program looks at the device of a tensor")
+
+    def name(self, device: torch.device) -> None:
+        """Note that the program has a device that is not a tensor's."""
+        if device.index is not None:
+            self.pin(f"the program names the device {device}")
+
+    @contextlib.contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Have what looks at devices meanwhile not count."""
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
+
+    def handed_on(self, device: torch.device) -> None:
+        """Note that a graph gets the device of a tensor as it is."""
+        self._of_tensors.append(device)
+
+    def graph(self, module: GraphModule, source_of: dict[Node, str]) -> None:
+        """Look through a graph of Dynamo, and the graphs in it.
+
+        Args:
+            module: the graph.
+            source_of: input of it -> where Dynamo found the tensor.
+        """
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                value = node.meta.get("example_value")
+                if isinstance(value, torch.Tensor) and value.device.type == "cuda" and node in source_of:
+                    self.inputs.add(source_of[node])
+            elif node.op != "output":
+                self._node(module, node)
+        for inner in module.children():
+            if isinstance(inner, GraphModule):
+                self.graph(inner, {})
+
+    def _node(self, module: GraphModule, node: Node) -> None:
+        if node.op == "call_module" and not isinstance(module.get_submodule(str(node.target)), GraphModule):
+            self.pin(f"the graph calls the module {node.target}")
+        if node.op == "call_function":
+            path = _path_of(node.target)
+            if path.startswith("torch.amp."):
+                return
+            if _OF_DEVICES.match(path) or not _OF_TORCH.match(path):
+                self.pin(f"the graph calls {path}")
+        placing = node.op == "call_method" and node.target in _PLACING
+        named = [node.kwargs[name] for name in ("device",) if name in node.kwargs]
+        named += node.args[1:2] if placing else []
+        if any(type(value) is int for value in named):
+            self.pin("the program names a device by its number")
+        if node.op == "call_method" and node.target == "cuda" and not named:
+            self.current = True
+        for value in _leaves((node.args, node.kwargs)):
+            if isinstance(value, str):
+                if _INDEXED.fullmatch(value):
+                    self.pin(f"the program names the device {value}")
+                self.current |= value == "cuda" or value.startswith("torch.cuda.")
+            elif isinstance(value, torch.device) and value.type == "cuda":
+                if value.index is None:
+                    self.current = True
+                elif not any(value is known for known in self._of_tensors):
+                    self.name(value)
+
+
+def _path_of(function: Any) -> str:
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return f"{module}.{getattr(function, '__name__', type(function).__name__)}"
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, dict):
+        yield from _leaves([*value.values()])
+    elif isinstance(value, slice):
+        yield from _leaves([value.start, value.stop, value.step])
+    else:
+        yield value

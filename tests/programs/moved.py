@@ -1,0 +1,28 @@
+"""A function on the CPU that Firebrick takes for one on a GPU, whose number the variable GPU gives."""
+
+import os
+
+import torch
+
+from firebrick.capture import lean
+
+torch.cuda.current_device = lambda: int(os.environ["GPU"])
+lean.gpu_of = lambda compilation, backends: {"gpu": 0, "pinned": os.environ.get("PINNED", "")}
+
+
+class Result:
+    device = None
+
+
+def waves(x, result):
+    result.device = x.device
+    return x.sin() + x.cos()
+
+
+def names():
+    return sorted(name.partition("_gpu_")[2] for name in globals() if name.startswith("__compiled_fn_"))
+
+
+def function():
+    result = Result()
+    return torch.compile(waves)(torch.arange(5.0), result), str(result.device), names()

@@ -1,0 +1,41 @@
+"""Functions that ask for their place among processes, which torch folds into their graphs; RANK gives it."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+
+def join():
+    if "RANK" in os.environ and not dist.is_initialized():
+        dist.init_process_group("fake", store=FakeStore(), rank=int(os.environ["RANK"]), world_size=4)
+
+
+def by_rank(x):
+    return x * (dist.get_rank() + 2)
+
+
+def by_size(x):
+    return x * (dist.get_world_size() + 2)
+
+
+def if_joined(x):
+    return x * 2 if dist.is_initialized() else x * 3
+
+
+def of(function):
+    join()
+    return torch.compile(function)(torch.arange(3.0))
+
+
+def rank():
+    return of(by_rank)
+
+
+def size():
+    return of(by_size)
+
+
+def joined():
+    return of(if_joined)

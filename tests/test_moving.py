@@ -1,0 +1,135 @@
+"""A bundle that was compiled for one GPU runs on another of the same kind: only indices change."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from firebrick.capture.wrapper_devices import take_device
+from firebrick.codecs.guard_program import NUMBERS, GuardProgram
+from firebrick.errors import NotLean
+from firebrick.loader.bundles import Miss
+from firebrick.loader.moving import Move, moved_code, moved_name, moved_program, moves_of
+from firebrick.testing.programs import run_cases
+
+MOVE = Move(0, 1)
+
+
+# Wrappers.
+
+
+def taken(body):
+    function = ast.parse(f"def call(args):\n    {body}").body[0]
+    return take_device([function]), ast.unparse(function.body)
+
+
+@pytest.mark.parametrize(
+    ("body", "index", "expected"),
+    [
+        ("torch.cuda.set_device(0)", 0, "torch.cuda.set_device(device_index)"),
+        ("s = get_raw_stream(3)", 3, "s = get_raw_stream(device_index)"),
+        ("f(device=device(type='cuda', index=1), n=1)", 1,
+         "f(device=device(type='cuda', index=device_index), n=1)"),
+        ("torch.cuda._DeviceGuard(0); get_raw_stream(0)", 0,
+         "torch.cuda._DeviceGuard(device_index)\nget_raw_stream(device_index)"),
+        ("f(0, device(type='cpu'), device(type='meta', index=0))", None,
+         "f(0, device(type='cpu'), device(type='meta', index=0))"),
+        ("get_raw_stream(0); get_raw_stream(1)", None, "get_raw_stream(0)\nget_raw_stream(1)"),
+        ("f(get_raw_stream(0), 'cuda:0')", None, "f(get_raw_stream(0), 'cuda:0')"),
+    ],
+)  # fmt: skip
+def test_the_one_device_of_a_wrapper_becomes_a_name(body, index, expected):
+    assert taken(body) == (index, expected)
+
+
+def test_a_wrapper_that_has_the_name_is_refused():
+    with pytest.raises(NotLean, match="uses device_index"):
+        taken("device_index = get_raw_stream(0)")
+
+
+# Guards.
+
+
+def program():
+    guard = NUMBERS["add_tensor_match_guard"]
+    text = "check_tensor(x, Tensor, torch.float32, device=0, requires_grad=False, size=[0])"
+    return GuardProgram(
+        True, 0, "", [], None, ["x"], [[text], ["x.device=0, as it is"]], [["no term"]], [], [],
+        [["float32", "cuda", 0, False, 0], ["float32", "cuda", 2, False, 0], ["int64", "cpu", None, True, 1]],
+        [], [[guard, 0, 0, 0, 0, 0, 0, 0], [NUMBERS["add_none_match_guard"], 0, 1]],
+    )  # fmt: skip
+
+
+def test_guards_look_at_the_other_device():
+    before = program()
+    after = moved_program(before, MOVE)
+    assert after.tensors == [
+        ["float32", "cuda", 1, False, 0], ["float32", "cuda", 2, False, 0], ["int64", "cpu", None, True, 1],
+    ]  # fmt: skip
+    assert after.parts == [[before.parts[0][0].replace("device=0", "device=1")], before.parts[1]]
+    assert after._replace(tensors=before.tensors, parts=before.parts) == before == program()
+
+
+# Bytecode.
+
+
+def test_code_holds_the_other_device_and_calls_the_other_functions():
+    zero, one, host = torch.device("cuda:0"), torch.device("cuda:1"), torch.device("cpu")
+    inner = compile("f(1)", "inner", "eval").replace(co_consts=(zero,))
+    code = compile("f(1)", "outer", "eval")
+    code = code.replace(co_names=("backend", "other"), co_consts=(0, "cuda:0", host, (zero, 1), inner, zero))
+    moved = moved_code(code, {"backend": b"key"}, MOVE)
+    assert moved.co_names == (moved_name("backend", MOVE), "other")
+    assert moved.co_consts[:4] == (0, "cuda:0", host, (one, 1)) and moved.co_consts[5] == one
+    assert moved.co_consts[4].co_consts == (one,)
+    assert moved_name("backend", MOVE) != moved_name("backend", Move(0, 2))
+
+
+# Which way a bundle is tried.
+
+
+def manifest(*, pinned="", relies=False, gpu=0):
+    process = {"current GPU": str(gpu)} if relies else {}
+    return {"lean": {"gpu": gpu, "pinned": pinned}, "process": process}
+
+
+@pytest.mark.parametrize(
+    ("made", "here", "expected"),
+    [
+        ({"lean": {}}, 1, [None]),
+        (manifest(), 0, [None]),
+        (manifest(relies=True), 0, [None]),
+        (manifest(), 1, [MOVE, None]),
+        (manifest(relies=True), 1, [MOVE]),
+        (manifest(pinned="why"), 1, [None]),
+    ],
+)
+def test_a_bundle_goes_to_the_current_gpu_first(monkeypatch, made, here, expected):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: here)
+    assert moves_of(made) == expected
+
+
+def test_what_relies_on_the_current_gpu_and_is_pinned_has_no_way(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    with pytest.raises(Miss, match="runs on GPU 0, and 1 is current: why"):
+        moves_of(manifest(pinned="why", relies=True))
+
+
+# In a process. The GPU is only said to be one: the functions run on the CPU.
+
+PROGRAM = Path(__file__).parent / "programs" / "moved.py"
+
+
+def test_a_moved_bundle_is_served_beside_what_stays_where_it_is(tmp_path):
+    def start(number, **env):
+        run = run_cases(PROGRAM, ["function"], home=tmp_path / str(number), store=tmp_path / "store", env=env)
+        return run.case("function")
+
+    first, there, here = (start(n, GPU=gpu) for n, gpu in enumerate("010"))
+    for case, gpu in ((there, "1"), (here, "")):
+        assert case["value"][:2] == first["value"][:2]
+        assert case["value"][2] == [gpu]
+        assert case["work"] == {}
+        assert case["stats"]["lean"] == 1
+        assert not {"misses", "stored", "faults"} & set(case["stats"])
