@@ -28,6 +28,7 @@ _TABLE: Final[dict[Kind, tuple[str, str]]] = {
     Kind.GUARD_PROGRAM: ("guard_program", "GuardProgramCodec"),
     Kind.LAUNCH: ("launch", "LaunchCodec"),
     Kind.LEAN_BACKEND: ("lean_backend", "LeanBackendCodec"),
+    Kind.LEAN_SPLIT: ("lean_split", "LeanSplitCodec"),
     Kind.LIBRARY: ("library", "LibraryCodec"),
     Kind.TENSOR: ("tensor", "TensorCodec"),
     Kind.TEXT: ("text", "TextCodec"),

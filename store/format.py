@@ -45,6 +45,7 @@ class Kind(enum.IntEnum):
     GUARD_PROGRAM = 13  # recorded steps that build guards
     LEAN_BACKEND = 14  # backend function that needs no compiler
     LAUNCH = 15  # how a Triton kernel is launched in one configuration
+    LEAN_SPLIT = 16  # backend function that is made of several
 
 
 # Named databases and whether they are DUPSORT|DUPFIXED.
@@ -83,6 +84,7 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.GUARD_PROGRAM: 3,
     Kind.LEAN_BACKEND: None,
     Kind.LAUNCH: None,
+    Kind.LEAN_SPLIT: None,
 }
 MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are
 MIN_SAVING: Final = 0.10  # and so are those that shrink by less than this share

@@ -38,7 +38,7 @@ from firebrick.platform import gpu_facts, host_facts
 from firebrick.recipe import SKIPPED_FILE, Recipe, make_recipe
 from firebrick.torch_api import registry
 from firebrick.torch_api.ambient import AMBIENT, ARGUMENTS, OPTIONS, ambient_key
-from firebrick.torch_api.lean import is_split_by_ddp
+from firebrick.torch_api.lean import gradient_buckets
 
 if TYPE_CHECKING:
     from firebrick.attach import Session
@@ -181,6 +181,8 @@ class Hooks:
         ):
             patches.set(api.package.CompilePackage, method, stand_in)
         patches.set(api.package, "DynamoCache", api.dynamo_cache(self._session.fault))
+        splits = artifacts.splits(self._recorder)
+        api.record_buckets(patches, splits.bucket_compiled, splits.made)
         torch_registry = registry.registry_class()
         patches.set(
             torch_registry,
@@ -208,8 +210,6 @@ class Hooks:
             if getattr(self._serving, "recipe", None) is not None:  # the inner of two converters
                 return self._watched(original, self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             backend = self._api.inductor_backend(self_)
-            if backend is None and is_split_by_ddp():
-                self._session.stats.bypass("DistributedDataParallel: torch compiles a graph for each bucket")
             if backend is None or getattr(self_, "_export", False) or not self._api.may_compile(frame):
                 return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             try:
@@ -299,6 +299,7 @@ class Hooks:
             return original(self_, frame, cache_entry, *args, **kw)
         watched = Compilation(recipe, frame.f_code, frame.f_globals)
         watched.hooks = hooks_of(frame.f_code, frame.f_locals, frame.f_globals)
+        watched.buckets = gradient_buckets()
         with self._recorder.compiling(watched) as compilation:
             try:
                 result = original(self_, frame, cache_entry, *args, **kw)

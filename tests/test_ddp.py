@@ -1,4 +1,4 @@
-"""DistributedDataParallel: torch splits graphs there, and Firebrick leaves these to torch."""
+"""DistributedDataParallel: torch splits graphs there, and what one rank stored starts all ranks."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,14 +16,16 @@ def plain(tmp_path_factory):
     return run_cases(PROGRAM, ["trained"], home=tmp_path_factory.mktemp("ddp")).case("trained")["value"]
 
 
-def test_graphs_for_buckets_are_compiled_and_counted(plain, tmp_path):
+def test_what_was_compiled_for_other_buckets_is_not_served(plain, tmp_path):
     store = tmp_path / "store"
     run_cases(PROGRAM, ["alone"], home=tmp_path / "1", store=store)
-    case = run_cases(PROGRAM, ["trained"], home=tmp_path / "2", store=store).case("trained")
-    assert case["value"] == plain
-    assert case["work"]["lowerings"] == 2
-    assert not {"hits", "stored", "faults"} & set(case["stats"])
-    assert [reason for reason in case["stats"]["bypasses"] if "bucket" in reason]
+    case, again = (
+        run_cases(PROGRAM, ["trained"], home=tmp_path / home, store=store).case("trained") for home in "23"
+    )
+    assert case["value"] == again["value"] == plain
+    assert case["stats"]["misses"] == {"buckets of gradients: stored none, here 26214400": 1}
+    assert case["stats"]["stored"] == again["stats"]["lean"] == again["stats"]["hits"] == 1
+    assert "lowerings" not in again["work"]
 
 
 def test_a_whole_graph_is_served(plain, tmp_path):
@@ -35,10 +37,11 @@ def test_a_whole_graph_is_served(plain, tmp_path):
     assert second.case("trained")["stats"]["hits"] == 1
 
 
-def test_two_ranks_start_from_what_one_of_them_stored(tmp_path):
+@pytest.mark.parametrize(("whole", "graphs"), [("1", 2), ("0", 6)])
+def test_two_ranks_start_from_what_one_of_them_stored(tmp_path, whole, graphs):
     def both(name):
         def start(rank, **env):
-            common = {"RENDEZVOUS": str(tmp_path / name), "KIND": "cpu", "RANK": rank, "WHOLE": "1"}
+            common = {"RENDEZVOUS": str(tmp_path / name), "KIND": "cpu", "RANK": rank, "WHOLE": whole}
             home = tmp_path / f"{name}-{rank}"
             run = run_cases(RANKS, ["trained"], home=home, store=tmp_path / "store", env=common | env)
             return run.case("trained")
@@ -50,7 +53,9 @@ def test_two_ranks_start_from_what_one_of_them_stored(tmp_path):
 
     recorded = both("recorded")
     assert [case["stats"].get("stored", 0) for case in recorded] == [1, 0]
+    assert recorded[0]["work"]["lowerings"] == graphs
     for before, after in zip(recorded, both("served"), strict=True):
         assert after["value"] == before["value"]
         assert after["work"] == {}
         assert after["stats"]["lean"] == after["stats"]["hits"] == 1
+        assert "faults" not in after["stats"]

@@ -23,7 +23,8 @@ from firebrick.codecs.lean_backend import (
 from firebrick.codecs.library import Library
 from firebrick.errors import DecodeError, EncodeError
 from firebrick.format import Kind
-from firebrick.testing.strategies import elf, programs
+from firebrick.testing.lean_programs import programs
+from firebrick.testing.strategies import elf
 
 CODE = compile("def call(args): return args", "wrapper.py", "exec")
 LIBRARY = Library("kernel.so", ("PyInit_kernel",), "avx2", ("avx2",), elf())

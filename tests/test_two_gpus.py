@@ -49,10 +49,11 @@ def test_a_program_that_names_its_gpu_is_compiled_for_each(starts):
     assert "hits" not in later["stats"]
 
 
-def test_a_second_rank_starts_from_what_the_first_one_stored(tmp_path):
+@pytest.mark.parametrize("whole", ["1", "0"])
+def test_a_second_rank_starts_from_what_the_first_one_stored(tmp_path, whole):
     def both(name, **env):
         def start(rank, **more):
-            common = {"RENDEZVOUS": str(tmp_path / name), "KIND": "cuda", "RANK": rank, "WHOLE": "1"}
+            common = {"RENDEZVOUS": str(tmp_path / name), "KIND": "cuda", "RANK": rank, "WHOLE": whole}
             home = tmp_path / f"{name}-{rank}"
             return run_cases(
                 PROGRAMS / "two_ranks.py", ["trained"], home=home, store=tmp_path / "store",

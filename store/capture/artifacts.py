@@ -10,6 +10,7 @@ from firebrick import torch_api
 from firebrick.capture.bundle import Part
 from firebrick.capture.kernels import Kernels
 from firebrick.capture.lean import LeanPart
+from firebrick.capture.splits import Splits
 from firebrick.codecs import encode
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.format import Kind
@@ -32,6 +33,7 @@ class Artifacts:
         self._session = session
         self._kernels = kernels
         self._lean: dict[str, LeanPart | str] = {}
+        self._splits: Splits | None = None
 
     def recording(self, original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
         """Wrap ``PrecompileContext.record_artifact`` (a function that takes the class first)."""
@@ -44,6 +46,10 @@ class Artifacts:
                     # torch found it in its cache, and records it before it loads the wrappers
                     found = api.pristine(artifact)
                     self._kernels.when_loaded(absent, lambda: record_artifact(cls, found))
+                    return
+                if self._splits is not None and self._splits.take(
+                    artifact.key, lambda: self._lean_backend(artifact)
+                ):
                     return
                 if self._session.settings.lean:
                     self._lean[artifact.key] = self._lean_backend(artifact)
@@ -59,6 +65,11 @@ class Artifacts:
                 self._session.fault(error)
 
         return record_artifact
+
+    def splits(self, recorder: Recorder) -> Splits:
+        """Return what takes the graphs that torch compiles in parts."""
+        self._splits = Splits(recorder, recorder.artifact_recorded)
+        return self._splits
 
     def _lean_backend(self, artifact: Any) -> LeanPart | str:
         from firebrick.capture.lean_backend import gpus_of, lean_backend, libraries_of  # needs the compiler
@@ -76,10 +87,14 @@ class Artifacts:
 
     def lean_part(self, backend_id: str) -> LeanPart | str:
         """Return the lean form of a backend of this process, or why there is none."""
+        if self._splits is not None and (joined := self._splits.joined(backend_id)) is not None:
+            return joined[1]
         return self._lean.get(backend_id, "its backend was not compiled in this process")
 
     def backend_part(self, backend_id: str) -> Part | None:
         """Return the stored artifact of a backend of this process, once it is recorded."""
+        if self._splits is not None and (joined := self._splits.joined(backend_id)) is not None:
+            return joined[0]
         context = self._session.context
         found = context.stored(backend_id) if context is not None else None
         return Part(found[0], found[1]) if found is not None else None

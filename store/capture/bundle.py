@@ -67,6 +67,8 @@ def frame_manifest(
         "hooks": compilation.hooks,
         "lean": "off",
     }
+    if compilation.buckets and not skip:
+        body["buckets"] = compilation.buckets
     blobs: list[Blob] = []
     parts: list[ContentKey] = []
 

@@ -67,11 +67,11 @@ class HandOver:
         self, manager: Any, graph: Any, identities: set[str], expected: str, error: BaseException | None
     ) -> None:
         compilation = self._recorder.current
-        if error is not None:
+        if compilation is not None and error is not None:
+            compilation.not_full = error.reason if isinstance(error, NotStorable) else str(error)
+        if error is not None or (compilation is not None and compilation.not_full):
             self._api.bypass(graph.package)
         if compilation is not None:
-            if error is not None:
-                compilation.not_full = error.reason if isinstance(error, NotStorable) else str(error)
             compilation.guarded |= identities
             compilation.expected = expected
             compilation.installed = frozenset(graph.installed_globals)

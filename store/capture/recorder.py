@@ -51,6 +51,7 @@ class Compilation:
     not_lean: str | None = None  # why only the full lane may serve it
     not_full: str | None = None  # why only the lean lane may
     hooks: str = ""
+    buckets: str = ""  # of gradients, for which the graph is split
     compiled: CodeType | None = None
     inlined: list[CodeType] = dataclasses.field(default_factory=list)
     guarded: set[str] = dataclasses.field(default_factory=set)

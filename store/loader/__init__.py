@@ -18,8 +18,8 @@ def load(key: bytes | str, store: Store) -> Callable[..., Any]:
     without torch's compiler; that of torch's own artifact imports it.
 
     Args:
-        key: content key of an artifact, as bytes or in hexadecimal: of a blob of kind ``BACKEND`` or
-            ``LEAN_BACKEND``. A context tells it for torch's id of a backend:
+        key: content key of an artifact, as bytes or in hexadecimal: of a blob of kind ``BACKEND``,
+            ``LEAN_BACKEND`` or ``LEAN_SPLIT``. A context tells it for torch's id of a backend:
             ``context.history(backend_id)[-1].content``.
         store: where the artifact lies; may be closed afterwards.
 
@@ -43,7 +43,7 @@ def load(key: bytes | str, store: Store) -> Callable[..., Any]:
             key = bytes.fromhex(key)
         except ValueError as error:
             raise UsageError(f"expected a content key in hexadecimal, got {key!r}") from error
-    if store.get(key).kind is Kind.LEAN_BACKEND:
+    if store.get(key).kind in (Kind.LEAN_BACKEND, Kind.LEAN_SPLIT):
         from firebrick.loader.lean_backend import LeanBackends
 
         return LeanBackends(store).load(key)

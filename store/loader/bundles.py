@@ -17,6 +17,7 @@ from firebrick.keys import ContentKey
 from firebrick.loader.inlined import Inlined, find_code
 from firebrick.platform import CURRENT_GPU, gpu_facts, process_fact
 from firebrick.store import Store
+from firebrick.torch_api.lean import gradient_buckets
 
 
 class Miss(Exception):
@@ -88,8 +89,9 @@ class Bundles:
     def usable(self, key: ContentKey, recipe: bytes, hooks: str, *, moving: bool = False) -> dict[str, Any]:
         """Return a bundle's manifest, once what it needs of this process was checked.
 
-        It must be of this recipe; inlined functions, the places of hooks of modules, the GPU where it
-        uses one, and what of the process is folded into its graph, must be as they were.
+        It must be of this recipe; inlined functions, the places of hooks of modules, the buckets of gradients
+        for which the graph is split, the GPU where it uses one, and what of the process is folded into its
+        graph, must be as they were.
 
         Args:
             key: of the bundle.
@@ -106,6 +108,9 @@ class Bundles:
             raise Miss("a bundle of another recipe")
         if manifest["hooks"] != hooks:
             raise Miss("hooks of modules")
+        split, splits = manifest.get("buckets", ""), gradient_buckets()
+        if split != splits and not manifest["skip"]:
+            raise Miss(f"buckets of gradients: stored {split or 'none'}, here {splits or 'none'}")
         for entry in manifest["inlined"]:
             if not _unchanged(inlined := Inlined(*entry)):
                 raise Miss(f"inlined function {inlined.qualname} changed")

@@ -58,14 +58,26 @@ class LeanBackends:
         known = bytes(key), disable_autocast, device
         with self._lock:
             if (function := self._loaded.get(known)) is None:
-                blob = self._source(ContentKey(known[0]))
-                if blob.kind is not Kind.LEAN_BACKEND:
-                    raise DecodeError(f"expected a lean backend, got {blob.kind.name}")
-                lean = self._codec.choosing(blob.data, self._source, blob.version, self._choose)
-                self._libraries.add(lean.libraries)
-                function = load(lean, self._libraries, disable_autocast=disable_autocast, device=device)
-                self._loaded[known] = function
+                function = self._loaded[known] = self._load(*known)
             return function
+
+    def _load(self, key: bytes, disable_autocast: bool, device: int | None) -> Callable[..., list[Any]]:
+        blob = self._source(ContentKey(key))
+        if blob.kind is Kind.LEAN_SPLIT:
+            from firebrick.codecs.lean_split import get_split  # few starts need it
+            from firebrick.runtime.split import join
+
+            steps, keys = get_split(blob.data)
+            blobs = [self._source(ContentKey(part)) for _, part in keys]
+            return join(steps, [self._backend(part, disable_autocast, device) for part in blobs])
+        return self._backend(blob, disable_autocast, device)
+
+    def _backend(self, blob: Any, disable_autocast: bool, device: int | None) -> Callable[..., list[Any]]:
+        if blob.kind is not Kind.LEAN_BACKEND:
+            raise DecodeError(f"expected a lean backend, got {blob.kind.name}")
+        lean = self._codec.choosing(blob.data, self._source, blob.version, self._choose)
+        self._libraries.add(lean.libraries)
+        return load(lean, self._libraries, disable_autocast=disable_autocast, device=device)
 
     def _choose(self, choice: Choice) -> int | Launch:
         from firebrick.loader.launches import Launches  # a start on a CPU does without

@@ -108,7 +108,7 @@ class LeanFrames:
     ) -> Any | None:
         if api.is_of_skipped_file(code):
             return api.skip_answer()
-        if api.is_split_by_ddp() or (options := self.options(arguments)) is None:
+        if (options := self.options(arguments)) is None:
             return None
         module = scope.get("__name__", "")
         recipe = make_recipe(code, module, options, host_facts())

@@ -35,6 +35,7 @@ class Restorer:
     """
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._bundles = Bundles(store, Stats())
         self._backends = LeanBackends(store)
         self._before = frozenset(sys.modules)
@@ -60,7 +61,7 @@ class Restorer:
             self._bundles.part(Kind.CODE, part)
         for part in lean["backends"].values():
             if manifest["requires"]:
-                self._bundles.part(Kind.LEAN_BACKEND, part)
+                self._bundles.part(self._store.get(part).kind, part)
             else:
                 self._backends.load(part, disable_autocast=False)
 

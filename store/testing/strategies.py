@@ -13,29 +13,18 @@ import struct
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from random import Random
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from firebrick.codecs.lean_backend import (
-    DYNAMIC_MARKS,
-    LeanBackend,
-    LeanGraph,
-    Mutation,
-    MutationKind,
-    Output,
-    OutputKind,
-    Program,
-    Tangent,
-    Training,
-    View,
-)
+from firebrick.codecs.lean_backend import LeanBackend, LeanGraph, Program
+from firebrick.codecs.lean_split import LeanSplit
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
 from firebrick.format import Kind
 from firebrick.testing.guard_programs import guard_programs
 from firebrick.testing.launches import autotuned, launches
+from firebrick.testing.lean_programs import programs, split
 
 BIG = 1 << 80  # integers up to this and down to its negative
 
@@ -264,48 +253,6 @@ def backend_artifacts(max_size: int = 40) -> st.SearchStrategy[Any]:
     return st.builds(lambda content: BundledAOTAutogradCacheArtifact("", content), values)
 
 
-def programs() -> st.SearchStrategy[Program]:
-    """Make programs of lean backends whose indices are within their limits."""
-    return st.builds(_program, st.randoms(use_true_random=False))
-
-
-def _program(random: Random) -> Program:
-    def some(*values: Any) -> Any:
-        return random.choice(values)
-
-    def numbers(count: int, least: int = 0) -> tuple[int, ...]:
-        return tuple(sorted(random.sample(range(count), random.randint(least, count))))
-
-    def output() -> Output:
-        kind = some(*OutputKind) if inputs else some(OutputKind.PLAIN, OutputKind.VIEW_OF_RESULT)
-        last = outputs + bases if kind is OutputKind.VIEW_OF_RESULT else inputs
-        view = View(
-            some("view", "slice_Tensor"), (False, "mode NeverView", numbers(4), None, "dtype int32", -7)
-        )
-        base = -1 if kind is OutputKind.PLAIN else random.randrange(last)
-        one, two, three = (some(True, False) for _ in "123")
-        return Output(kind, base, one, two, three, some(None, (), (view,)), some(None, numbers(4)))
-
-    def mutation() -> Mutation:
-        return Mutation(random.randrange(inputs), some(*MutationKind), *(some(True, False) for _ in "123"))
-
-    def tangent() -> Tangent:
-        shape = random.randrange(mutations + outputs + bases), "", numbers(9), numbers(9)
-        return Tangent(*some(shape, (0, "channels_last", (), ())))
-
-    inputs, outputs, bases, mutations = (random.randint(0, 3) for _ in "1234")
-    outputs, mutations = outputs + 1, mutations if inputs else 0
-    training = Training(
-        numbers(inputs), mutations + outputs + bases + 1, random.randint(0, 3), random.randint(0, 1 << 40),
-        some((), ((0, numbers(3)),)), tuple(tangent() for _ in range(random.randint(0, 3))),
-        some(None, True, False), numbers(9), *(some(True, False) for _ in "123"),
-    )  # fmt: skip
-    return Program(
-        inputs, tuple(output() for _ in range(outputs)), tuple(mutation() for _ in range(mutations)), bases,
-        numbers(inputs), some(None, True, False), some(*DYNAMIC_MARKS), some(None, training),
-    )  # fmt: skip
-
-
 def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
     """Make lean backends that nobody should call; torch is imported."""
 
@@ -339,6 +286,13 @@ def lean_backends(max_size: int = 40) -> st.SearchStrategy[LeanBackend]:
     return st.builds(build, programs(), codes, codes, constants, several, tuned, devices)
 
 
+def lean_splits(max_size: int = 40) -> st.SearchStrategy[LeanSplit]:
+    """Make backends of several parts that nobody should call; torch is imported."""
+
+    parts = st.lists(lean_backends(max_size), max_size=2)
+    return st.builds(split, st.randoms(use_true_random=False), parts)
+
+
 _KINDS: dict[Kind, Callable[[int], st.SearchStrategy[Any]]] = {
     Kind.BACKEND: backend_artifacts,
     Kind.CODE: code_objects,
@@ -348,6 +302,7 @@ _KINDS: dict[Kind, Callable[[int], st.SearchStrategy[Any]]] = {
     Kind.GUARD_PROGRAM: guard_programs,
     Kind.LAUNCH: lambda size: launches(kernels(size)),
     Kind.LEAN_BACKEND: lean_backends,
+    Kind.LEAN_SPLIT: lean_splits,
     Kind.LIBRARY: libraries,
     Kind.TENSOR: lambda size: tensors(min(size, 4)),
     Kind.TEXT: texts,
@@ -360,7 +315,7 @@ def everything(kind: Kind, max_size: int = 40) -> st.SearchStrategy[Any]:
     """Make values of every shape that the codec of a kind accepts.
 
     Args:
-        kind: Kind of blob; BACKEND, DYNAMO, GRAPH, LEAN_BACKEND and TENSOR import torch.
+        kind: Kind of blob; BACKEND, DYNAMO, GRAPH, LEAN_BACKEND, LEAN_SPLIT and TENSOR import torch.
         max_size: Most characters, bytes or elements of one part.
     """
     return _KINDS[kind](max_size)

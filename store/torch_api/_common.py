@@ -33,6 +33,7 @@ from firebrick.errors import NotStorable
 from firebrick.loader._guard_values import namedtuple_scope
 from firebrick.runtime.binding import load_extension
 from firebrick.torch_api._backward import noting_backwards  # noqa: F401
+from firebrick.torch_api._buckets import backend_behind, record_buckets  # noqa: F401
 from firebrick.torch_api._config import *  # noqa: F403
 from firebrick.torch_api._config import configuration
 from firebrick.torch_api._devices import note_devices  # noqa: F401
@@ -96,7 +97,7 @@ def probe() -> None:
 
 def inductor_backend(convert: Any) -> Any | None:
     """Return the ``torch.compile`` Inductor backend behind a frame converter, else ``None``."""
-    backend = eval_frame.innermost_backend(convert)
+    backend = backend_behind(convert)
     return backend if type(backend) is InductorBackend else None
 
 

@@ -8,17 +8,19 @@ as it does where torch compiles ahead of time. Graphs that call nothing: see `_p
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch._dynamo.precompile_context import PrecompileContext
 from torch._functorch._aot_autograd import autograd_cache
 from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradCacheArtifact
+from torch._guards import TracingContext
 
 from firebrick.torch_api._plain import PlainGraph, output_code
 
@@ -63,12 +65,27 @@ def _without_launchers(bundle: Any) -> None:
 _ONCE = "firebrick-"  # begins the keys that no other compilation comes to
 
 
+@contextlib.contextmanager
+def _without_fakes() -> Iterator[None]:
+    context = TracingContext.try_get()
+    before = context is not None and context.fakify_first_call
+    if context is not None:
+        context.fakify_first_call = False
+    try:
+        yield
+    finally:
+        if context is not None:
+            context.fakify_first_call = before
+
+
 def keying_entries(
     original: Callable[..., Any], refuse: Callable[[BaseException], None]
 ) -> Callable[..., Any]:
     """Wrap ``autograd_cache_key``: what torch makes no key for gets one that holds this once.
 
-    Freezing, for which entries are not made, stays out, and so does what torch would not cache at all.
+    Freezing, for which entries are not made, stays out, and so does what torch would not cache at all. The
+    parts of a split graph (``DDPOptimizer``) are first called with fake tensors, while they are compiled: an
+    entry that is found can not do that, but nobody finds these.
     """
 
     @functools.wraps(original)
@@ -77,7 +94,8 @@ def keying_entries(
             return original(*args, **kwargs)
         except Exception:
             try:
-                autograd_cache.check_cacheable(torch.fx.GraphModule({}, torch.fx.Graph()))
+                with _without_fakes():
+                    autograd_cache.check_cacheable(torch.fx.GraphModule({}, torch.fx.Graph()))
             except Exception as error:
                 refuse(error)
                 raise

@@ -139,15 +139,16 @@ def is_of_skipped_file(code: CodeType) -> bool:
     return rules is not None and bool(rules.check(code))
 
 
-def is_split_by_ddp() -> bool:
-    """Tell whether torch would compile a frame in parts, one for each bucket of gradients (``DDPOptimizer``).
+def gradient_buckets() -> str:
+    """Return into buckets of how many bytes torch would split a graph (``DDPOptimizer``); empty: into none.
 
     ``DistributedDataParallel`` imports Dynamo when it is constructed.
     """
-    parallel, utils = torch.nn.parallel.DistributedDataParallel, imported(f"{_DYNAMO}.utils")
-    if utils is None or parallel._get_active_ddp_module() is None:
-        return False
-    return bool(utils.get_optimize_ddp_mode() == "ddp_optimizer")
+    active = torch.nn.parallel.DistributedDataParallel._get_active_ddp_module()
+    utils = imported(f"{_DYNAMO}.utils")
+    if active is None or utils is None or utils.get_optimize_ddp_mode() != "ddp_optimizer":
+        return ""
+    return str(active.bucket_bytes_cap)
 
 
 def is_traced() -> bool:

@@ -38,13 +38,17 @@ from firebrick.codecs.lean_backend import (
     Training,
     View,
 )
+from firebrick.codecs.lean_split import NO_PART, LeanSplit, Step, Steps
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
 from firebrick.format import Kind
 from firebrick.testing.strategies import Shade, elf
 
 FOLDER = Path(__file__).parent
-PER_PYTHON = ("code-function", "lean-backend", "lean-backend-graphs", "lean-backend-triton")
+PER_PYTHON = (
+    *("code-function", "lean-backend", "lean-backend-device", "lean-backend-graphs", "lean-backend-triton"),
+    "lean-split",
+)
 TAG = sys.implementation.cache_tag
 HASH = "WUISSU76HOI4J6QWUMOB4QQNWSRMSVJ2EBMEFHA7VLULMZMFLNUQ"  # of the kernel in kernel/
 
@@ -160,6 +164,17 @@ def lean_backend_graphs() -> LeanBackend:
     return LeanBackend(program, LeanGraph(code, {}, {}, cuda_graphs=CudaGraphs(1, ((0, 2),))), None, {})
 
 
+def lean_backend_device() -> LeanBackend:
+    program = Program(1, (), (), 0, (), None, DYNAMIC_MARKS[0], None)
+    code = compile("def call(args):\n    return device_index\n", "<firebrick>/wrapper.py", "exec")
+    return LeanBackend(program, LeanGraph(code, {}, {}, device=3), None, {})
+
+
+def lean_split() -> LeanSplit:
+    steps = Step(0, (0,), None), Step(NO_PART, (1,), 2), Step(1, (2, 0), 0)
+    return LeanSplit(Steps(1, steps, (3, 0)), (lean_backend_device(), lean_backend_graphs()))
+
+
 # Name -> kind and the value that the file decodes to.
 VALUES: dict[str, tuple[Kind, Any]] = {
     "backend-plain": (Kind.BACKEND, lambda: BundledAOTAutogradCacheArtifact("", {"a": [1, None]})),
@@ -190,8 +205,10 @@ VALUES: dict[str, tuple[Kind, Any]] = {
     ),
     "lean-backend": (Kind.LEAN_BACKEND, lean_backend),
     "launch": (Kind.LAUNCH, launch),
+    "lean-backend-device": (Kind.LEAN_BACKEND, lean_backend_device),
     "lean-backend-graphs": (Kind.LEAN_BACKEND, lean_backend_graphs),
     "lean-backend-triton": (Kind.LEAN_BACKEND, lean_backend_triton),
+    "lean-split": (Kind.LEAN_SPLIT, lean_split),
     "guard-program": (Kind.GUARD_PROGRAM, guard_program),
     "library-two-needed": (
         Kind.LIBRARY,
@@ -268,6 +285,9 @@ ERRORS: dict[str, tuple[Kind, int, Any, str, str]] = {
     ),
     "guards-opcode-inst": (
         Kind.GUARDS, 1, lambda: pack([[], b"(ios\nsystem\n."]), "DecodeError", "opcode 0x69",
+    ),
+    "part-of-a-lean-split-out-of-range": (
+        Kind.LEAN_SPLIT, 1, lambda: pack([1, [[2, [0], None]], [1], []]), "DecodeError", "part 2 of 0",
     ),
     "base-of-a-lean-backend-out-of-range": (
         Kind.LEAN_BACKEND, 1,

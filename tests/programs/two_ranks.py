@@ -10,12 +10,18 @@ RANK = int(os.environ["RANK"])
 
 
 class Net(nn.Module):
+    """Parameters for several buckets, in graphs that give each other more than one value."""
+
     def __init__(self):
         super().__init__()
-        self.first, self.second = nn.Linear(64, 128), nn.Linear(128, 32)
+        self.first, self.second = nn.Linear(64, 512), nn.Linear(512, 512)
+        self.third, self.last = nn.Linear(512, 512), nn.Linear(512, 32)
 
     def forward(self, x):
-        return self.second(self.first(x).relu() + torch.arange(128, device=x.device))
+        y = self.first(x).relu() + torch.arange(512, device=x.device) / 512
+        z = self.second(y).tanh()
+        y = self.third(z) + y
+        return self.last(y * z), y.sum()
 
 
 def trained():
@@ -28,16 +34,18 @@ def trained():
     backend = "nccl" if where.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=rendezvous, rank=RANK, world_size=2)
     torch.manual_seed(3)
-    model = nn.parallel.DistributedDataParallel(torch.compile(Net().to(where)))
+    model = nn.parallel.DistributedDataParallel(torch.compile(Net().to(where)), bucket_cap_mb=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x = torch.linspace(-1, 1, 32 * 64, device=where).sin().reshape(32, 64) * (RANK + 1)
     losses = []
     for _ in range(2):
-        loss = model(x).square().mean()
+        out, total = model(x)
+        loss = out.square().mean() + total / 1000
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
     parameters = [p.detach().cpu() for p in model.parameters()]
+    dist.barrier()  # neither goes before the other has come
     dist.destroy_process_group()
     return losses, parameters
