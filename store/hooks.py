@@ -22,7 +22,6 @@ from firebrick.capture.artifacts import Artifacts
 from firebrick.capture.bundle import generated_names
 from firebrick.capture.hand_over import HandOver
 from firebrick.capture.kernels import Kernels
-from firebrick.capture.places import process_facts
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.capture.self_tests import SelfTests
 from firebrick.capture.triton_kernels import encoded_winner
@@ -319,7 +318,6 @@ class Hooks:
                 and name in generated_names(compilation.compiled, self._api.RESUME_PREFIX)
             }
             compilation.requires = gpu_facts() if self._api.uses_gpu(package) else {}
-            compilation.process = process_facts(compilation)
             self._recorder.compiled(compilation)
         except Exception as error:
             self._session.fault(error)

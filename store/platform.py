@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import platform as _platform
 import sys
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 CURRENT_GPU: Final = "current GPU"  # name of a fact of the process
 
@@ -79,38 +79,49 @@ def gpu_facts() -> dict[str, str]:
     }
 
 
-def process_fact(name: str) -> str:
-    """Return a fact of this process that torch folds into graphs without a guard on it.
+def process_fact(name: str, arguments: Sequence[Any] = ()) -> str:
+    """Return what a function of torch says of this process; Dynamo folds it into graphs without a guard.
 
     Args:
-        name: `CURRENT_GPU`, ``process group``, ``rank`` or ``world size``.
+        name: of the function, one of `PROCESS_FUNCTIONS`, or `CURRENT_GPU`.
+        arguments: of the call: None, numbers, texts, lists of numbers.
 
     Raises:
         KeyError: there is no such fact.
     """
-    return _PROCESS_FACTS[name]()
-
-
-def _current_gpu() -> str:
     import torch
 
-    return str(torch.cuda.current_device()) if torch.cuda.is_available() else "none"
+    if name == CURRENT_GPU:
+        return str(torch.cuda.current_device()) if torch.cuda.is_available() else "none"
+    if name not in PROCESS_FUNCTIONS:
+        raise KeyError(name)
+    try:
+        function: Any = torch
+        for part in name.split(".")[1:]:
+            function = getattr(function, part)
+        value = function(*arguments)
+    except Exception as error:  # no process group, no such device
+        return f"none ({type(error).__name__})"
+    return " ".join(str(getattr(value, field)) for field in _PROPERTIES) if name == _OF_GPU else repr(value)
 
 
-def _of_group(name: str) -> str:
-    from torch import distributed
-
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return "none"
-    return str(getattr(distributed, name)())
-
-
-_PROCESS_FACTS: dict[str, Callable[[], str]] = {
-    CURRENT_GPU: _current_gpu,
-    "process group": functools.partial(_of_group, "is_initialized"),
-    "rank": functools.partial(_of_group, "get_rank"),
-    "world size": functools.partial(_of_group, "get_world_size"),
-}
+_OF_GPU: Final = "torch.cuda.get_device_properties"
+_PROPERTIES: Final = ("name", "major", "minor", "total_memory", "multi_processor_count")
+_C10D: Final = "torch.distributed.distributed_c10d"
+# Those of `constant_fold_functions` (torch/_dynamo/variables/torch.py) without a guard that may differ
+# between processes, and those of `is_constant_pg_functions` (distributed.py beside it).
+PROCESS_FUNCTIONS: Final = frozenset(
+    (
+        *(
+            "torch.distributed.is_initialized",
+            "torch.distributed.get_rank",
+            "torch.distributed.get_world_size",
+        ),
+        *(f"{_C10D}._get_group_size_by_name", f"{_C10D}._get_group_tag", f"{_C10D}._rank_not_in_group"),
+        *(f"{_C10D}.get_process_group_ranks", f"{_C10D}._resolve_group_name_by_ranks_and_tag"),
+        *("torch.cuda.is_available", "torch.accelerator.is_available", "torch.xpu.is_available", _OF_GPU),
+    )
+)
 
 
 @functools.cache

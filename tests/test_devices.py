@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from firebrick._patches import Patches
 from firebrick.capture.devices import TracedDevices
 from firebrick.capture.lean_backend import gpus_of
-from firebrick.capture.places import gpu_of, process_facts
+from firebrick.capture.places import gpu_of
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
 from firebrick.torch_api._devices import note_devices
@@ -58,6 +58,10 @@ def in_a_branch(x):
     return torch.cond(x.sum() > 0, lambda x: x + torch.ones(3, device=x.device), lambda x: x - 1, (x,))
 
 
+def asked_for(x):
+    return x + 1 if isinstance(x.device, torch.device) else x
+
+
 def text(x):
     return x + torch.arange(3, device="cuda:0")
 
@@ -76,6 +80,14 @@ def returned_name(x):
 
 def returned_names(x):
     return x + 1, (torch.device("cuda:0"), 1)
+
+
+def frozen_names(x):
+    return x + 1, frozenset([torch.device("cuda:0")])
+
+
+def nested_names(x):
+    return x + 1, {"a": [(1, frozenset([(torch.device("cuda:0"),)]))]}
 
 
 def index(x):
@@ -123,7 +135,7 @@ def traced(function):
 
 @pytest.mark.parametrize(
     "function",
-    [factory, copied, kind, compared, returned, kept, autocast, in_a_branch],
+    [factory, copied, kind, compared, returned, kept, autocast, in_a_branch, asked_for],
 )
 def test_a_device_that_comes_from_a_tensor_pins_nothing(function):
     devices = traced(function)
@@ -134,7 +146,7 @@ def test_a_device_that_comes_from_a_tensor_pins_nothing(function):
     ("function", "reason"),
     [
         (text, NAMES), (made, NAMES), (text_in_a_branch, NAMES),
-        (returned_name, NAMES), (returned_names, NAMES),
+        (returned_name, NAMES), (returned_names, NAMES), (frozen_names, NAMES), (nested_names, NAMES),
         (index, LOOKS), (method, LOOKS), (compared_with_a_name, LOOKS), (printed, LOOKS), (key, LOOKS),
     ],
 )  # fmt: skip
@@ -145,6 +157,11 @@ def test_a_device_that_the_program_names_or_looks_at_pins_the_graph(function, re
 def test_a_device_without_an_index_is_the_current_one():
     devices = traced(current)
     assert (devices.pinned, devices.current) == ("", True)
+
+
+LIBRARY = torch.library.Library("kiln", "DEF")
+LIBRARY.define("fire(Tensor x) -> Tensor")
+OPERATOR = torch.ops.kiln.fire.default
 
 
 def graph_of(*nodes):
@@ -175,6 +192,8 @@ def own(x):
             r"calls torch\._C\._accelerator_get",
         ),
         (("call_function", own, (1,), {}), r"calls .*test_devices\.own"),
+        (("call_function", OPERATOR, (1,), {}), r"calls torch\._ops\.kiln\.fire"),
+        (("call_function", torch._dynamo.is_compiling, (), {}), r"calls torch\._dynamo\."),
         (("call_module", "inner", (1,), {}), "calls the module inner"),
     ],
 )
@@ -186,7 +205,8 @@ def test_what_a_graph_calls_can_pin_it(node, reason):
 
 @pytest.mark.parametrize(
     "node",
-    [("call_method", "cuda", (), {}), ("call_method", "to", ("cuda",), {}),
+    [("call_method", "cuda", (), {}), ("call_method", "cuda", (None,), {}),
+     ("call_method", "cuda", (), {"device": None}), ("call_method", "to", ("cuda",), {}),
      ("call_method", "type", ("torch.cuda.FloatTensor",), {}),
      ("call_function", torch.zeros, (2,), {"device": torch.device("cuda")})],
 )  # fmt: skip
@@ -213,9 +233,7 @@ def program(*tensors):
 def compilation(*tensors, **changes):
     devices = TracedDevices()
     devices.inputs = {name for name, kind, _ in tensors if kind == "cuda"}
-    made = types.SimpleNamespace(
-        program=program(*tensors), devices=devices, process={}, resumes={}, code=own.__code__, inlined=[]
-    )
+    made = types.SimpleNamespace(program=program(*tensors), devices=devices, process=[], resumes={})
     vars(made).update(changes)
     return made
 
@@ -237,9 +255,9 @@ def resuming():
         (compilation(HOST), [FREE], {"gpu": 0, "pinned": ""}),
         (compilation(X, Y), [FREE], {"gpu": -1, "pinned": "several GPUs"}),
         (compilation(X), [FREE, TWO], {"gpu": -1, "pinned": "a wrapper"}),
-        (compilation(X, process={"current GPU": "1"}), [FREE],
+        (compilation(X, process=[["current GPU", [], "1"]]), [FREE],
          {"gpu": 0, "pinned": "another GPU was current"}),
-        (compilation(X, process={"current GPU": "0"}), [FREE], {"gpu": 0, "pinned": ""}),
+        (compilation(X, process=[["current GPU", [], "0"]]), [FREE], {"gpu": 0, "pinned": ""}),
         (compilation(X, program=program(Y)._replace(tensors=[["float32", "cuda", 0, False, 0]])), [FREE],
          {"gpu": 0, "pinned": "no guard on x"}),
         (compilation(X, resumes={"r": resuming()}), [FREE],
@@ -278,14 +296,3 @@ def test_a_backend_runs_on_the_gpus_of_its_graphs(graphs, indices, expected):
         content=types.SimpleNamespace(compiled_fw=parts[0], compiled_bw=parts[1])
     )
     assert gpus_of(artifact, LeanBackend(None, *graphs, {})) == expected
-
-
-def test_facts_that_torch_folds_into_graphs_are_those_that_are_asked_for():
-    def asks():
-        return torch.distributed.get_rank() + torch.distributed.get_world_size()
-
-    assert process_facts(compilation()) == {}
-    assert process_facts(compilation(inlined=[asks.__code__])) == {"rank": "none", "world size": "none"}
-    made = compilation()
-    made.devices.current = True
-    assert set(process_facts(made)) == {"current GPU"}

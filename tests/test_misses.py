@@ -360,3 +360,19 @@ class TestAStoreThatCanNotBeUsed:
         first, second = finished.case("vanishing")["value"]
         assert first == value
         assert second["elements"] == pytest.approx([-1.682942, -0.654389, 0.654389, 1.682942], rel=1e-5)
+
+
+def test_an_operator_of_the_program_never_does_what_it_did(tmp_path):
+    program = SMALL.with_name("composite.py")
+
+    def start(home, body):
+        options = {"home": tmp_path / home, "store": tmp_path / "store", "env": {"BODY": body}}
+        return run_cases(program, ["parts", "called"], **options)
+
+    first, second = start("1", "2"), start("2", "3")
+    assert [first.case(name)["value"]["elements"] for name in ("parts", "called")] == [[0.0, 2.0, 4.0]] * 2
+    assert [second.case(name)["value"]["elements"] for name in ("parts", "called")] == [[0.0, 3.0, 6.0]] * 2
+    assert "hits" not in second.case("parts")["stats"]
+    (reason,) = first.case("parts")["stats"]["bypasses"]
+    assert "operator kiln.parts" in reason
+    assert second.case("called")["stats"]["hits"] == 1

@@ -89,31 +89,50 @@ def test_code_holds_the_other_device_and_calls_the_other_functions():
 # Which way a bundle is tried.
 
 
-def manifest(*, pinned="", relies=False, gpu=0):
-    process = {"current GPU": str(gpu)} if relies else {}
-    return {"lean": {"gpu": gpu, "pinned": pinned}, "process": process}
+def manifest(*, pinned="", relies=None, gpu=0):
+    process = [["torch.distributed.get_rank", [], "0"]]
+    process += [] if relies is None else [["current GPU", [], str(relies)]]
+    return {"lean": {} if gpu is None else {"gpu": gpu, "pinned": pinned}, "process": process}
+
+
+@pytest.fixture
+def current(monkeypatch):
+    def choose(index):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: index)
+
+    return choose
 
 
 @pytest.mark.parametrize(
     ("made", "here", "expected"),
     [
-        ({"lean": {}}, 1, [None]),
+        (manifest(gpu=None), 1, [None]),
+        (manifest(gpu=None, relies=1), 1, [None]),
         (manifest(), 0, [None]),
-        (manifest(relies=True), 0, [None]),
+        (manifest(relies=0), 0, [None]),
         (manifest(), 1, [MOVE, None]),
-        (manifest(relies=True), 1, [MOVE]),
+        (manifest(relies=0), 1, [MOVE]),
         (manifest(pinned="why"), 1, [None]),
+        (manifest(pinned="why", relies=1), 1, [None]),
     ],
 )
-def test_a_bundle_goes_to_the_current_gpu_first(monkeypatch, made, here, expected):
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: here)
+def test_a_bundle_goes_to_the_current_gpu_first(current, made, here, expected):
+    current(here)
     assert moves_of(made) == expected
 
 
-def test_what_relies_on_the_current_gpu_and_is_pinned_has_no_way(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    with pytest.raises(Miss, match="runs on GPU 0, and 1 is current: why"):
-        moves_of(manifest(pinned="why", relies=True))
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (manifest(pinned="why", relies=0), "stored 0, here 1; it can not be moved: why"),
+        (manifest(gpu=None, relies=0), "stored 0, here 1; it can not be moved: no tensor"),
+    ],
+)
+def test_what_relies_on_the_current_gpu_and_can_not_be_moved_has_no_way(current, made, reason):
+    current(1)
+    with pytest.raises(Miss, match=reason):
+        moves_of(made)
 
 
 # In a process. The GPU is only said to be one: the functions run on the CPU.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from firebrick.capture.recorder import Recorder
 
 
+_CALL = re.compile(r"torch\.ops\.(\w+\.\w+)")
+
+
 class Artifacts:
     """The backend artifacts of one session. Torch's compile lock serialises its use.
 
@@ -34,6 +38,7 @@ class Artifacts:
         self._kernels = kernels
         self._lean: dict[str, LeanPart | str] = {}
         self._splits: Splits | None = None
+        self._calls: set[str] = set()
 
     def recording(self, original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
         """Wrap ``PrecompileContext.record_artifact`` (a function that takes the class first)."""
@@ -47,6 +52,8 @@ class Artifacts:
                     found = api.pristine(artifact)
                     self._kernels.when_loaded(absent, lambda: record_artifact(cls, found))
                     return
+                for graph in api.graphs_of(artifact):
+                    self._calls |= set(_CALL.findall(graph.source_code))
                 if self._splits is not None and self._splits.take(
                     artifact.key, lambda: self._lean_backend(artifact)
                 ):
@@ -84,6 +91,14 @@ class Artifacts:
         except Exception as error:
             self._session.fault(error)
             return f"backend: {type(error).__name__}"
+
+    def calls(self, operator: str) -> bool:
+        """Tell whether a wrapper of this process calls an operator, ``namespace.name``.
+
+        If none does, AOTAutograd has taken it apart, and what it is made of is in the graph: code of the
+        program that no recipe names.
+        """
+        return operator in self._calls
 
     def lean_part(self, backend_id: str) -> LeanPart | str:
         """Return the lean form of a backend of this process, or why there is none."""

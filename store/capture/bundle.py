@@ -65,6 +65,7 @@ def frame_manifest(
         "skip": skip,
         "inlined": [list(entry) for entry in inlined],
         "hooks": compilation.hooks,
+        "process": sorted(compilation.process, key=pack),
         "lean": "off",
     }
     if compilation.buckets and not skip:
@@ -95,7 +96,6 @@ def frame_manifest(
             "backends": {names[name]: part.key for name, part in backends.items()},
             "imports": _imports(compilation, compilation.compiled, set(names)),
             "requires": compilation.requires,
-            "process": compilation.process,
         }
         for part in backends.values():
             parts += [part.key, *part.children]

@@ -16,11 +16,14 @@ import torch
 from torch.fx import GraphModule, Node
 
 _INDEXED = re.compile(r"cuda:\d+")
+_OPERATOR = re.compile(r"torch\._ops\.(\w+)\.(\w+)")
 _PLACING = ("to", "cuda")  # methods that take a device as their first argument, as a number as well
 _OF_DEVICES = re.compile(r"torch\.(cuda|accelerator)\.|torch\._C\._(cuda|accelerator)|torch\._ops\.streams\b")
+# Functions that treat all devices alike; others may be Python that AOTAutograd runs, and looks at devices.
 _OF_TORCH = re.compile(
-    r"(torch|_operator|operator|builtins|math)\."
-)  # functions that treat all devices alike
+    r"(_operator|operator|builtins|math)\.|torch\.(?!_ops\.|_dynamo\.)"
+    r"|torch\._ops\.(aten|prims|inductor|profiler|rngprims|_c10d_functional|mkldnn|mkl|onednn|_?quantized\w*)\."
+)
 
 
 class TracedDevices:
@@ -30,12 +33,14 @@ class TracedDevices:
         pinned: why the graph is for its device alone; empty if it is not.
         current: whether the graph uses the device that is current.
         inputs: the sources of tensors on a GPU that go into the graph.
+        operators: those of the program that the graph calls, ``namespace.name``.
     """
 
     def __init__(self) -> None:
         self.pinned = ""
         self.current = False
         self.inputs: set[str] = set()
+        self.operators: set[str] = set()
         self._quiet = 0
         self._of_tensors: list[torch.device] = []  # by identity: equal ones may be the program's own
 
@@ -48,11 +53,6 @@ class TracedDevices:
         if device.index is not None and not self._quiet:
             self.pin("the program looks at the device of a tensor")
 
-    def name(self, device: torch.device) -> None:
-        """Note that the program has a device that is not a tensor's."""
-        if device.index is not None:
-            self.pin(f"the program names the device {device}")
-
     @contextlib.contextmanager
     def quietly(self) -> Iterator[None]:
         """Have what looks at devices meanwhile not count."""
@@ -62,9 +62,16 @@ class TracedDevices:
         finally:
             self._quiet -= 1
 
-    def handed_on(self, device: torch.device) -> None:
-        """Note that a graph gets the device of a tensor as it is."""
+    def of_tensor(self, device: torch.device) -> None:
+        """Note that this object, and none that equals it, is the device of a tensor."""
         self._of_tensors.append(device)
+
+    def name_own(self, value: Any) -> None:
+        """Note the devices in a constant that are not those of tensors."""
+        for leaf in _leaves(value):
+            own = isinstance(leaf, torch.device) and not any(leaf is known for known in self._of_tensors)
+            if own and leaf.index is not None:
+                self.pin(f"the program names the device {leaf}")
 
     def graph(self, module: GraphModule, source_of: dict[Node, str]) -> None:
         """Look through a graph of Dynamo, and the graphs in it.
@@ -89,6 +96,8 @@ class TracedDevices:
             self.pin(f"the graph calls the module {node.target}")
         if node.op == "call_function":
             path = _path_of(node.target)
+            if (operator := _OPERATOR.match(path)) and not _OF_TORCH.match(path):
+                self.operators.add(f"{operator[1]}.{operator[2]}")
             if path.startswith("torch.amp."):
                 return
             if _OF_DEVICES.match(path) or not _OF_TORCH.match(path):
@@ -98,18 +107,16 @@ class TracedDevices:
         named += node.args[1:2] if placing else []
         if any(type(value) is int for value in named):
             self.pin("the program names a device by its number")
-        if node.op == "call_method" and node.target == "cuda" and not named:
+        if node.op == "call_method" and node.target == "cuda" and all(value is None for value in named):
             self.current = True
         for value in _leaves((node.args, node.kwargs)):
             if isinstance(value, str):
                 if _INDEXED.fullmatch(value):
                     self.pin(f"the program names the device {value}")
                 self.current |= value == "cuda" or value.startswith("torch.cuda.")
-            elif isinstance(value, torch.device) and value.type == "cuda":
-                if value.index is None:
-                    self.current = True
-                elif not any(value is known for known in self._of_tensors):
-                    self.name(value)
+            elif isinstance(value, torch.device):
+                self.current |= value.type == "cuda" and value.index is None
+        self.name_own((node.args, node.kwargs))
 
 
 def _path_of(function: Any) -> str:
@@ -118,11 +125,11 @@ def _path_of(function: Any) -> str:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | set | frozenset):
         for item in value:
             yield from _leaves(item)
     elif isinstance(value, dict):
-        yield from _leaves([*value.values()])
+        yield from _leaves([*value, *value.values()])
     elif isinstance(value, slice):
         yield from _leaves([value.start, value.stop, value.step])
     else:

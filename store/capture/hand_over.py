@@ -12,6 +12,7 @@ from firebrick.capture.guards import recording_init
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.codecs.code import module_files
 from firebrick.errors import NotStorable
+from firebrick.platform import CURRENT_GPU, process_fact
 
 if TYPE_CHECKING:
     from firebrick._patches import Patches
@@ -59,9 +60,16 @@ class HandOver:
             patches.set(package, name, wrap(getattr(package, name)))
         patches.set(api.OutputGraph, "bypass_package", self._bypassing)
         api.note_devices(patches, api.OutputGraph, self._devices)
+        api.note_process_functions(patches, self._asked, self._recorder.refuse)
 
     def _devices(self) -> TracedDevices | None:
         return None if (compilation := self._recorder.current) is None else compilation.devices
+
+    def _asked(self, name: str, arguments: list[Any]) -> None:
+        if (compilation := self._recorder.current) is not None:
+            fact = [name, arguments, process_fact(name, arguments)]
+            if fact not in compilation.process:
+                compilation.process.append(fact)
 
     def _guards_built(
         self, manager: Any, graph: Any, identities: set[str], expected: str, error: BaseException | None
@@ -72,6 +80,8 @@ class HandOver:
         if error is not None or (compilation is not None and compilation.not_full):
             self._api.bypass(graph.package)
         if compilation is not None:
+            if compilation.devices.current:
+                self._asked(CURRENT_GPU, [])
             compilation.guarded |= identities
             compilation.expected = expected
             compilation.installed = frozenset(graph.installed_globals)

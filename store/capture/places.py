@@ -1,7 +1,7 @@
-"""Where a compiled frame may run: on which GPU, and in which place among the processes of a group.
+"""On which GPU a compiled frame may run.
 
-A frame is stored with the facts of its process that torch folded into the graph and does not guard, and
-with the index of its GPU, which the lane without the compiler exchanges where nothing else depends on it.
+A frame is stored with the index of its GPU, which the lane without the compiler exchanges where nothing else
+in the frame depends on it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,12 @@ import torch
 
 from firebrick.codecs.guard_program import NUMBERS
 from firebrick.loader.inlined import nested
-from firebrick.platform import CURRENT_GPU, process_fact
+from firebrick.platform import CURRENT_GPU
 
 if TYPE_CHECKING:
     from firebrick.capture.recorder import Compilation
 
-# Functions that Dynamo calls while it traces (`constant_fold_functions` of torch/_dynamo/variables/torch.py).
-_FOLDED: Final = {"is_initialized": "process group", "get_rank": "rank", "get_world_size": "world size"}
 _TENSOR_GUARD: Final = NUMBERS["add_tensor_match_guard"]
-
-
-def process_facts(compilation: Compilation) -> dict[str, str]:
-    """Return the facts of this process that a graph may hold as constants, fact -> text.
-
-    To be asked right after the compilation: a program may leave its group of processes later.
-    """
-    codes = (inner for code in (compilation.code, *compilation.inlined) for inner in nested(code))
-    used = {name for code in codes for name in code.co_names}
-    facts = [fact for name, fact in _FOLDED.items() if name in used]
-    facts += [CURRENT_GPU] if compilation.devices.current else []
-    return {fact: process_fact(fact) for fact in facts}
 
 
 def gpu_of(compilation: Compilation, backends: Iterable[tuple[frozenset[int], str]]) -> dict[str, Any]:
@@ -54,7 +40,7 @@ def gpu_of(compilation: Compilation, backends: Iterable[tuple[frozenset[int], st
     reasons = [devices.pinned, *(part[1] for part in parts)]
     if gpu < 0:
         reasons.append("several GPUs")
-    elif compilation.process.get(CURRENT_GPU, str(gpu)) != str(gpu):
+    elif any(fact == CURRENT_GPU and text != str(gpu) for fact, _, text in compilation.process):
         reasons.append("another GPU was current")
     guarded = {program.texts[step[5]] for step in program.steps if step[0] == _TENSOR_GUARD}
     reasons += [f"no guard on {name}" for name in sorted(devices.inputs - guarded)]

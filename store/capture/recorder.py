@@ -59,7 +59,7 @@ class Compilation:
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
     resumes: dict[str, CodeType] = dataclasses.field(default_factory=dict)
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
-    process: dict[str, str] = dataclasses.field(default_factory=dict)
+    process: list[list[Any]] = dataclasses.field(default_factory=list)  # function, arguments, what it said
     devices: TracedDevices = dataclasses.field(default_factory=TracedDevices)
     refused: str | None = None
 
@@ -202,6 +202,9 @@ class Recorder:
     def _publish(
         self, compilation: Compilation, backends: dict[str, Part] | None = None, skip: bool = False
     ) -> None:
+        for operator in sorted(compilation.devices.operators):
+            if not self._artifacts.calls(operator):
+                raise NotStorable(f"operator {operator}, whose parts torch compiled in its place")
         inlined = inlined_functions(compilation.code, compilation.inlined, compilation.guarded)
         lean = {name: self._artifacts.lean_part(name) for name in backends or {}} if self._lean else None
         manifest, blobs, parts = frame_manifest(compilation, backends or {}, inlined, skip=skip, lean=lean)

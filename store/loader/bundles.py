@@ -119,8 +119,8 @@ class Bundles:
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
                     raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
-        for name, wanted in manifest.get("process", {}).items():
-            if not (moving and name == CURRENT_GPU) and (found := process_fact(name)) != wanted:
+        for name, arguments, wanted in manifest["process"]:
+            if not (moving and name == CURRENT_GPU) and (found := process_fact(name, arguments)) != wanted:
                 raise Miss(f"{name}: stored {wanted}, here {found}")
         return manifest
 

@@ -16,7 +16,7 @@ from firebrick._tuples import NamedTuple
 from firebrick.codecs.code import rename
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.loader.bundles import Miss
-from firebrick.platform import CURRENT_GPU
+from firebrick.platform import CURRENT_GPU, process_fact
 
 _TENSOR_GUARD = NUMBERS["add_tensor_match_guard"]
 
@@ -35,17 +35,14 @@ def moves_of(manifest: Mapping[str, Any]) -> list[Move | None]:
         Miss: there is none.
     """
     lean = manifest["lean"]
-    if (origin := lean.get("gpu")) is None:
+    origin, pinned = lean.get("gpu"), lean.get("pinned", "no tensor says which GPU it is")
+    wanted = next((text for name, _, text in manifest["process"] if name == CURRENT_GPU), None)
+    if wanted is not None and pinned and (found := process_fact(CURRENT_GPU)) != wanted:
+        raise Miss(f"{CURRENT_GPU}: stored {wanted}, here {found}; it can not be moved: {pinned}")
+    if origin is None or pinned or (here := torch.cuda.current_device()) == origin:
         return [None]
-    here = torch.cuda.current_device()
-    if here == origin:
-        return [None]
-    on_current = CURRENT_GPU in manifest["process"]  # then it means something else as it was made
-    if lean["pinned"]:
-        if on_current:
-            raise Miss(f"it runs on GPU {origin}, and {here} is current: {lean['pinned']}")
-        return [None]
-    return [Move(origin, here)] if on_current else [Move(origin, here), None]
+    # where the current GPU counts, the function means something else as it was made
+    return [Move(origin, here), None] if wanted is None else [Move(origin, here)]
 
 
 def moved_program(program: GuardProgram, move: Move) -> GuardProgram:

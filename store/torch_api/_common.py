@@ -40,6 +40,7 @@ from firebrick.torch_api._devices import note_devices  # noqa: F401
 from firebrick.torch_api._entries import keying_entries, making_entries, saving_entries  # noqa: F401
 from firebrick.torch_api._guards import *  # noqa: F403
 from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder
+from firebrick.torch_api._process import note_process_functions  # noqa: F401
 from firebrick.torch_api.ambient import text_of
 
 ConvertFrame = convert_frame.ConvertFrame

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._dynamo import symbolic_convert
 from torch._dynamo.codegen import PyCodegen
+from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.constant import ConstantVariable
-from torch._dynamo.variables.lists import BaseListVariable
 from torch._dynamo.variables.tensor import TensorVariable
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ class DeviceOfTensor(ConstantVariable):
 
     def as_proxy(self) -> torch.device:
         """Return what a graph gets."""
-        self._seen.handed_on(self._device)
         return self._device
+
+    def python_type(self) -> type:
+        """Return the type, the same for all devices."""
+        return torch.device
 
     def const_getattr(self, tx: Any, name: str) -> Any:
         """Return an attribute; the type is the same for all devices of a kind."""
@@ -85,6 +88,7 @@ def _attribute(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
         result, devices = original(self, tx), seen()
         if devices is None or type(result) is not ConstantVariable:
             return result
+        devices.of_tensor(result.value)
         return DeviceOfTensor(result.value, devices)
 
     return method_attr_device
@@ -122,19 +126,12 @@ def _code(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
     def __call__(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         if (devices := seen()) is None:
             return original(self, value, *args, **kwargs)
-        for device in _named_in(value):
-            devices.name(device)
         with devices.quietly():
+            if isinstance(value, VariableTracker) and value.is_python_constant():
+                devices.name_own(value.as_python_constant())
             return original(self, value, *args, **kwargs)
 
     return __call__
-
-
-def _named_in(value: Any) -> list[torch.device]:
-    if type(value) is ConstantVariable and isinstance(value.value, torch.device):
-        return [value.value]
-    items = value.items if isinstance(value, BaseListVariable) else ()
-    return [device for item in items for device in _named_in(item)]
 
 
 def _graph(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:

@@ -9,7 +9,12 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 def join():
     if "RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group("fake", store=FakeStore(), rank=int(os.environ["RANK"]), world_size=4)
+        dist.init_process_group(
+            "fake",
+            store=FakeStore(),
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ.get("SIZE", "4")),
+        )
 
 
 def by_rank(x):
@@ -18,6 +23,14 @@ def by_rank(x):
 
 def by_size(x):
     return x * (dist.get_world_size() + 2)
+
+
+def by_alias(x, rank=dist.get_rank):
+    return x * (rank() + 2)
+
+
+def by_group(x):
+    return x * (dist.distributed_c10d._get_group_size_by_name("0") + len(dist.get_process_group_ranks(None)))
 
 
 def if_joined(x):
@@ -33,8 +46,16 @@ def rank():
     return of(by_rank)
 
 
+def alias():
+    return of(by_alias)
+
+
 def size():
     return of(by_size)
+
+
+def group():
+    return of(by_group)
 
 
 def joined():
