@@ -216,6 +216,12 @@ def test_other_ways_to_the_current_gpu(node):
     assert (devices.pinned, devices.current) == ("", True)
 
 
+@pytest.mark.parametrize(("method", "what"), [("graph", "a graph"), ("name_own", "a constant")])
+def test_what_can_not_be_looked_through_is_pinned_and_compiled(monkeypatch, method, what):
+    monkeypatch.setattr(TracedDevices, method, lambda *_: [][0])
+    assert traced(returned).pinned == f"{what} that could not be looked through: IndexError"
+
+
 # What becomes of it.
 
 

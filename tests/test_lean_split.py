@@ -161,6 +161,7 @@ def test_the_steps_of_a_split_graph_are_read():
     ("graph", "reason"),
     [
         (split_graph(argument=3), "with the arguments"),
+        (split_graph(argument=[3]), "with the arguments"),
         (split_graph(target=operator.add), "with call_function"),
     ],
 )
@@ -178,10 +179,10 @@ def lean_part(value, **facts):
 
 @pytest.fixture
 def splits():
-    recorder = types.SimpleNamespace(current=types.SimpleNamespace(not_full=None))
-    whole = []
-    made = Splits(recorder, whole.append)
-    made.whole, made.compilation = whole, recorder.current
+    whole, faults, refused = [], [], []
+    recorder = types.SimpleNamespace(current=types.SimpleNamespace(not_full=None), refuse=refused.append)
+    made = Splits(recorder, whole.append, faults.append)
+    made.whole, made.compilation, made.faults = whole, recorder.current, faults
     for name in ("a", "b"):
         made.bucket_compiled("f", name)
     return made
@@ -217,6 +218,15 @@ def test_one_graph_that_is_not_lean_is_the_reason_of_all(splits, steps, second, 
     assert splits.joined("f")[1] == reason
 
 
+def test_a_fault_of_ours_does_not_reach_the_compilation(splits):
+    splits.take("a", lambda: lean_part(PARTS[0]))
+    splits.take("b", lambda: lean_part(PARTS[1]))
+    splits.made("f", STEPS._replace(outputs=(9,)))
+    assert [type(fault) for fault in splits.faults] == [EncodeError]
+    assert splits.whole == []
+
+
 def test_other_backends_are_left_alone(splits):
+    splits.made("another", "not a graph module")
     assert not splits.take("another", lambda: pytest.fail("looked at"))
     assert splits.joined("another") is None

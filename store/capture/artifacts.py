@@ -75,7 +75,7 @@ class Artifacts:
 
     def splits(self, recorder: Recorder) -> Splits:
         """Return what takes the graphs that torch compiles in parts."""
-        self._splits = Splits(recorder, recorder.artifact_recorded)
+        self._splits = Splits(recorder, recorder.artifact_recorded, self._session.fault)
         return self._splits
 
     def _lean_backend(self, artifact: Any) -> LeanPart | str:

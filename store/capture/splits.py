@@ -25,11 +25,15 @@ class Splits:
     Args:
         recorder: knows the compilation under way.
         whole: called with torch's id of a backend, once all that it is made of is there.
+        fault: called with an error of Firebrick.
     """
 
-    def __init__(self, recorder: Recorder, whole: Callable[[str], None]) -> None:
+    def __init__(
+        self, recorder: Recorder, whole: Callable[[str], None], fault: Callable[[BaseException], None]
+    ) -> None:
         self._recorder = recorder
         self._whole = whole
+        self._fault = fault
         self._buckets: dict[str, list[str]] = {}
         self._owners: dict[str, str] = {}
         self._steps: dict[str, Steps | str] = {}
@@ -45,8 +49,14 @@ class Splits:
 
     def made(self, backend_id: str, steps: Steps | str) -> None:
         """Take how the graphs of a backend are put together, or why that can not be said."""
+        if backend_id not in self._buckets:  # it is in one piece
+            return
         self._steps[backend_id] = steps
-        self._finish(backend_id)
+        try:
+            self._finish(backend_id)
+        except Exception as error:
+            self._recorder.refuse(error)
+            self._fault(error)
 
     def take(self, bucket: str, part: Callable[[], LeanPart | str]) -> bool:
         """Take the lean form of a graph, or why there is none, if it is one of several; tell if it is."""

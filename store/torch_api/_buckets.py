@@ -12,9 +12,9 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch._dynamo import convert_frame, eval_frame
 from torch._dynamo.backends import distributed
+from torch.fx import GraphModule, Node
 
 from firebrick.codecs.lean_split import NO_PART, Step, Steps
 from firebrick.errors import NotLean
@@ -42,7 +42,7 @@ def record_buckets(patches: Patches, bucket: BucketCompiled, made: SplitMade) ->
         patches: keeps what is replaced.
         bucket: called with torch's id of a backend and an id for one of its graphs, before that is compiled.
         made: called with torch's id, once all of its graphs are, and how they are put together, or why that
-            can not be said.
+            can not be said; of a graph that is not split as well.
     """
     for owner, name, wrap in (
         (distributed.SubmodCompiler, "compile_submod", functools.partial(_naming, told=bucket)),
@@ -89,18 +89,20 @@ def _telling(original: Callable[..., Any], told: SplitMade) -> Callable[..., Any
     @functools.wraps(original)
     def compile_fn(self: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
         made = original(self, module, *args, **kwargs)
-        backend_id = module.meta.get("backend_id")
-        if isinstance(made, torch.fx.GraphModule) and backend_id is not None:
+        if (backend_id := module.meta.get("backend_id")) is not None:
             try:
-                told(backend_id, steps_of(made))
-            except NotLean as error:
-                told(backend_id, error.reason)
+                steps: Steps | str = steps_of(made)
+            except Exception as error:
+                steps = (
+                    error.reason if isinstance(error, NotLean) else f"a split graph: {type(error).__name__}"
+                )
+            told(backend_id, steps)
         return made
 
     return compile_fn
 
 
-def steps_of(module: torch.fx.GraphModule) -> Steps:
+def steps_of(module: GraphModule) -> Steps:
     """Return how the compiled graphs of a split one are put together; its calls count them.
 
     Raises:
@@ -111,7 +113,9 @@ def steps_of(module: torch.fx.GraphModule) -> Steps:
     inputs = parts = 0
 
     def values(nodes: Any) -> tuple[int, ...]:
-        if not isinstance(nodes, tuple | list) or any(node not in numbers for node in nodes):
+        if not isinstance(nodes, tuple | list) or not all(
+            isinstance(n, Node) and n in numbers for n in nodes
+        ):
             raise NotLean(f"a split graph with the arguments {nodes!r:.60}")
         return tuple(numbers[node] for node in nodes)
 

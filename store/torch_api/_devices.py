@@ -127,8 +127,11 @@ def _code(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
         if (devices := seen()) is None:
             return original(self, value, *args, **kwargs)
         with devices.quietly():
-            if isinstance(value, VariableTracker) and value.is_python_constant():
-                devices.name_own(value.as_python_constant())
+            try:
+                if isinstance(value, VariableTracker) and value.is_python_constant():
+                    devices.name_own(value.as_python_constant())
+            except Exception as error:
+                devices.pin(f"a constant that could not be looked through: {type(error).__name__}")
             return original(self, value, *args, **kwargs)
 
     return __call__
@@ -138,8 +141,11 @@ def _graph(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
     @functools.wraps(original)
     def call_user_compiler(self: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
         if (devices := seen()) is not None:
-            inputs = {n: n.meta.get("grapharg") for n in module.graph.nodes if n.op == "placeholder"}
-            devices.graph(module, {n: str(a.source.name) for n, a in inputs.items() if a is not None})
+            try:
+                inputs = {n: n.meta.get("grapharg") for n in module.graph.nodes if n.op == "placeholder"}
+                devices.graph(module, {n: str(a.source.name) for n, a in inputs.items() if a is not None})
+            except Exception as error:
+                devices.pin(f"a graph that could not be looked through: {type(error).__name__}")
         return original(self, module, *args, **kwargs)
 
     return call_user_compiler
