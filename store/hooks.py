@@ -180,8 +180,9 @@ class Hooks:
         ):
             patches.set(api.package.CompilePackage, method, stand_in)
         patches.set(api.package, "DynamoCache", api.dynamo_cache(self._session.fault))
-        splits = artifacts.splits(self._recorder)
-        api.record_buckets(patches, splits.bucket_compiled, splits.made)
+        if not self._asked:
+            splits = artifacts.splits(self._recorder)
+            api.record_buckets(patches, splits.bucket_compiled, splits.made)
         torch_registry = registry.registry_class()
         patches.set(
             torch_registry,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 CURRENT_GPU: Final = "current GPU"  # name of a fact of the process
+NO_FACT: Final = "none"  # in front of why there is none
 
 # Flags of /proc/cpuinfo (x86) and its "Features" (Arm) that stand for instructions which a compiler, or
 # the vector classes of ATen, use of their own accord. Others (crypto, random numbers, cache control,
@@ -101,12 +102,15 @@ def process_fact(name: str, arguments: Sequence[Any] = ()) -> str:
             function = getattr(function, part)
         value = function(*arguments)
     except Exception as error:  # no process group, no such device
-        return f"none ({type(error).__name__})"
-    return " ".join(str(getattr(value, field)) for field in _PROPERTIES) if name == _OF_GPU else repr(value)
+        return f"{NO_FACT} ({type(error).__name__})"
+    if name != _OF_GPU:
+        return repr(value)
+    fields = (field for field in dir(value) if field[0] != "_" and not field.startswith(_OF_ONE_GPU))
+    return " ".join(f"{field}={getattr(value, field)}" for field in fields)
 
 
 _OF_GPU: Final = "torch.cuda.get_device_properties"
-_PROPERTIES: Final = ("name", "major", "minor", "total_memory", "multi_processor_count")
+_OF_ONE_GPU: Final = ("uuid", "pci_")  # and not of the others of its kind
 _C10D: Final = "torch.distributed.distributed_c10d"
 # Those of `constant_fold_functions` (torch/_dynamo/variables/torch.py) without a guard that may differ
 # between processes, and those of `is_constant_pg_functions` (distributed.py beside it).

@@ -362,17 +362,27 @@ class TestAStoreThatCanNotBeUsed:
         assert second["elements"] == pytest.approx([-1.682942, -0.654389, 0.654389, 1.682942], rel=1e-5)
 
 
-def test_an_operator_of_the_program_never_does_what_it_did(tmp_path):
+def test_code_that_only_aotautograd_sees_never_does_what_it_did(tmp_path):
+    """Operators whose parts or gradients are traced, and functions that are allowed in graphs."""
     program = SMALL.with_name("composite.py")
+    refused = {
+        "parts": "operator kiln.parts",
+        "gradient": "the gradient of kiln.twice",
+        "traced": "composite.allowed",
+    }
 
     def start(home, body):
         options = {"home": tmp_path / home, "store": tmp_path / "store", "env": {"BODY": body}}
-        return run_cases(program, ["parts", "called"], **options)
+        return run_cases(program, [*refused, "called", "whole_then_parts"], **options)
 
     first, second = start("1", "2"), start("2", "3")
-    assert [first.case(name)["value"]["elements"] for name in ("parts", "called")] == [[0.0, 2.0, 4.0]] * 2
-    assert [second.case(name)["value"]["elements"] for name in ("parts", "called")] == [[0.0, 3.0, 6.0]] * 2
-    assert "hits" not in second.case("parts")["stats"]
-    (reason,) = first.case("parts")["stats"]["bypasses"]
-    assert "operator kiln.parts" in reason
+    for run, factor in ((first, 2.0), (second, 3.0)):
+        values = {name: run.case(name)["value"]["elements"] for name in (*refused, "called")}
+        assert values["parts"] == values["called"] == [0.0, factor, 2 * factor]
+        assert values["gradient"] == [factor] * 3
+        assert values["traced"] == [1.0, factor + 1, 2 * factor + 1]
+        assert run.case("whole_then_parts")["value"]["elements"] == [factor] * 3
+    for name, reason in refused.items():
+        assert "hits" not in second.case(name)["stats"]
+        assert any(reason in found for found in first.case(name)["stats"]["bypasses"])
     assert second.case("called")["stats"]["hits"] == 1

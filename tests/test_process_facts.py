@@ -26,10 +26,12 @@ def starts(tmp_path_factory):
         return run_cases(PROGRAM, cases, home=root / name, store=root / "store", env=env)
 
     return {
-        "first": start("first", CASES, RANK="0", FIREBRICK_LOAD="0"),
+        "first": start("first", [*CASES, "mesh"], RANK="0", FIREBRICK_LOAD="0"),
         "same": start("same", CASES, RANK="0", FIREBRICK_RECORD="0"),
-        "other": start("other", CASES, RANK="3", FIREBRICK_RECORD="0"),
-        "other, full lane": start("full", CASES, RANK="3", FIREBRICK_RECORD="0", FIREBRICK_LEAN="0"),
+        "other": start("other", [*CASES, "mesh"], RANK="3", FIREBRICK_RECORD="0"),
+        "other, full lane": start(
+            "full", [*CASES, "mesh"], RANK="3", FIREBRICK_RECORD="0", FIREBRICK_LEAN="0"
+        ),
         "larger": start("larger", ["group"], RANK="0", SIZE="5", FIREBRICK_RECORD="0"),
         "alone": start("alone", ["joined"], FIREBRICK_RECORD="0"),
     }
@@ -56,6 +58,11 @@ def test_another_rank_is_a_hit_where_only_the_number_of_processes_counts(starts,
     case = starts[start].case(name)
     assert case["value"] == starts["first"].case(name)["value"]
     assert case["stats"]["hits"] == 1
+
+
+@pytest.mark.parametrize("start", ["other", "other, full lane"])
+def test_the_place_in_a_mesh_is_that_of_the_process(starts, start):
+    assert starts[start].case("mesh")["value"]["elements"] == [0.0, 5.0, 10.0]
 
 
 def test_a_group_of_another_size_is_a_miss(starts):

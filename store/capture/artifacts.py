@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from firebrick.capture.recorder import Recorder
 
 
-_CALL = re.compile(r"torch\.ops\.(\w+\.\w+)")
+_CALL = re.compile(r"^[^#\n]*?torch\.ops\.(\w+\.\w+)", re.MULTILINE)
 
 
 class Artifacts:
@@ -38,7 +38,7 @@ class Artifacts:
         self._kernels = kernels
         self._lean: dict[str, LeanPart | str] = {}
         self._splits: Splits | None = None
-        self._calls: set[str] = set()
+        self._calls: dict[str, set[str]] = {}
 
     def recording(self, original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
         """Wrap ``PrecompileContext.record_artifact`` (a function that takes the class first)."""
@@ -52,11 +52,12 @@ class Artifacts:
                     found = api.pristine(artifact)
                     self._kernels.when_loaded(absent, lambda: record_artifact(cls, found))
                     return
-                for graph in api.graphs_of(artifact):
-                    self._calls |= set(_CALL.findall(graph.source_code))
+                called = (_CALL.findall(graph.source_code) for graph in api.graphs_of(artifact))
+                self._calls[artifact.key] = {operator for found in called for operator in found}
                 if self._splits is not None and self._splits.take(
                     artifact.key, lambda: self._lean_backend(artifact)
                 ):
+                    recorder.artifact_recorded(artifact.key)
                     return
                 if self._session.settings.lean:
                     self._lean[artifact.key] = self._lean_backend(artifact)
@@ -92,13 +93,14 @@ class Artifacts:
             self._session.fault(error)
             return f"backend: {type(error).__name__}"
 
-    def calls(self, operator: str) -> bool:
-        """Tell whether a wrapper of this process calls an operator, ``namespace.name``.
+    def calls(self, backend_id: str) -> set[str]:
+        """Return the operators that the wrappers of a backend call, ``namespace.name``.
 
-        If none does, AOTAutograd has taken it apart, and what it is made of is in the graph: code of the
-        program that no recipe names.
+        One that is in a graph of Dynamo and is not called was taken apart by AOTAutograd, and what it is made
+        of is in its place: code of the program that no recipe names.
         """
-        return operator in self._calls
+        parts = [] if self._splits is None else self._splits.buckets(backend_id)
+        return set[str]().union(*(self._calls.get(part, set()) for part in (backend_id, *parts)))
 
     def lean_part(self, backend_id: str) -> LeanPart | str:
         """Return the lean form of a backend of this process, or why there is none."""

@@ -112,7 +112,7 @@ def frame_manifest(
                 )
             except NotLean as error:
                 if compilation.not_full:
-                    raise NotStorable(compilation.not_full) from error
+                    raise NotStorable(f"{compilation.not_full}; {error.reason}") from error
                 body["lean"] = compilation.not_lean = error.reason
             else:
                 body["lean"] = made.body

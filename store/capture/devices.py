@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._library.custom_ops import OPDEFS
 from torch.fx import GraphModule, Node
 
 _INDEXED = re.compile(r"cuda:\d+")
@@ -22,7 +23,13 @@ _OF_DEVICES = re.compile(r"torch\.(cuda|accelerator)\.|torch\._C\._(cuda|acceler
 # Functions that treat all devices alike; others may be Python that AOTAutograd runs, and looks at devices.
 _OF_TORCH = re.compile(
     r"(_operator|operator|builtins|math)\.|torch\.(?!_ops\.|_dynamo\.)"
-    r"|torch\._ops\.(aten|prims|inductor|profiler|rngprims|_c10d_functional|mkldnn|mkl|onednn|_?quantized\w*)\."
+    r"|torch\._ops\.(aten|prims|inductor|profiler|rngprims|_c10d_functional\w*|mkldnn|mkl|onednn|_?quantized\w*)\."
+)
+
+
+# Of functions: any but torch's and Python's own, and what stands for `torch._dynamo.allow_in_graph`.
+_TRACED_LATER = re.compile(
+    r"(?!torch\.|_operator\.|operator\.|builtins\.|math\.)|torch\._dynamo\.variables\."
 )
 
 
@@ -34,6 +41,7 @@ class TracedDevices:
         current: whether the graph uses the device that is current.
         inputs: the sources of tensors on a GPU that go into the graph.
         operators: those of the program that the graph calls, ``namespace.name``.
+        opaque: Python of the program that is traced where Dynamo does not see it; empty for none.
     """
 
     def __init__(self) -> None:
@@ -41,6 +49,7 @@ class TracedDevices:
         self.current = False
         self.inputs: set[str] = set()
         self.operators: set[str] = set()
+        self.opaque = ""
         self._quiet = 0
         self._of_tensors: list[torch.device] = []  # by identity: equal ones may be the program's own
 
@@ -73,6 +82,10 @@ class TracedDevices:
             if own and leaf.index is not None:
                 self.pin(f"the program names the device {leaf}")
 
+    def traced_later(self, what: str) -> None:
+        """Note Python of the program that AOTAutograd traces, and no recipe names; the first one stands."""
+        self.opaque = self.opaque or what
+
     def graph(self, module: GraphModule, source_of: dict[Node, str]) -> None:
         """Look through a graph of Dynamo, and the graphs in it.
 
@@ -98,6 +111,10 @@ class TracedDevices:
             path = _path_of(node.target)
             if (operator := _OPERATOR.match(path)) and not _OF_TORCH.match(path):
                 self.operators.add(f"{operator[1]}.{operator[2]}")
+                if torch.is_grad_enabled() and has_python_gradient(operator[1], operator[2]):
+                    self.traced_later(f"the gradient of {operator[1]}.{operator[2]}")
+            elif _TRACED_LATER.match(path):
+                self.traced_later(path)
             if path.startswith("torch.amp."):
                 return
             if _OF_DEVICES.match(path) or not _OF_TORCH.match(path):
@@ -117,6 +134,14 @@ class TracedDevices:
             elif isinstance(value, torch.device):
                 self.current |= value.type == "cuda" and value.index is None
         self.name_own((node.args, node.kwargs))
+
+
+def has_python_gradient(namespace: str, name: str) -> bool:
+    """Tell whether an operator's gradient is Python of the program."""
+    if (defined := OPDEFS.get(f"{namespace}::{name}")) is not None:
+        return defined._backward_fn is not None
+    kernels = torch.library._impls  # the kernels in Python: namespace/name/key
+    return any(kernel.startswith(f"{namespace}/{name}/Autograd") for kernel in kernels)
 
 
 def _path_of(function: Any) -> str:

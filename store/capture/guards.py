@@ -99,6 +99,8 @@ def _travelling(api: Any, guard: Any, builder: Any, digests: set[str], identifie
     if refused := sorted(types & api.REFUSED_GUARDS):
         raise NotStorable(f"{refused[0]} guard on {guard.name}")
     if not types & api.IDENTITY_GUARDS and guard.create_fn_name() not in api.IDENTITY_GUARDS:
+        if "EQUALS_MATCH" in types and type(builder.get(guard)).__module__.startswith("torch.distributed"):
+            raise NotStorable(f"{guard.name} equals that of another rank")  # of which Dynamo folds the place
         return guard
     if (base := api.type_of(source)) is not None:  # as torch does: the identity of a type
         return api.type_guard(base, builder)

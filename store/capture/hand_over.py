@@ -12,7 +12,7 @@ from firebrick.capture.guards import recording_init
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.codecs.code import module_files
 from firebrick.errors import NotStorable
-from firebrick.platform import CURRENT_GPU, process_fact
+from firebrick.platform import CURRENT_GPU, NO_FACT, process_fact
 
 if TYPE_CHECKING:
     from firebrick._patches import Patches
@@ -67,8 +67,10 @@ class HandOver:
 
     def _asked(self, name: str, arguments: list[Any]) -> None:
         if (compilation := self._recorder.current) is not None:
-            fact = [name, arguments, process_fact(name, arguments)]
-            if fact not in compilation.process:
+            said = process_fact(name, arguments)
+            if said.startswith(NO_FACT):  # it says something to Dynamo
+                raise NotStorable(f"{name} of what can not be kept")
+            if (fact := [name, arguments, said]) not in compilation.process:
                 compilation.process.append(fact)
 
     def _guards_built(

@@ -202,9 +202,8 @@ class Recorder:
     def _publish(
         self, compilation: Compilation, backends: dict[str, Part] | None = None, skip: bool = False
     ) -> None:
-        for operator in sorted(compilation.devices.operators):
-            if not self._artifacts.calls(operator):
-                raise NotStorable(f"operator {operator}, whose parts torch compiled in its place")
+        if not skip:
+            self._check_operators(compilation, backends or {})
         inlined = inlined_functions(compilation.code, compilation.inlined, compilation.guarded)
         lean = {name: self._artifacts.lean_part(name) for name in backends or {}} if self._lean else None
         manifest, blobs, parts = frame_manifest(compilation, backends or {}, inlined, skip=skip, lean=lean)
@@ -223,6 +222,18 @@ class Recorder:
             if self._tests is not None and SELF_TEST in facts:
                 self._tests.add(manifest.key)
         _log.debug("published %s as %s", compilation.code.co_qualname, manifest.key.hex()[:12])
+
+    def _check_operators(self, compilation: Compilation, backends: dict[str, Part]) -> None:
+        """Check that no Python of the program is in the graphs but what Dynamo has traced.
+
+        Raises:
+            NotStorable: naming what is.
+        """
+        if compilation.devices.opaque:
+            raise NotStorable(f"AOTAutograd traces {compilation.devices.opaque}")
+        called = set[str]().union(*map(self._artifacts.calls, backends))
+        for operator in sorted(compilation.devices.operators - called):
+            raise NotStorable(f"operator {operator}, whose parts torch compiled in its place")
 
     def _bypass(self, compilation: Compilation) -> None:
         self._stats.bypass(compilation.refused or "")

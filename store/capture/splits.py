@@ -58,6 +58,10 @@ class Splits:
             self._recorder.refuse(error)
             self._fault(error)
 
+    def buckets(self, backend_id: str) -> list[str]:
+        """Return the ids of the graphs of a split backend; none for any other."""
+        return self._buckets.get(backend_id, [])
+
     def take(self, bucket: str, part: Callable[[], LeanPart | str]) -> bool:
         """Take the lean form of a graph, or why there is none, if it is one of several; tell if it is."""
         if (backend_id := self._owners.get(bucket)) is None:

@@ -49,19 +49,21 @@ def record_buckets(patches: Patches, bucket: BucketCompiled, made: SplitMade) ->
         (distributed.DDPOptimizer, "compile_fn", functools.partial(_telling, told=made)),
     ):
         patches.set(owner, name, wrap(getattr(owner, name)))
-    cloning: Any = inspect.getattr_static(convert_frame.ConvertFrame, "_clone_with_backend")
-    patches.set(convert_frame.ConvertFrame, "_clone_with_backend", property(_with_package(cloning.fget)))
+    for converter in (convert_frame.ConvertFrame, convert_frame.ConvertFrameAssert):
+        cloning: Any = inspect.getattr_static(converter, "_clone_with_backend")
+        patches.set(converter, "_clone_with_backend", property(_with_package(cloning.fget)))
 
 
 def _with_package(original: Any) -> Callable[[Any], Any]:
-    """Wrap ``ConvertFrame._clone_with_backend``: the clone records into the package of the original."""
+    """Wrap ``_clone_with_backend`` of a converter: the clone records into the package of the original."""
 
     def clone_with_backend(self: Any) -> Callable[[Any], Any]:
         clone = original(self)
 
         def cloned(backend: Any) -> Any:
             made = clone(backend)
-            made._inner_convert._package = self._inner_convert._package
+            inner, original_inner = (getattr(one, "_inner_convert", one) for one in (made, self))
+            inner._package = original_inner._package
             return made
 
         return cloned

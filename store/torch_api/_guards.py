@@ -41,7 +41,9 @@ BUILTINS_NAME = "__builtins_dict___firebrick"
 IDENTITY_GUARDS = frozenset(
     {"ID_MATCH", "FUNCTION_MATCH", "CLASS_MATCH", "MODULE_MATCH", "CLOSURE_MATCH", "BUILTIN_MATCH"}
 )
-REFUSED_GUARDS = frozenset({"DICT_VERSION", "NN_MODULE", "WEAKREF_ALIVE"})
+REFUSED_GUARDS = frozenset(
+    {"DICT_VERSION", "FAKE_SCRIPT_TYPE_MATCH", "NN_MODULE", "OPAQUE_OBJ_GUARD_FN_MATCH", "WEAKREF_ALIVE"}
+)
 
 _ADDRESSES = re.compile(r"(?<=_id\()(.*), \d+(?=\))| at 0x[0-9a-f]+")
 _SETS = re.compile(r"\{([^{}:]*)\}")  # their texts have the order of hashes

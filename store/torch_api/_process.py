@@ -38,6 +38,8 @@ def note_process_functions(patches: Patches, told: Told, refuse: Callable[[BaseE
     def call_function(self: Any, tx: Any, args: Any, kwargs: Any) -> Any:
         if (name := functions.get(self.value)) is not None:
             try:
+                if kwargs and len(args) + len(kwargs) > 1:
+                    raise TypeError("their order is not known")
                 told(name, [_plain(value) for value in (*args, *kwargs.values())])
             except Exception:
                 refuse(NotStorable(f"{name} of what can not be kept"))

@@ -60,3 +60,16 @@ def group():
 
 def joined():
     return of(if_joined)
+
+
+MESH = []
+
+
+def by_mesh(x):
+    return x * (MESH[0].get_local_rank() + 2)
+
+
+def mesh():
+    join()
+    MESH.append(dist.device_mesh.init_device_mesh("cpu", (4,)))
+    return torch.compile(by_mesh)(torch.arange(3.0))
