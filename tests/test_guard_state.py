@@ -4,6 +4,7 @@ import collections
 import copyreg
 import enum
 import functools
+import io
 import logging
 import os
 import pickle
@@ -53,8 +54,6 @@ class Calls:
 
 
 def load(data: bytes) -> object:
-    import io
-
     return _Unpickler(io.BytesIO(data)).load()
 
 
@@ -298,6 +297,16 @@ def test_nothing_of_the_process_is_changed(data: bytes) -> None:
         read_guard_state(data)
     assert before == (list(sys.path), set(sys.modules))
     assert not hasattr(logging.root, "kiln") and not hasattr(torch._dynamo.config, "kiln")
+
+
+def test_a_function_is_changed_by_the_pickle_that_made_it_alone() -> None:
+    def made() -> None: ...
+
+    unpickler = _Unpickler(io.BytesIO(b""))
+    assert unpickler._made(made) is made
+    found = unpickler.find_class(__name__, "load")
+    with pytest.raises(ForbiddenGlobal, match="changes it"):
+        unpickler._made(found)
 
 
 @pytest.mark.parametrize("state", ["{", "{}", "[]", "", '{"grad_mode": 1}', None, 3])

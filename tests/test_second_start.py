@@ -164,9 +164,9 @@ def test_without_the_store_the_same_start_fails(tmp_path):
 
 
 def test_the_full_lane_keeps_arguments_out_that_are_compared_by_what_they_are(tmp_path):
-    env = {"FIREBRICK_LEAN": "0"}
+    program, env = PROGRAM.with_name("identified.py"), {"FIREBRICK_LEAN": "0"}
     first, second = (
-        run_cases(PROGRAM, ["function_arguments"], home=tmp_path / home, store=tmp_path / "store", env=env)
+        run_cases(program, ["function_arguments"], home=tmp_path / home, store=tmp_path / "store", env=env)
         for home in "12"
     )
     assert first.case("function_arguments")["stats"]["stored"] == 1

@@ -54,7 +54,7 @@ _CALLABLE = frozenset(
 _NAMED = frozenset({"torch:dtype", "torch:memory_format"})  # instances have names
 _TENSORS = frozenset({"torch:Tensor", "torch.nn.parameter:Parameter"})  # with attributes made by other calls
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
-_NEVER_CHANGED = (type, types.ModuleType, *_FUNCTIONS, types.MethodType, enum.Enum)
+_NEVER_MADE = (type, types.ModuleType, types.MethodType, enum.Enum)
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
 _SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"})
 
@@ -157,7 +157,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
 
     def _made(self, value: Any) -> Any:
         """Return an object that the pickle goes on to change, if it has made it."""
-        if id(value) in self._found or isinstance(value, _NEVER_CHANGED):
+        if id(value) in self._found or isinstance(value, _NEVER_MADE):
             raise ForbiddenGlobal(_name_of(value), "a pickle that changes it")
         return value
 

@@ -322,15 +322,3 @@ def by_type(x):
 
 def tensor_type():
     return compiled(by_type)(ramp(4))
-
-
-def applied(x, function, functions, kind):
-    return functions["sine"](function(x)) + isinstance(x, kind)
-
-
-def function_arguments():
-    """Arguments that are compared by what they are: their values stay out of what is stored."""
-
-    class Kind: ...
-
-    return compiled(applied)(ramp(4), torch.relu, {"sine": torch.sin}, Kind)
