@@ -230,3 +230,4 @@ def test_other_backends_are_left_alone(splits):
     splits.made("another", "not a graph module")
     assert not splits.take("another", lambda: pytest.fail("looked at"))
     assert splits.joined("another") is None
+    assert splits.faults == []
