@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch._library.custom_ops import OPDEFS
 from torch.fx import GraphModule, Node
+
+from firebrick.torch_api.operators import has_python_gradient
 
 _INDEXED = re.compile(r"cuda:\d+")
 _OPERATOR = re.compile(r"torch\._ops\.(\w+)\.(\w+)")
@@ -77,7 +78,7 @@ class TracedDevices:
 
     def name_own(self, value: Any) -> None:
         """Note the devices in a constant that are not those of tensors."""
-        for leaf in _leaves(value):
+        for leaf in leaves_of(value):
             own = isinstance(leaf, torch.device) and not any(leaf is known for known in self._of_tensors)
             if own and leaf.index is not None:
                 self.pin(f"the program names the device {leaf}")
@@ -126,7 +127,7 @@ class TracedDevices:
             self.pin("the program names a device by its number")
         if node.op == "call_method" and node.target == "cuda" and all(value is None for value in named):
             self.current = True
-        for value in _leaves((node.args, node.kwargs)):
+        for value in leaves_of((node.args, node.kwargs)):
             if isinstance(value, str):
                 if _INDEXED.fullmatch(value):
                     self.pin(f"the program names the device {value}")
@@ -136,26 +137,19 @@ class TracedDevices:
         self.name_own((node.args, node.kwargs))
 
 
-def has_python_gradient(namespace: str, name: str) -> bool:
-    """Tell whether an operator's gradient is Python of the program."""
-    if (defined := OPDEFS.get(f"{namespace}::{name}")) is not None:
-        return defined._backward_fn is not None
-    kernels = torch.library._impls  # the kernels in Python: namespace/name/key
-    return any(kernel.startswith(f"{namespace}/{name}/Autograd") for kernel in kernels)
-
-
 def _path_of(function: Any) -> str:
     module = getattr(function, "__module__", None) or type(function).__module__
     return f"{module}.{getattr(function, '__name__', type(function).__name__)}"
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves_of(value: Any) -> Iterator[Any]:
+    """Yield what is in nested containers and slices; keys and values of dictionaries."""
     if isinstance(value, tuple | list | set | frozenset):
         for item in value:
-            yield from _leaves(item)
+            yield from leaves_of(item)
     elif isinstance(value, dict):
-        yield from _leaves([*value, *value.values()])
+        yield from leaves_of([*value, *value.values()])
     elif isinstance(value, slice):
-        yield from _leaves([value.start, value.stop, value.step])
+        yield from leaves_of([value.start, value.stop, value.step])
     else:
         yield value

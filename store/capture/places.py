@@ -6,12 +6,13 @@ in the frame depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from firebrick.capture.devices import leaves_of
 from firebrick.codecs.guard_program import NUMBERS
 from firebrick.loader.inlined import nested
 from firebrick.platform import CURRENT_GPU
@@ -50,14 +51,5 @@ def gpu_of(compilation: Compilation, backends: Iterable[tuple[frozenset[int], st
 
 
 def _holds_device(code: CodeType) -> bool:
-    return any(
-        isinstance(value, torch.device) for inner in nested(code) for value in _constants(inner.co_consts)
-    )
-
-
-def _constants(values: Iterable[Any]) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, tuple | frozenset):
-            yield from _constants(value)
-        else:
-            yield value
+    constants = (value for inner in nested(code) for value in leaves_of(inner.co_consts))
+    return any(isinstance(value, torch.device) for value in constants)

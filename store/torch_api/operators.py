@@ -1,0 +1,17 @@
+"""Private names of torch 2.11 to 2.13 about operators of the program; they need no compiler.
+
+Source followed: ``torch/library.py``, ``torch/_library/custom_ops.py``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch._library.custom_ops import OPDEFS
+
+
+def has_python_gradient(namespace: str, name: str) -> bool:
+    """Tell whether an operator's gradient is Python of the program."""
+    if (defined := OPDEFS.get(f"{namespace}::{name}")) is not None:
+        return defined._backward_fn is not None
+    kernels = torch.library._impls  # the kernels in Python: namespace/name/key
+    return any(kernel.startswith(f"{namespace}/{name}/Autograd") for kernel in kernels)
