@@ -66,6 +66,7 @@ _PROCESS_EVENTS = frozenset(
 )
 COMPILER = ("torch._dynamo", "torch._inductor", "torch._functorch", "sympy", "triton")
 _KEPT_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
+_KEPT_PREFIXES = ("NCCL_", "NVSHMEM_", "TORCH_SYMM_MEM_")  # what a host with several GPUs can bear
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +124,11 @@ def start(
     empty = home / "no-programs"
     for folder in (*folders.values(), empty):
         folder.mkdir(parents=True, exist_ok=True)
-    variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
+    }
     variables |= {name: str(folder) for name, folder in folders.items()}
     variables["PATH"] = os.environ.get("PATH", os.defpath) if compilers else str(empty)
     if store is not None:
