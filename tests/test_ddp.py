@@ -1,11 +1,10 @@
 """DistributedDataParallel: torch splits graphs there, and what one rank stored starts all ranks."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from firebrick.testing.programs import run_cases
+from firebrick.testing.programs import run_cases, run_ranks
 
 PROGRAM = Path(__file__).parent / "programs" / "ddp.py"
 RANKS = PROGRAM.with_name("two_ranks.py")
@@ -39,22 +38,12 @@ def test_a_whole_graph_is_served(plain, tmp_path):
 
 @pytest.mark.parametrize(("whole", "graphs"), [("1", 2), ("0", 6)])
 def test_two_ranks_start_from_what_one_of_them_stored(tmp_path, whole, graphs):
-    def both(name):
-        def start(rank, **env):
-            common = {"RENDEZVOUS": str(tmp_path / name), "KIND": "cpu", "RANK": rank, "WHOLE": whole}
-            home = tmp_path / f"{name}-{rank}"
-            run = run_cases(RANKS, ["trained"], home=home, store=tmp_path / "store", env=common | env)
-            return run.case("trained")
-
-        with ThreadPoolExecutor() as pool:
-            first = pool.submit(start, "0")
-            second = pool.submit(start, "1", FIREBRICK_RECORD="0")
-            return first.result(), second.result()
-
-    recorded = both("recorded")
+    options = {"store": tmp_path / "store", "env": {"KIND": "cpu", "WHOLE": whole}}
+    recorded = run_ranks(RANKS, "trained", home=tmp_path / "recorded", **options)
     assert [case["stats"].get("stored", 0) for case in recorded] == [1, 0]
     assert recorded[0]["work"]["lowerings"] == graphs
-    for before, after in zip(recorded, both("served"), strict=True):
+    served = run_ranks(RANKS, "trained", home=tmp_path / "served", **options)
+    for before, after in zip(recorded, served, strict=True):
         assert after["value"] == before["value"]
         assert after["work"] == {}
         assert after["stats"]["lean"] == after["stats"]["hits"] == 1

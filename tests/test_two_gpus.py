@@ -1,14 +1,14 @@
 """One bundle serves all GPUs of a kind: recorded on one, started on another without the compiler."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from firebrick.testing.programs import run_cases
+from firebrick.testing.programs import run_cases, run_ranks
 
 PROGRAMS = Path(__file__).parent / "programs"
+RANKS = PROGRAMS / "two_ranks.py"
 MOVED = ("mlp_dropout", "convolutions", "positions", "replayed", "both")
 
 pytestmark = pytest.mark.gpu
@@ -51,23 +51,12 @@ def test_a_program_that_names_its_gpu_is_compiled_for_each(starts):
 
 @pytest.mark.parametrize("whole", ["1", "0"])
 def test_a_second_rank_starts_from_what_the_first_one_stored(tmp_path, whole):
-    def both(name, **env):
-        def start(rank, **more):
-            common = {"RENDEZVOUS": str(tmp_path / name), "KIND": "cuda", "RANK": rank, "WHOLE": whole}
-            home = tmp_path / f"{name}-{rank}"
-            return run_cases(
-                PROGRAMS / "two_ranks.py", ["trained"], home=home, store=tmp_path / "store",
-                env=common | env | more, timeout=900.0,
-            ).case("trained")  # fmt: skip
-
-        with ThreadPoolExecutor() as pool:
-            first = pool.submit(start, "0")
-            second = pool.submit(start, "1", FIREBRICK_RECORD="0")
-            return first.result(), second.result()
-
-    recorded = both("recorded")
+    env = {"KIND": "cuda", "WHOLE": whole, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    options = {"store": tmp_path / "store", "env": env, "timeout": 900.0}
+    recorded = run_ranks(RANKS, "trained", home=tmp_path / "recorded", **options)
     assert [case["stats"].get("stored", 0) for case in recorded] == [1, 0]
-    for before, after in zip(recorded, both("served"), strict=True):
+    served = run_ranks(RANKS, "trained", home=tmp_path / "served", **options)
+    for before, after in zip(recorded, served, strict=True):
         assert after["value"] == before["value"]
         assert after["work"] == {}
         assert after["stats"]["lean"] == after["stats"]["hits"] == 1

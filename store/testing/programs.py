@@ -22,6 +22,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -154,6 +155,30 @@ def run_cases(program: Path, cases: Sequence[str], **options: Any) -> Finished:
         options: as for `start`.
     """
     return start(["-P", "-m", "firebrick.testing.programs", program.absolute(), *cases], **options)
+
+
+def run_ranks(program: Path, name: str, *, home: Path, env: Mapping[str, str], **options: Any) -> list[Any]:
+    """Run one case in two processes at once, which find each other; return its reports.
+
+    Only the first process records, so that it can be told what has been stored.
+
+    Args:
+        program: as for `run_cases`. Its variables are RANK, 0 or 1, and RENDEZVOUS, a file.
+        name: of the case.
+        home: folder under which each process gets its own, and for RENDEZVOUS.
+        env: as for `start`.
+        options: as for `start`.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+
+    def rank(number: str) -> Any:
+        variables = {**env, "RENDEZVOUS": str(home / "rendezvous"), "RANK": number}
+        if number != "0":
+            variables["FIREBRICK_RECORD"] = "0"
+        return run_cases(program, [name], home=home / number, env=variables, **options).case(name)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(rank, "01"))
 
 
 def _last_json(text: str) -> dict[str, Any]:

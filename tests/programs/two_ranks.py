@@ -30,6 +30,7 @@ def trained():
     where = torch.device(os.environ["KIND"], RANK) if os.environ["KIND"] == "cuda" else torch.device("cpu")
     if where.type == "cuda":
         torch.cuda.set_device(where)
+        torch.use_deterministic_algorithms(True)  # else each rank measures which reduction is quicker
     rendezvous = dist.FileStore(os.environ["RENDEZVOUS"], 2)
     backend = "nccl" if where.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=rendezvous, rank=RANK, world_size=2)
