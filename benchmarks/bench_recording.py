@@ -37,21 +37,23 @@ AROUND = {"_watched", "compile", "__call__", "hand_over", "real"}
 
 def owner(frame: FrameType | None, ours: str) -> str | None:
     """Name the function of Firebrick that a stack, innermost frame first, works for; None: torch's work."""
-    innermost, imported = frame, ""
+    innermost, imported, packages = frame, "", None
     while frame is not None:
         code = frame.f_code
         if code.co_name == "_find_and_load" and code.co_filename.startswith("<frozen importlib"):
             imported = frame.f_locals["name"]
-        if code.co_filename.endswith(TORCH_FOR_US):
-            return f"torch's packages: {code.co_name}"
+        if code.co_filename.endswith(TORCH_FOR_US):  # to be imported is no work for us
+            packages = None if code.co_name == "<module>" else f"torch's packages: {code.co_name}"
         if code.co_filename.startswith(ours):
+            if packages:
+                return packages
             around = "<locals>" in code.co_qualname or code.co_name in AROUND
             if imported and not imported.startswith("firebrick"):
                 return IMPORT + imported
             if frame is innermost or not around:
                 return f"{Path(code.co_filename).stem}.{code.co_qualname}"
         frame = frame.f_back
-    return None
+    return packages
 
 
 def child(case: str, size: str, device: str, store: str) -> dict[str, Any]:
