@@ -7,6 +7,7 @@ import tempfile
 import pytest
 
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
+TOOLCHAIN = "FIREBRICK_TESTING_TOOLCHAIN"  # one for all workers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,8 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     root = tempfile.mkdtemp(prefix="firebrick-tests-")
     config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
+    toolchain = os.environ.get(TOOLCHAIN) if hasattr(config, "workerinput") else None
     for name in [name for name in os.environ if name.startswith("FIREBRICK_")]:
         del os.environ[name]
+    os.environ[TOOLCHAIN] = toolchain or os.path.join(root, "toolchain")
     os.environ["FIREBRICK_SELF_TEST"] = "0"  # a process for each test that records
     for name in CACHES:
         os.environ[name] = os.path.join(root, name.lower())

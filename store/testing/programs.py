@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import Any
 
 import firebrick
+from firebrick.testing._toolchain import keep, take
 
 _HEURISTICS = "torch._inductor.runtime.triton_heuristics"
 # What a second start must not do, by the functions of torch that do it, deep enough that no hook of
@@ -111,7 +112,9 @@ def start(
     Args:
         arguments: of the interpreter.
         home: folder, made if absent, for the process's HOME, TMPDIR and the caches of Inductor and
-            Triton. A new one gives empty caches; one used before gives warm ones.
+            Triton. A new one gives empty caches; one used before gives warm ones. What torch finds out about
+            the C++ compiler is no cache in this sense: it is in a new one from the start, where the variable
+            FIREBRICK_TESTING_TOOLCHAIN of this process names a folder to keep it in.
         store: folder of the store, given as ``FIREBRICK_CACHE_DIR``; ``None`` leaves Firebrick off. Bundles
             are not tested by a process of their own unless ``env`` says so.
         compilers: keep PATH; otherwise PATH names one empty folder.
@@ -123,6 +126,9 @@ def start(
     folders = {"HOME": home, "TMPDIR": home / "tmp-files"}
     folders |= {f"{n}_CACHE_DIR": home / f"cache-{n}" for n in ("TORCHINDUCTOR", "TRITON")}
     empty = home / "no-programs"
+    toolchain = os.environ.get("FIREBRICK_TESTING_TOOLCHAIN") if compilers else None
+    if toolchain and not folders["TORCHINDUCTOR_CACHE_DIR"].exists():
+        take(Path(toolchain), home)
     for folder in (*folders.values(), empty):
         folder.mkdir(parents=True, exist_ok=True)
     variables = {
@@ -143,6 +149,8 @@ def start(
         timeout=timeout,
         check=False,
     )
+    if toolchain and done.returncode == 0:
+        keep(Path(toolchain), home)
     return Finished(done.returncode, done.stdout, done.stderr, _last_json(done.stdout))
 
 

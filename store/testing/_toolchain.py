@@ -1,0 +1,58 @@
+"""Keep what torch finds out about a machine's C++ compiler, so that each new home need not do it again.
+
+Inductor builds a library for each set of vector instructions to see whether the compiler and the processor
+have it (`VecISA.check_build` of ``torch/_inductor/cpu_vec_isa.py``), and compiles its headers beforehand
+(`_precompile_header` of ``torch/_inductor/codecache.py``): half a minute of processor time in all. Both name
+their files by content, flags and compiler, so that they are right in any folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_PROBE = "_chk_kernel"  # stands in the source text of every such library
+
+
+def take(toolchain: Path, home: Path) -> None:
+    """Link the files of a toolchain into a home that has none; without a toolchain nothing happens."""
+    for source in toolchain.rglob("*"):
+        if source.is_file():
+            target = home / source.relative_to(toolchain)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, target)
+            except OSError:  # another file system
+                shutil.copyfile(source, target)
+
+
+def keep(toolchain: Path, home: Path) -> None:
+    """Make a toolchain of what a process left in its home, if there is none yet and the home has all of it.
+
+    Processes may do so at the same time: the first one counts.
+    """
+    files = [] if toolchain.exists() else list(_files(home))
+    if not any(path.suffix == ".gch" for path in files):
+        return
+    toolchain.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=toolchain.parent) as name:
+        made = Path(name) / "made"
+        for path in files:
+            target = made / path.relative_to(home)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        try:
+            made.rename(toolchain)
+        except OSError:  # another process was quicker
+            pass
+
+
+def _files(home: Path) -> Iterator[Path]:
+    yield from home.glob("tmp-files/*/precompiled_headers/*.h*")
+    for path in home.glob("cache-TORCHINDUCTOR/*/*.cpp"):
+        library = path.with_suffix(".so")
+        if library.exists() and _PROBE in path.read_text():
+            yield from (path, library)
