@@ -1,7 +1,6 @@
-"""torch 2.12: as in `_common`."""
-
-from torch._inductor.remote_cache import LocalCacheBackend as AutotuneFiles
+"""torch 2.12: as in torch 2.11."""
 
 from firebrick.torch_api._common import *  # noqa: F403
+from firebrick.torch_api.v2_11 import AutotuneFiles
 
 __all__ = ["AutotuneFiles"]
