@@ -43,7 +43,8 @@ def owner(frame: FrameType | None, ours: str) -> str | None:
         if code.co_name == "_find_and_load" and code.co_filename.startswith("<frozen importlib"):
             imported = frame.f_locals["name"]
         if code.co_filename.endswith(TORCH_FOR_US):  # to be imported is no work for us
-            packages = None if code.co_name == "<module>" else f"torch's packages: {code.co_name}"
+            inner = packages or f"torch's packages: {code.co_name}"
+            packages = None if code.co_name == "<module>" else inner
         if code.co_filename.startswith(ours):
             if packages:
                 return packages

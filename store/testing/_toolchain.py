@@ -2,8 +2,8 @@
 
 Inductor builds a library for each set of vector instructions to see whether the compiler and the processor
 have it (`VecISA.check_build` of ``torch/_inductor/cpu_vec_isa.py``), and compiles its headers beforehand
-(`_precompile_header` of ``torch/_inductor/codecache.py``): half a minute of processor time in all. Both name
-their files by content, flags and compiler, so that they are right in any folder.
+(`_precompile_header` of ``torch/_inductor/codecache.py``): more than half of what a small program takes. Both
+name their files by content, flags and compiler, so that they are right in any folder.
 """
 
 from __future__ import annotations
@@ -11,22 +11,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _PROBE = "_chk_kernel"  # stands in the source text of every such library
 
 
 def take(toolchain: Path, home: Path) -> None:
-    """Link the files of a toolchain into a home that has none; without a toolchain nothing happens."""
-    for source in toolchain.rglob("*"):
-        if source.is_file():
-            target = home / source.relative_to(toolchain)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(source, target)
-            except OSError:  # another file system
-                shutil.copyfile(source, target)
+    """Put the files of a toolchain into a home that has none; without a toolchain nothing happens."""
+    _link((path for path in toolchain.rglob("*") if path.is_file()), toolchain, home)
 
 
 def keep(toolchain: Path, home: Path) -> None:
@@ -40,14 +33,22 @@ def keep(toolchain: Path, home: Path) -> None:
     toolchain.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=toolchain.parent) as name:
         made = Path(name) / "made"
-        for path in files:
-            target = made / path.relative_to(home)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+        _link(files, home, made)
         try:
             made.rename(toolchain)
         except OSError:  # another process was quicker
             pass
+
+
+def _link(files: Iterable[Path], folder: Path, other: Path) -> None:
+    """Link files of a folder to the same names in another; nobody writes to them again."""
+    for path in files:
+        target = other / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target)
+        except OSError:  # another file system
+            shutil.copyfile(path, target)
 
 
 def _files(home: Path) -> Iterator[Path]:

@@ -13,5 +13,5 @@ def has_python_gradient(namespace: str, name: str) -> bool:
     """Tell whether an operator's gradient is Python of the program."""
     if (defined := OPDEFS.get(f"{namespace}::{name}")) is not None:
         return defined._backward_fn is not None
-    kernels = torch.library._impls  # the kernels in Python: namespace/name/key
+    kernels = torch.library._impls  # the names of the kernels in Python
     return any(kernel.startswith(f"{namespace}/{name}/Autograd") for kernel in kernels)
