@@ -31,7 +31,6 @@ from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
 from firebrick.loader.libraries import Libraries
-from firebrick.loader.module_hooks import hooks_of
 from firebrick.loader.triton_modules import TritonModules
 from firebrick.platform import gpu_facts, host_facts
 from firebrick.recipe import SKIPPED_FILE, Recipe, make_recipe
@@ -298,20 +297,20 @@ class Hooks:
         if not self._recording or package is None:
             return original(self_, frame, cache_entry, *args, **kw)
         watched = Compilation(recipe, frame.f_code, frame.f_globals)
-        watched.hooks = hooks_of(frame.f_code, frame.f_locals, frame.f_globals)
         watched.buckets = gradient_buckets()
         with self._recorder.compiling(watched) as compilation:
             try:
                 result = original(self_, frame, cache_entry, *args, **kw)
             except self._api.Unsupported:
                 if not self._api.must_compile(self_):
-                    self._skipped(compilation, cache_entry)
+                    self._skipped(compilation, frame, cache_entry)
                 raise
         if result.guarded_code is None:
             if not self._api.must_compile(self_):
-                self._skipped(compilation, cache_entry)
+                self._skipped(compilation, frame, cache_entry)
             return result
         try:
+            compilation.reach(frame.f_locals)
             compilation.resumes = {
                 name: code
                 for name, code in self._api.resume_functions(package).items()
@@ -324,8 +323,10 @@ class Hooks:
             self._session.fault(error)
         return result
 
-    def _skipped(self, compilation: Compilation, cache_entry: Any) -> None:
+    def _skipped(self, compilation: Compilation, frame: Any, cache_entry: Any) -> None:
         # a frame of torch is shared by many modules: what one of them made it do says nothing of the others
         shared = compilation.recipe.components["function.module"].startswith("torch.")
         if compilation.traced and cache_entry is None and compilation.refused is None and not shared:
-            self._recorder.skipped(compilation)
+            compilation.reach(frame.f_locals)
+            if compilation.refused is None:
+                self._recorder.skipped(compilation)

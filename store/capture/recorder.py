@@ -13,7 +13,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,13 @@ from firebrick import torch_api
 from firebrick.capture.artifacts import Artifacts
 from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.devices import TracedDevices
-from firebrick.capture.inlined import inlined_functions
+from firebrick.capture.traced import Traced
 from firebrick.counters import Stats
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.loader.bundles import SELF_TEST
 from firebrick.recipe import Recipe
 from firebrick.store import Store
+from firebrick.validity.reach import Reach, Scope
 
 if TYPE_CHECKING:
     from firebrick.capture.self_tests import SelfTests
@@ -50,22 +51,36 @@ class Compilation:
     program: Any = "its guards were not recorded"  # guard program, or why there is none
     not_lean: str | None = None  # why only the full lane may serve it
     not_full: str | None = None  # why only the lean lane may
-    hooks: str = ""
     buckets: str = ""  # of gradients, for which the graph is split
     compiled: CodeType | None = None
-    inlined: list[CodeType] = dataclasses.field(default_factory=list)
     guarded: set[str] = dataclasses.field(default_factory=set)
     installed: frozenset[str] = frozenset()
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
     resumes: dict[str, CodeType] = dataclasses.field(default_factory=dict)
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
     process: list[list[Any]] = dataclasses.field(default_factory=list)  # function, arguments, what it said
+    tracing: Traced = dataclasses.field(init=False)
+    reached: tuple[Scope, Reach] | None = None  # what the traced code can reach, once that is known
     devices: TracedDevices = dataclasses.field(default_factory=TracedDevices)
     refused: str | None = None
+
+    def __post_init__(self) -> None:
+        self.tracing = Traced(self.code)
 
     def refuse(self, reason: str) -> None:
         """Note why the frame can not be stored; the first reason stands."""
         self.refused = self.refused or reason
+
+    def reach(self, values: Mapping[str, Any]) -> None:
+        """Find out what the code that was traced can reach; where that cannot be known, refuse.
+
+        Args:
+            values: the frame's locals.
+        """
+        try:
+            self.reached = self.tracing.walk(self.code, self.scope, values, self.guarded)
+        except (NotStorable, EncodeError) as error:
+            self.refuse(str(error))
 
 
 class Recorder:
@@ -204,9 +219,8 @@ class Recorder:
     ) -> None:
         if not skip:
             self._check_operators(compilation, backends or {})
-        inlined = inlined_functions(compilation.code, compilation.inlined, compilation.guarded)
         lean = {name: self._artifacts.lean_part(name) for name in backends or {}} if self._lean else None
-        manifest, blobs, parts = frame_manifest(compilation, backends or {}, inlined, skip=skip, lean=lean)
+        manifest, blobs, parts = frame_manifest(compilation, backends or {}, skip=skip, lean=lean)
         recipe = compilation.recipe
         new = self._store.publish(recipe.key, recipe.components, manifest, parts, blobs)
         if new:

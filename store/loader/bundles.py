@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from blake3 import blake3
@@ -14,14 +13,27 @@ from firebrick.counters import Stats
 from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
-from firebrick.loader.inlined import Inlined, find_code
-from firebrick.platform import CURRENT_GPU, gpu_facts, process_fact
+from firebrick.platform import CURRENT_GPU, gpu_facts
 from firebrick.store import Store
 from firebrick.torch_api.lean import gradient_buckets
+from firebrick.validity.facts import ask
+from firebrick.validity.reach import Scope
+from firebrick.validity.stored import Change, Frame, changes, scope_of, worded
 
 
 class Miss(Exception):
-    """A bundle does not serve a frame; the text is the reason."""
+    """A bundle does not serve a frame; the text is the reason.
+
+    Args:
+        reason: in words.
+        code: stable name of the kind of reason; empty for none.
+        changes: what, the stored value, the present one.
+    """
+
+    def __init__(self, reason: str, code: str = "", changes: Sequence[Change] = ()) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.changes = tuple(changes)
 
 
 def parts_digest(parts: Iterable[bytes]) -> bytes:
@@ -58,6 +70,7 @@ class Bundles:
         self.store = store
         self._stats = stats
         self._manifests: dict[ContentKey, dict[str, Any]] = {}
+        self._scopes: dict[bytes, Scope] = {}
 
     def of(self, recipe: bytes) -> dict[ContentKey, dict[str, Any]]:
         """Return the bundles of a recipe with their facts, oldest first.
@@ -86,17 +99,17 @@ class Bundles:
             self._manifests[key] = body
         return self._manifests[key]
 
-    def usable(self, key: ContentKey, recipe: bytes, hooks: str, *, moving: bool = False) -> dict[str, Any]:
+    def usable(self, key: ContentKey, recipe: bytes, frame: Frame, *, moving: bool = False) -> dict[str, Any]:
         """Return a bundle's manifest, once what it needs of this process was checked.
 
-        It must be of this recipe; inlined functions, the places of hooks of modules, the buckets of gradients
-        for which the graph is split, the GPU where it uses one, and what of the process is folded into its
-        graph, must be as they were.
+        It must be of this recipe; all that the traced code can reach by name, the buckets of gradients for
+        which the graph is split, the GPU where it uses one, and what of the process is folded into its
+        graph, must be as they were. Both lanes ask here and nowhere else.
 
         Args:
             key: of the bundle.
             recipe: key of the frame's recipe.
-            hooks: places of the hooks of modules.
+            frame: which is to be served.
             moving: the caller looks after the index of the current GPU.
 
         Raises:
@@ -106,36 +119,36 @@ class Bundles:
         manifest = self.manifest(key)
         if manifest["recipe"] != recipe:
             raise Miss("a bundle of another recipe")
-        if manifest["hooks"] != hooks:
-            raise Miss("hooks of modules")
         split, splits = manifest.get("buckets", ""), gradient_buckets()
         if split != splits and not manifest["skip"]:
             raise Miss(f"buckets of gradients: stored {split or 'none'}, here {splits or 'none'}")
-        for entry in manifest["inlined"]:
-            if not _unchanged(inlined := Inlined(*entry)):
-                raise Miss(f"inlined function {inlined.qualname} changed")
         if requires := manifest.get("requires"):
             here = gpu_facts()
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
                     raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
         for name, arguments, wanted in manifest["process"]:
-            if not (moving and name == CURRENT_GPU) and (found := process_fact(name, arguments)) != wanted:
-                raise Miss(f"{name}: stored {wanted}, here {found}")
+            if not (moving and name == CURRENT_GPU) and (found := ask(name, arguments)) != wanted:
+                what = " ".join((name, *map(str, arguments)))
+                raise Miss(f"{what}: stored {wanted}, here {found}", "fact", ((what, wanted, found),))
+        if wanted := manifest["reach"]:
+            self._check_reach(manifest, wanted, frame)
         return manifest
+
+    def _check_reach(self, manifest: dict[str, Any], wanted: bytes, frame: Frame) -> None:
+        found = frame.reach(manifest["scope"], lambda: self._scope(manifest["scope"]))
+        if found.digest != wanted:
+            differences = changes(self.part(Kind.TEXT, manifest["entries"]), found)
+            words = worded(differences[0]) if differences else "the order of what is within reach"
+            raise Miss(f"changed: {words}", "changed", differences)
+
+    def _scope(self, key: bytes) -> Scope:
+        if key not in self._scopes:
+            self._scopes[key] = scope_of(self.part(Kind.TEXT, key))
+        return self._scopes[key]
 
     def part(self, kind: Kind, key: bytes) -> Any:
         """Decode one part of a bundle."""
         blob = self.store.get(ContentKey(key))
         self._stats.moved(read=len(blob.data))
         return codecs.decode(kind, blob.version, blob.data, self.store.get)
-
-
-def _unchanged(inlined: Inlined) -> bool:
-    """Tell whether an inlined function is as it was.
-
-    torch's compiler has helpers in Python that it inlines. They are part of torch's build, which the
-    recipe names, and need not be imported to be compared.
-    """
-    compiler = inlined.module.startswith("torch._dynamo")
-    return (compiler and inlined.module not in sys.modules) or find_code(inlined) is not None

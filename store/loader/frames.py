@@ -25,9 +25,9 @@ from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_o
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import take_changes
-from firebrick.loader.module_hooks import hooks_of
 from firebrick.recipe import Recipe, nearest
 from firebrick.store import Store
+from firebrick.validity.stored import Frame
 
 _log = logging.getLogger("firebrick")
 
@@ -64,14 +64,14 @@ class Frames:
             frame_state: torch's state of the frame.
             backend: Inductor backend whose options hold while backends are rebuilt.
         """
-        hooks = hooks_of(code, values, scope)
+        seen = Frame(code, scope, values)
         reasons: list[str] = []
         found = self._bundles.of(recipe.key)
         for key, facts in found.items():
             if facts.get(SELF_TEST) == PENDING and self.retest is not None:
                 self.retest(key)
             try:
-                result = self._install(key, recipe.key, hooks, code, scope, values, frame_state, backend)
+                result = self._install(key, recipe.key, seen, code, scope, values, frame_state, backend)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
                 reasons.append(reason_of(error))
                 _log.info("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
@@ -96,11 +96,11 @@ class Frames:
         return f"another {found[1][0].component}"
 
     def _install(
-        self, key: ContentKey, recipe: bytes, hooks: str, code: CodeType, scope: dict[str, Any],
+        self, key: ContentKey, recipe: bytes, frame: Frame, code: CodeType, scope: dict[str, Any],
         values: Any, frame_state: Any, backend: Any,
     ) -> Any:  # fmt: skip
         api = torch_api.load()
-        manifest = self._bundles.usable(key, recipe, hooks)
+        manifest = self._bundles.usable(key, recipe, frame)
         if manifest["skip"]:
             return api.skip_return()
         for alias, module in manifest["imports"].items():

@@ -24,7 +24,6 @@ from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_o
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
-from firebrick.loader.module_hooks import hooks_of
 from firebrick.loader.moving import Move, moved_code, moved_name, moved_program, moves_of
 from firebrick.platform import host_facts
 from firebrick.recipe import SKIPPED_FILE, make_recipe
@@ -32,6 +31,7 @@ from firebrick.runtime import helpers
 from firebrick.store import Store
 from firebrick.torch_api import lean as api
 from firebrick.torch_api.ambient import AMBIENT, OPTIONS, ambient_key
+from firebrick.validity.stored import Frame
 
 _log = logging.getLogger("firebrick")
 
@@ -117,13 +117,13 @@ class LeanFrames:
             skipped = make_recipe(code, module, SKIPPED_FILE, host_facts())
             looked_at = not self._store.bundles(skipped.key) and api.may_hold_tensors(code, scope, values)
             return None if looked_at else api.skip_answer()
-        hooks = hooks_of(code, values, scope)
+        seen = Frame(code, scope, values)
         for key, facts in found.items():
             if verdict := self._untested(facts):
                 _log.info("bundle %s is not for the lean lane, its test: %s", key.hex()[:12], verdict)
                 continue
             try:
-                answer = self._install(key, recipe.key, hooks, code, scope, values, frame_state)
+                answer = self._install(key, recipe.key, seen, code, scope, values, frame_state)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
                 reason = str(error) if isinstance(error, Changed | Unfit) else reason_of(error)
                 _log.info("bundle %s, lean, does not serve %s: %s", key.hex()[:12], code.co_qualname, reason)
@@ -140,10 +140,10 @@ class LeanFrames:
         return "" if verdict == PENDING and not self._tested else verdict
 
     def _install(
-        self, key: ContentKey, recipe: bytes, hooks: str, code: CodeType, scope: dict[str, Any],
+        self, key: ContentKey, recipe: bytes, frame: Frame, code: CodeType, scope: dict[str, Any],
         values: Any, frame_state: MutableMapping[str, Any],
     ) -> api.Answer:  # fmt: skip
-        manifest = self._bundles.usable(key, recipe, hooks, moving=True)
+        manifest = self._bundles.usable(key, recipe, frame, moving=True)
         if manifest["skip"]:
             return api.skip_answer()
         lean = manifest["lean"]

@@ -41,6 +41,7 @@ from firebrick.torch_api._entries import keying_entries, making_entries, saving_
 from firebrick.torch_api._guards import *  # noqa: F403
 from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder
 from firebrick.torch_api._process import note_process_functions  # noqa: F401
+from firebrick.torch_api._tracing import note_tracing  # noqa: F401
 from firebrick.torch_api.ambient import text_of
 
 ConvertFrame = convert_frame.ConvertFrame

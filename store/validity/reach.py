@@ -1,0 +1,425 @@
+"""Digest everything that the code of a frame can reach by name.
+
+What guards compare by value is left to them. What they do not see is digested here: functions (code,
+defaults, closures, attributes), classes (the whole order of bases, each entry that a traced name or a
+special method finds, members of enumerations with their values), modules by the attributes that are named,
+instances by type and by the code-like part of their state, hooks, and which objects are one and the same.
+
+*Named* means: in the code that Dynamo traced (`Scope`). The same walk runs when a frame is recorded and when
+it is to be served; what was absent then and is there now, or the other way round, changes the digest. Code
+of torch and Python counts by its place in their files, so that only what was patched is looked into.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import sys
+import types
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import torch
+import torch.nn.modules.module as nn_module
+from blake3 import blake3
+
+from firebrick._tuples import NamedTuple
+from firebrick.errors import NotStorable
+from firebrick.torch_api.lean import ORIGINAL, undisabled
+from firebrick.validity.classes import Classes
+from firebrick.validity.code import code_facts
+from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
+from firebrick.validity.shipped import (
+    code_key,
+    find,
+    is_own,
+    is_pinned,
+    is_shipped_class,
+    is_static,
+    of_compiler,
+)
+from firebrick.validity.tensors import tensor_state
+
+_MAX_NODES: Final = 100_000
+_MAX_ITEMS: Final = 20_000  # of one container
+_BUILTINS: Final = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+)
+_SEQUENCES: Final = (tuple, list, deque)
+_MAPPINGS: Final = (dict, types.MappingProxyType)
+_OPERATORS: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
+_HOOKS: Final = frozenset(
+    {
+        "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+        "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
+    }
+)  # fmt: skip
+_COMPILED: Final = ("OptimizedModule", "LeanModule")
+# Modules of torch that are there as soon as torch is, and that programs reach as its attributes. Others may
+# have been imported by the compiler, and are looked at where the program itself has imported them.
+_OF_PROGRAMS: Final = (
+    "torch.nn", "torch.special", "torch.linalg", "torch.fft", "torch.func", "torch.autograd", "torch.amp",
+    "torch.cuda", "torch.cpu", "torch.random", "torch.sparse", "torch.distributions", "torch.overrides",
+    "torch.utils.checkpoint",
+)  # fmt: skip
+_UNFOLLOWED: Final = frozenset({"logging", "threading", "weakref", "_thread", "_weakref"})
+_MARKS: Final = frozenset({"_torchdynamo_disable", "_dynamo_marked_constant", "_dynamo_forbidden"})
+
+
+class Scope(NamedTuple):
+    """What the compiler looked at while it traced a frame; kept with the bundle.
+
+    Attributes:
+        names: of globals and attributes, and texts that may be such.
+        codes: digests of the code that was traced (see `code_facts`); the globals that it loads are followed.
+        roots: ``module:qualified name`` of traced functions of torch and Python that no name leads to.
+    """
+
+    names: frozenset[str]
+    codes: frozenset[str]
+    roots: tuple[str, ...]
+
+
+class Reach(NamedTuple):
+    """What a walk found.
+
+    Attributes:
+        digest: of all entries, 32 bytes.
+        entries: what there is -> what it is, in the order in which it was found.
+        codes: digests of the code objects that were met.
+    """
+
+    digest: bytes
+    entries: Mapping[str, str]
+    codes: frozenset[str]
+
+
+def reach(code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, Any], seen: Scope) -> Reach:
+    """Walk from a frame.
+
+    Args:
+        code: the frame's code object.
+        scope: the frame's globals.
+        values: the frame's locals, cells included.
+        seen: names and code that the compiler looked at.
+
+    Raises:
+        NotStorable: more is within reach than can be looked at, or code has no digest.
+    """
+    walk = Walk(seen)
+    walk.root(code, scope, values)
+    return walk.finish()
+
+
+class Walk(Classes):
+    """One walk; used once. Runs nothing of the program: no descriptor, no ``__getattr__``, no comparison."""
+
+    def root(self, code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Begin at a frame."""
+        module = str(scope.get("__name__", ""))
+        for name, value in list(values.items()):
+            self.add(f"local {name}", value)
+        facts = code_facts(code)
+        self.codes.update((facts.digest, *facts.nested))
+        self._globals(facts, scope, module)
+        self.add("class torch.Tensor", torch.Tensor)
+        for name, hooks in vars(nn_module).items():
+            if name.startswith("_global_") and isinstance(hooks, dict) and hooks:
+                self.add(f"torch.nn.{name}", list(hooks.values()))
+        for path in self.scope.roots:
+            if (found := find(path)) is not None or not of_compiler(path.partition(":")[0]):
+                self.note(path, "there" if found is not None else "gone")
+                self.add(path, found, whole=True)
+
+    def finish(self) -> Reach:
+        """Look at everything that is left, and return what there is."""
+        count = 0
+        while self.todo:
+            path, value, whole = self.todo.popleft()
+            count += 1
+            if count > _MAX_NODES:
+                raise NotStorable(f"more than {_MAX_NODES} objects are within reach of the code")
+            self._visit(path, value, whole)
+        hasher = blake3(derive_key_context="firebrick 1 reach")
+        for name, text in self.entries.items():
+            hasher.update(f"{name}\t{text}\n".encode("utf-8", "surrogatepass"))
+        return Reach(hasher.digest(), self.entries, frozenset(self.codes))
+
+    def _visit(self, path: str, value: Any, whole: bool) -> None:
+        kind = type(value)
+        if kind in PLAIN or kind in OF_TORCH:
+            if text := exact(value) if whole else peculiarity(value):
+                self.note(path, str(text))
+        elif kind is tuple or kind is frozenset:  # which of equal ones are the same is chance
+            self._container(path, value, kind, whole)
+        elif (first := self.seen.get(id(value))) is not None:
+            if first != path and not isinstance(value, (types.ModuleType, *_BUILTINS)):
+                self.note(path, f"is {first}")
+        elif kind is types.FunctionType:
+            self._function(path, value)
+        elif isinstance(value, type):
+            self.see(value, path)
+            label = self.of_class(value)
+            if not is_shipped_class(value) or path.rpartition(".")[2] != value.__name__:
+                self.note(path, f"is class {label}")
+        elif isinstance(value, torch.Tensor):
+            self.see(value, path)
+            if state := tensor_state(value, self.scope.names):
+                self.note(path, state)
+            if kind is not torch.Tensor and kind is not torch.nn.Parameter:
+                self._instance(path, value)
+        elif isinstance(value, types.ModuleType):
+            self._module(path, value)
+        else:
+            self.see(value, path)
+            self._other(path, value, kind, whole)
+
+    def _other(self, path: str, value: Any, kind: type, whole: bool) -> None:
+        if isinstance(value, torch.nn.Module):
+            self._nn_module(path, value)
+        elif isinstance(value, _BUILTINS):
+            self._builtin(path, value)
+        elif kind is types.MethodType:
+            self.add(f"{path}.__func__", value.__func__)
+            self.add(f"{path}.__self__", value.__self__)
+        elif kind is types.CodeType:
+            facts = code_facts(value)
+            self.note(path, f"code {facts.digest}")
+            self.codes.update((facts.digest, *facts.nested))
+        elif isinstance(value, enum.Enum):
+            self.note(path, str(exact(value)))
+            self.of_class(kind)
+        elif isinstance(value, functools.partial):
+            self.add(f"{path}.func", value.func)
+            self.add(f"{path}.args", (*value.args, value.keywords), whole=True)
+        elif isinstance(value, functools._lru_cache_wrapper):
+            self.note(path, "a cached function")
+            self.add(f"{path}.__wrapped__", value.__wrapped__)
+        elif isinstance(value, _OPERATORS):
+            self.note(path, f"operator {value}")
+        elif kind is types.CellType:
+            self.cell(path, value)
+        elif not self.descriptor(path, value):
+            self._container(path, value, kind, whole)
+
+    def _container(self, path: str, value: Any, kind: type, whole: bool) -> None:
+        if isinstance(value, (*_SEQUENCES, set, frozenset, *_MAPPINGS)):
+            if len(value) > _MAX_ITEMS:
+                raise NotStorable(f"{path} holds {len(value)} items")
+            if (text := exact(value) if whole else peculiarity(value)) is not None:
+                if text:
+                    self.note(path, text)
+                if kind is tuple or kind is frozenset:
+                    return
+            if isinstance(value, _MAPPINGS):
+                items = dict.items(value) if isinstance(value, dict) else value.items()
+                for number, (key, item) in enumerate(list(items)):
+                    name = exact(key) or f"#{number}"
+                    if name[0] != "#" or type(key) in PLAIN:
+                        self.add(f"{path}[{name}]", item, whole)
+                    else:
+                        self.add(f"{path} key {name}", key, whole)
+                        self.add(f"{path}[{name}]", item, whole)
+            elif isinstance(value, _SEQUENCES):
+                base: Any = next((b for b in (tuple, list) if isinstance(value, b)), type(value))
+                for number, item in enumerate(base.__iter__(value)):
+                    self.add(f"{path}[{number}]", item, whole)
+            else:
+                self._set(path, value)
+        if kind not in (dict, list, tuple, set, frozenset, deque):
+            self._instance(path, value)
+
+    def _set(self, path: str, value: Iterable[Any]) -> None:
+        """Note the items of a set in an order of their own: that of their texts."""
+        plain: list[str] = []
+        others: list[Any] = []
+        for item in list(value):
+            if (text := exact(item)) is None:
+                others.append(item)
+            else:
+                plain.append(text)
+            if isinstance(item, enum.Enum):
+                self.of_class(type(item))
+        self.note(path, "{" + ", ".join(sorted(plain)) + "}")
+        if len(others) > 1 and all(isinstance(item, type | types.FunctionType) for item in others):
+            others.sort(key=lambda item: (item.__module__ or "", item.__qualname__))
+        followed = others if len(others) < 2 or isinstance(others[0], type | types.FunctionType) else []
+        for number, item in enumerate(followed):
+            self.add(f"{path} item {number}", item)
+
+    def _function(self, path: str, function: types.FunctionType) -> None:
+        """Note a function: its code, defaults, closure and attributes; if it was traced, its globals too."""
+        self.see(function, path)
+        marks, plain = [], function
+        for _ in range(8):  # what stands for a function, and has it in its place
+            attributes = vars(plain)
+            if is_own(plain.__code__) and ORIGINAL not in attributes and "__wrapped__" in attributes:
+                inner = attributes["__wrapped__"]
+            elif (inner := undisabled(plain)) is not plain:
+                marks.append("disabled")
+            elif ORIGINAL in attributes:
+                marks.append("compiled")
+                inner = attributes[ORIGINAL]
+            else:
+                break
+            if type(inner) is not types.FunctionType:
+                self.note(path, " ".join(marks))
+                self.add(f"{path}.original", inner)
+                return
+            plain = inner
+        if plain is not function:
+            if marks:
+                self.note(path, " ".join(marks))
+            self.add(path if not marks else f"{path}.original", plain)
+            return
+        facts = code_facts(function.__code__)
+        self.codes.update((facts.digest, *facts.nested))
+        shipped = ":" in facts.digest
+        if not shipped:
+            self.note(path, f"function {function.__module__}:{function.__qualname__}, code {facts.digest}")
+        elif path.rpartition(".")[2] != function.__code__.co_name:
+            self.note(path, f"function {facts.digest}")
+        self.state(path, function, shipped=shipped)
+        if facts.digest in self.scope.codes or (self.whole and not shipped):
+            self._globals(facts, function.__globals__, str(function.__globals__.get("__name__", "")))
+
+    def state(self, path: str, function: types.FunctionType, *, shipped: bool) -> None:
+        """Note what a function holds beside its code."""
+        if (
+            shipped
+            and path not in self.scope.roots
+            and not self.seen.get(id(function), "").startswith("class ")
+        ):
+            return
+        for number, value in enumerate(function.__defaults__ or ()):
+            self.add(f"{path}.__defaults__[{number}]", value, whole=True)
+        for name, value in (function.__kwdefaults__ or {}).items():
+            self.add(f"{path}.__kwdefaults__[{name!r}]", value, whole=True)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+            self.cell(f"{path} closure {name}", cell)
+        for name, value in vars(function).items():
+            if name in _MARKS or name == "__wrapped__" or name in self.scope.names:
+                self.add(f"{path}.{name}", value, whole=True)
+        if "__annotations__" in self.scope.names and not shipped:
+            self.add(f"{path}.__annotations__", getattr(function, "__annotations__", None), whole=True)
+
+    def cell(self, path: str, cell: types.CellType) -> None:
+        """Note what a cell holds."""
+        try:
+            self.add(path, cell.cell_contents, whole=True)
+        except ValueError:
+            self.note(path, "empty")
+
+    def _globals(self, facts: Any, scope: Mapping[str, Any], module: str) -> None:
+        """Look at the globals that code loads; one that is not there is a builtin, or nothing."""
+        builtins = scope.get("__builtins__", {})
+        builtins = vars(builtins) if isinstance(builtins, types.ModuleType) else builtins
+        for name in facts.globals:
+            if name in scope:
+                self.add(f"{module}.{name}", scope[name], self.whole)
+            elif name in builtins:
+                value = builtins[name]
+                if not (isinstance(value, type | types.BuiltinFunctionType) and value.__name__ == name):
+                    self.add(f"builtins.{name}", value, self.whole)
+        for name in facts.imports:
+            if (found := sys.modules.get(name)) is not None:
+                self.add(f"import {name}", found)
+
+    def _module(self, path: str, module: types.ModuleType) -> None:
+        """Look at the attributes of a module that are named; nothing of the compiler's."""
+        name = module.__name__
+        self.see(module, path)
+        if path.rpartition(".")[2] != name.rpartition(".")[2] and not path.startswith("import "):
+            self.note(path, f"is module {name}")
+        if of_compiler(name):
+            return
+        attributes, pinned = vars(module), is_pinned(name)
+        for attribute in sorted(self.scope.names & attributes.keys()):
+            value = attributes[attribute]
+            if not pinned or self._is_patched(name, attribute, value):
+                self.add(f"{name}.{attribute}", value, self.whole)
+
+    def _is_patched(self, module: str, attribute: str, value: Any) -> bool:
+        """Tell whether an attribute of a module of torch or Python is to be looked at."""
+        if isinstance(value, types.ModuleType):
+            return value.__name__.startswith(_OF_PROGRAMS) or not module.startswith("torch")
+        if isinstance(value, types.FunctionType):
+            own = is_own(value.__code__)
+            return own or value.__code__.co_name != attribute or not code_key(value.__code__)
+        if isinstance(value, type):
+            return not is_static(value)
+        return not is_pinned(type(value).__module__) or isinstance(value, _BUILTINS)
+
+    def _builtin(self, path: str, value: Any) -> None:
+        """Note a function or descriptor written in C where its name is not that of its place."""
+        name = getattr(value, "__name__", "")
+        owner = getattr(value, "__self__", None)
+        if isinstance(value, types.BuiltinFunctionType) and not (
+            owner is None or isinstance(owner, types.ModuleType | type) or is_pinned(type(owner).__module__)
+        ):
+            self.add(f"{path}.__self__", owner)
+        if path.rpartition(".")[2] != name:
+            self.note(
+                path,
+                f"is builtin {getattr(value, '__module__', None)}:{getattr(value, '__qualname__', name)}",
+            )
+
+    def _nn_module(self, path: str, module: torch.nn.Module) -> None:
+        """Note a module: its class, hooks, named attributes, tensors by sameness, and the modules in it."""
+        attributes = vars(module)
+        if type(module).__name__ in _COMPILED and "_orig_mod" in attributes.get("_modules", {}):
+            self.note(path, "compiled")
+            self.add(f"{path}._orig_mod", attributes["_modules"]["_orig_mod"])
+            return
+        if "_orig_mod" in attributes and type(module).__name__ in _COMPILED:
+            self.note(path, "compiled")
+            self.add(f"{path}._orig_mod", attributes["_orig_mod"])
+            return
+        self.note(path, f"a {self.of_class(type(module))}")
+        for name, value in attributes.items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                for key, item in value.items():
+                    if item is not None:
+                        self.add(f"{path}.{key}", item)
+            elif name in _HOOKS:
+                if value:
+                    self.note(f"{path}.{name}", f"{len(value)} hooks")
+                    for number, hook in enumerate(value.values()):
+                        self.add(f"{path}.{name}[{number}]", hook, whole=True)
+            elif name in self.scope.names or name == "forward":
+                self.add(f"{path}.{name}", value)
+
+    def _instance(self, path: str, value: Any) -> None:
+        """Note an object: its class, and what the names find in it."""
+        kind = type(value)
+        self.note(path, f"a {self.of_class(kind)}")
+        if kind.__module__.partition(".")[0] in _UNFOLLOWED:
+            return
+        attributes = object.__getattribute__(value, "__dict__") if _has_dict(kind) else {}
+        for name, item in list(attributes.items()):
+            if name in self.scope.names:
+                self.add(f"{path}.{name}", item)
+        for base in kind.__mro__:
+            if is_pinned(base.__module__) and base.__module__ != "dataclasses":
+                continue
+            for name, member in vars(base).items():
+                if type(member) is types.MemberDescriptorType and name in self.scope.names:
+                    try:
+                        self.add(f"{path}.{name}", member.__get__(value))
+                    except AttributeError:  # an empty slot
+                        self.note(f"{path}.{name}", "empty")
+
+
+def _has_dict(kind: type) -> bool:
+    """Tell whether instances of a class have the ordinary dictionary of attributes."""
+    return any(
+        "__dict__" in vars(base) and type(vars(base)["__dict__"]) is types.GetSetDescriptorType
+        for base in kind.__mro__
+    )
