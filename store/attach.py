@@ -75,6 +75,7 @@ class Session:
             map_size=settings.map_size,
             durable=settings.durable,
         )
+        self._after_import("torch", self._note_kernels)
         if settings.lean:
             self._after_import("torch", self._enter)
         self._after_import(_DYNAMO, self._attach)
@@ -86,6 +87,12 @@ class Session:
         else:
             self._finders.append(_Finder(name, then))
             sys.meta_path.insert(0, self._finders[-1])
+
+    def _note_kernels(self) -> None:
+        """Note the kernels of operators that the program registers in Python."""
+        from firebrick.validity.operators import KERNELS
+
+        KERNELS.install(self._patches)
 
     def _enter(self) -> None:
         """Stand for ``torch.compile``; without it the full lane serves alone."""

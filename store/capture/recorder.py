@@ -27,6 +27,7 @@ from firebrick.errors import EncodeError, NotStorable
 from firebrick.loader.bundles import SELF_TEST
 from firebrick.recipe import Recipe
 from firebrick.store import Store
+from firebrick.validity.facts import OPERATOR
 from firebrick.validity.reach import Reach, Scope
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Compilation:
             values: the frame's locals.
         """
         try:
+            for operator in sorted(self.devices.operators):
+                self.tracing.fact(OPERATOR, [operator])
             self.reached = self.tracing.walk(self.code, self.scope, values, self.guarded)
         except (NotStorable, EncodeError) as error:
             self.refuse(str(error))

@@ -12,7 +12,8 @@ from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
 from firebrick.platform import PROCESS_FUNCTIONS
 from firebrick.validity.code import code_facts, names_in
-from firebrick.validity.facts import FOLDS, HASH_SEED, PURE, ask, path_of
+from firebrick.validity.facts import FOLDS, HASH_SEED, OVERRIDES, PURE, ask, path_of
+from firebrick.validity.operators import UNKNOWN
 from firebrick.validity.reach import Reach, Scope, reach
 from firebrick.validity.shipped import code_key, find, of_compiler, shipped_file
 from firebrick.validity.tensors import TENSOR_STATE
@@ -63,7 +64,9 @@ class Traced:
     def fact(self, name: str, arguments: list[Any]) -> None:
         """Keep what a function says of this process."""
         fact = [name, arguments, ask(name, arguments)]
-        if fact not in self.facts:
+        if UNKNOWN in fact[2]:
+            self.refuse(f"{name} {fact[2]}")
+        elif fact not in self.facts:
             self.facts.append(fact)
 
     def folded(self, function: Any, arguments: list[Any]) -> None:
@@ -135,6 +138,7 @@ class Traced:
         Raises:
             NotStorable: naming what no walk meets, or what was folded and cannot be asked again.
         """
+        self.fact(OVERRIDES, [])
         if self.refused:
             raise NotStorable(self.refused)
         first = reach(code, scope, values, self.scope())

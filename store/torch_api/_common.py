@@ -42,7 +42,7 @@ from firebrick.torch_api._guards import *  # noqa: F403
 from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder
 from firebrick.torch_api._process import note_process_functions  # noqa: F401
 from firebrick.torch_api._tracing import note_tracing  # noqa: F401
-from firebrick.torch_api.ambient import text_of
+from firebrick.torch_api.ambient import compiler_environment, registrations, text_of
 
 ConvertFrame = convert_frame.ConvertFrame
 ConvertFrameAssert = convert_frame.ConvertFrameAssert
@@ -116,6 +116,8 @@ def options(convert: Any, backend: Any) -> dict[str, str]:
         "dynamic": repr(backend.dynamic),
         "fullgraph": repr(bool(inner._one_graph)),
         "inductor": text_of(backend.config),
+        "environment": compiler_environment(),
+        "registrations": registrations(),
         **configuration(),
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import functools
 import sys
 import types
 from collections import deque
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import torch
 
+from firebrick.validity.code import code_facts
 from firebrick.validity.exact import OF_TORCH, PLAIN
 from firebrick.validity.shipped import is_pinned, is_shipped_class, is_static, shipped_file
 
@@ -23,6 +23,14 @@ _SILENT: Final = frozenset(
         "__annotate__", "__annotations_cache__", "__annotate_func__", "_abc_impl", "__type_params__",
         "__dataclass_params__", "_member_names_", "_member_map_", "_value2member_map_", "_member_type_",
         "__slots__", "__jit_unused_properties__", "__jit_ignored_attributes__", "__constants__",
+    }
+)  # fmt: skip
+# Methods that Python or torch may call on an object while it is compiled for, without tracing them.
+_NATIVE: Final = frozenset(
+    {
+        "__eq__", "__hash__", "__lt__", "__instancecheck__", "__subclasscheck__", "__tensor_flatten__",
+        "__tensor_unflatten__", "__torch_dispatch__", "__coerce_tangent_metadata__",
+        "__coerce_same_metadata_as_tangent__", "__subclasshook__",
     }
 )  # fmt: skip
 _REPLACED: Final = frozenset({"__init__", "__setstate__"})  # of nn.Module, by Dynamo (mutation_guard.py)
@@ -44,6 +52,7 @@ class Classes:
         self.entries: dict[str, str] = {}
         self.seen: dict[int, str] = {}
         self.codes: set[str] = set()
+        self.met: list[types.CodeType] = []  # code of the program, where all of it counts
         self._alive: list[Any] = []  # so that no address is used twice
         self._labels: dict[int, str] = {}
         self._named: dict[str, int] = {}
@@ -123,6 +132,18 @@ class Classes:
             if isinstance(cls, enum.EnumType) and isinstance(member, cls):
                 continue
             self.add(f"class {label}.{name}", member, whole=not shipped)
+            if name in _NATIVE and not shipped and not self.whole:
+                self._runs(f"class {label}.{name}", member)
+
+    def _runs(self, path: str, member: Any) -> None:
+        """Note all that a method can run which Dynamo may call without tracing it."""
+        from firebrick.validity.whole import whole_digest
+
+        function = getattr(member, "__func__", member)
+        if not isinstance(function, types.FunctionType):
+            return
+        if code_facts(function.__code__).digest not in self.scope.codes:
+            self.note(f"{path} runs", whole_digest(function))
 
     def _registered(self, label: str, cls: type) -> None:
         """Note the classes of the program that were registered as subclasses of an abstract one."""
@@ -132,23 +153,6 @@ class Classes:
         )
         if names:
             self.note(f"class {label}", f"registered {', '.join(names)}")
-
-    def descriptor(self, path: str, value: Any) -> bool:
-        """Look at what a descriptor holds; tell whether it is one."""
-        kind = type(value)
-        if kind in (staticmethod, classmethod):
-            self.add(path, value.__func__, whole=True)
-        elif kind is property:
-            for name in ("fget", "fset", "fdel"):
-                if (function := getattr(value, name)) is not None:
-                    self.add(f"{path}.{name}" if name != "fget" else path, function, whole=True)
-        elif kind is functools.cached_property:
-            self.add(path, value.func, whole=True)
-        elif kind is functools.singledispatchmethod:
-            self.add(path, value.dispatcher, whole=True)
-        else:
-            return False
-        return True
 
 
 # Values of which nothing is to be noted where guards compare them.

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from firebrick.platform import CURRENT_GPU, PROCESS_FUNCTIONS, process_fact
+from firebrick.validity.operators import meaning, overrides
 
 HASH_SEED: Final = "hash seed"
 ABSENT: Final = "absent"
+OVERRIDES: Final = "what the program changed of torch's operators"
+OPERATOR: Final = "operator"
 
 # Functions of torch that Dynamo calls while it traces, and whose answer is another in another state; by the
 # path under which they are called. Not those whose state torch's guards compare.
@@ -67,8 +70,8 @@ def ask(name: str, arguments: Sequence[Any]) -> str:
     """Return what a fact of the process is now.
 
     Args:
-        name: `HASH_SEED`, ``environment``, ``find_spec``, ``package version``, `CURRENT_GPU`, or the path
-            of a function.
+        name: `HASH_SEED`, `OVERRIDES`, `OPERATOR`, ``environment``, ``find_spec``, ``package version``,
+            `CURRENT_GPU`, or the path of a function.
         arguments: of the call: None, numbers, texts.
 
     Raises:
@@ -81,6 +84,10 @@ def ask(name: str, arguments: Sequence[Any]) -> str:
         return ABSENT if value is None else repr(value)
     if name == "find_spec":
         return _found(arguments[0])
+    if name == OVERRIDES:
+        return overrides()
+    if name == OPERATOR:
+        return meaning(arguments[0])
     if name == "package version":
         try:
             return importlib.metadata.version(arguments[0])

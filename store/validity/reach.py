@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import sys
 import types
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -26,10 +25,9 @@ from blake3 import blake3
 
 from firebrick._tuples import NamedTuple
 from firebrick.errors import NotStorable
-from firebrick.torch_api.lean import ORIGINAL, undisabled
-from firebrick.validity.classes import Classes
 from firebrick.validity.code import code_facts
 from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
+from firebrick.validity.functions import BUILTINS, Functions
 from firebrick.validity.shipped import (
     code_key,
     find,
@@ -43,15 +41,6 @@ from firebrick.validity.tensors import tensor_state
 
 _MAX_NODES: Final = 100_000
 _MAX_ITEMS: Final = 20_000  # of one container
-_BUILTINS: Final = (
-    types.BuiltinFunctionType,
-    types.MethodDescriptorType,
-    types.WrapperDescriptorType,
-    types.MethodWrapperType,
-    types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
-)
 _SEQUENCES: Final = (tuple, list, deque)
 _MAPPINGS: Final = (dict, types.MappingProxyType)
 _OPERATORS: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
@@ -70,7 +59,6 @@ _OF_PROGRAMS: Final = (
     "torch.utils.checkpoint",
 )  # fmt: skip
 _UNFOLLOWED: Final = frozenset({"logging", "threading", "weakref", "_thread", "_weakref"})
-_MARKS: Final = frozenset({"_torchdynamo_disable", "_dynamo_marked_constant", "_dynamo_forbidden"})
 
 
 class Scope(NamedTuple):
@@ -118,7 +106,7 @@ def reach(code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, A
     return walk.finish()
 
 
-class Walk(Classes):
+class Walk(Functions):
     """One walk; used once. Runs nothing of the program: no descriptor, no ``__getattr__``, no comparison."""
 
     def root(self, code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -128,7 +116,7 @@ class Walk(Classes):
             self.add(f"local {name}", value)
         facts = code_facts(code)
         self.codes.update((facts.digest, *facts.nested))
-        self._globals(facts, scope, module)
+        self.follow(facts, scope, module)
         self.add("class torch.Tensor", torch.Tensor)
         for name, hooks in vars(nn_module).items():
             if name.startswith("_global_") and isinstance(hooks, dict) and hooks:
@@ -160,10 +148,10 @@ class Walk(Classes):
         elif kind is tuple or kind is frozenset:  # which of equal ones are the same is chance
             self._container(path, value, kind, whole)
         elif (first := self.seen.get(id(value))) is not None:
-            if first != path and not isinstance(value, (types.ModuleType, *_BUILTINS)):
+            if first != path and not isinstance(value, (types.ModuleType, *BUILTINS)):
                 self.note(path, f"is {first}")
         elif kind is types.FunctionType:
-            self._function(path, value)
+            self.function(path, value)
         elif isinstance(value, type):
             self.see(value, path)
             label = self.of_class(value)
@@ -184,8 +172,8 @@ class Walk(Classes):
     def _other(self, path: str, value: Any, kind: type, whole: bool) -> None:
         if isinstance(value, torch.nn.Module):
             self._nn_module(path, value)
-        elif isinstance(value, _BUILTINS):
-            self._builtin(path, value)
+        elif isinstance(value, BUILTINS):
+            self.builtin(path, value)
         elif kind is types.MethodType:
             self.add(f"{path}.__func__", value.__func__)
             self.add(f"{path}.__self__", value.__self__)
@@ -254,84 +242,6 @@ class Walk(Classes):
         for number, item in enumerate(followed):
             self.add(f"{path} item {number}", item)
 
-    def _function(self, path: str, function: types.FunctionType) -> None:
-        """Note a function: its code, defaults, closure and attributes; if it was traced, its globals too."""
-        self.see(function, path)
-        marks, plain = [], function
-        for _ in range(8):  # what stands for a function, and has it in its place
-            attributes = vars(plain)
-            if is_own(plain.__code__) and ORIGINAL not in attributes and "__wrapped__" in attributes:
-                inner = attributes["__wrapped__"]
-            elif (inner := undisabled(plain)) is not plain:
-                marks.append("disabled")
-            elif ORIGINAL in attributes:
-                marks.append("compiled")
-                inner = attributes[ORIGINAL]
-            else:
-                break
-            if type(inner) is not types.FunctionType:
-                self.note(path, " ".join(marks))
-                self.add(f"{path}.original", inner)
-                return
-            plain = inner
-        if plain is not function:
-            if marks:
-                self.note(path, " ".join(marks))
-            self.add(path if not marks else f"{path}.original", plain)
-            return
-        facts = code_facts(function.__code__)
-        self.codes.update((facts.digest, *facts.nested))
-        shipped = ":" in facts.digest
-        if not shipped:
-            self.note(path, f"function {function.__module__}:{function.__qualname__}, code {facts.digest}")
-        elif path.rpartition(".")[2] != function.__code__.co_name:
-            self.note(path, f"function {facts.digest}")
-        self.state(path, function, shipped=shipped)
-        if facts.digest in self.scope.codes or (self.whole and not shipped):
-            self._globals(facts, function.__globals__, str(function.__globals__.get("__name__", "")))
-
-    def state(self, path: str, function: types.FunctionType, *, shipped: bool) -> None:
-        """Note what a function holds beside its code."""
-        if (
-            shipped
-            and path not in self.scope.roots
-            and not self.seen.get(id(function), "").startswith("class ")
-        ):
-            return
-        for number, value in enumerate(function.__defaults__ or ()):
-            self.add(f"{path}.__defaults__[{number}]", value, whole=True)
-        for name, value in (function.__kwdefaults__ or {}).items():
-            self.add(f"{path}.__kwdefaults__[{name!r}]", value, whole=True)
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-            self.cell(f"{path} closure {name}", cell)
-        for name, value in vars(function).items():
-            if name in _MARKS or name == "__wrapped__" or name in self.scope.names:
-                self.add(f"{path}.{name}", value, whole=True)
-        if "__annotations__" in self.scope.names and not shipped:
-            self.add(f"{path}.__annotations__", getattr(function, "__annotations__", None), whole=True)
-
-    def cell(self, path: str, cell: types.CellType) -> None:
-        """Note what a cell holds."""
-        try:
-            self.add(path, cell.cell_contents, whole=True)
-        except ValueError:
-            self.note(path, "empty")
-
-    def _globals(self, facts: Any, scope: Mapping[str, Any], module: str) -> None:
-        """Look at the globals that code loads; one that is not there is a builtin, or nothing."""
-        builtins = scope.get("__builtins__", {})
-        builtins = vars(builtins) if isinstance(builtins, types.ModuleType) else builtins
-        for name in facts.globals:
-            if name in scope:
-                self.add(f"{module}.{name}", scope[name], self.whole)
-            elif name in builtins:
-                value = builtins[name]
-                if not (isinstance(value, type | types.BuiltinFunctionType) and value.__name__ == name):
-                    self.add(f"builtins.{name}", value, self.whole)
-        for name in facts.imports:
-            if (found := sys.modules.get(name)) is not None:
-                self.add(f"import {name}", found)
-
     def _module(self, path: str, module: types.ModuleType) -> None:
         """Look at the attributes of a module that are named; nothing of the compiler's."""
         name = module.__name__
@@ -355,21 +265,7 @@ class Walk(Classes):
             return own or value.__code__.co_name != attribute or not code_key(value.__code__)
         if isinstance(value, type):
             return not is_static(value)
-        return not is_pinned(type(value).__module__) or isinstance(value, _BUILTINS)
-
-    def _builtin(self, path: str, value: Any) -> None:
-        """Note a function or descriptor written in C where its name is not that of its place."""
-        name = getattr(value, "__name__", "")
-        owner = getattr(value, "__self__", None)
-        if isinstance(value, types.BuiltinFunctionType) and not (
-            owner is None or isinstance(owner, types.ModuleType | type) or is_pinned(type(owner).__module__)
-        ):
-            self.add(f"{path}.__self__", owner)
-        if path.rpartition(".")[2] != name:
-            self.note(
-                path,
-                f"is builtin {getattr(value, '__module__', None)}:{getattr(value, '__qualname__', name)}",
-            )
+        return not is_pinned(type(value).__module__) or isinstance(value, BUILTINS)
 
     def _nn_module(self, path: str, module: torch.nn.Module) -> None:
         """Note a module: its class, hooks, named attributes, tensors by sameness, and the modules in it."""

@@ -853,9 +853,11 @@ f = lambda x: x * 2 if isinstance(o, A) else x * 3
         "__instancecheck__",
         """
 class Meta(type):
-    def __instancecheck__(cls, o): return V == 2
+    if V == 2:
+        def __instancecheck__(cls, o): return True
 class A(metaclass=Meta): pass
-o = object()
+class C: pass
+o = C()
 f = lambda x: x * 2 if isinstance(o, A) else x * 3
 """,
     ),

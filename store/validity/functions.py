@@ -1,0 +1,140 @@
+"""The part of a walk that looks at functions: their code, defaults, closures, attributes and globals."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any, Final
+
+from firebrick.torch_api.lean import ORIGINAL, undisabled
+from firebrick.validity.classes import Classes
+from firebrick.validity.code import CodeFacts, code_facts
+from firebrick.validity.shipped import is_own, is_pinned
+
+BUILTINS: Final = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+)
+_MARKS: Final = frozenset({"_torchdynamo_disable", "_dynamo_marked_constant", "_dynamo_forbidden"})
+
+
+class Functions(Classes):
+    """Looks at functions, and at what holds one."""
+
+    def function(self, path: str, function: types.FunctionType) -> None:
+        """Note a function: its code, defaults, closure and attributes; if it was traced, its globals too."""
+        self.see(function, path)
+        marks, plain = [], function
+        for _ in range(8):  # what stands for a function, and has it in its place
+            attributes = vars(plain)
+            if is_own(plain.__code__) and ORIGINAL not in attributes and "__wrapped__" in attributes:
+                inner = attributes["__wrapped__"]
+            elif (inner := undisabled(plain)) is not plain:
+                marks.append("disabled")
+            elif ORIGINAL in attributes:
+                marks.append("compiled")
+                inner = attributes[ORIGINAL]
+            else:
+                break
+            if type(inner) is not types.FunctionType:
+                self.note(path, " ".join(marks))
+                self.add(f"{path}.original", inner)
+                return
+            plain = inner
+        if plain is not function:
+            if marks:
+                self.note(path, " ".join(marks))
+            self.add(path if not marks else f"{path}.original", plain)
+            return
+        facts = code_facts(function.__code__)
+        self.codes.update((facts.digest, *facts.nested))
+        if self.whole and ":" not in facts.digest:
+            self.met.append(function.__code__)
+        shipped = ":" in facts.digest
+        if not shipped:
+            self.note(path, f"function {function.__module__}:{function.__qualname__}, code {facts.digest}")
+        elif path.rpartition(".")[2] != function.__code__.co_name:
+            self.note(path, f"function {facts.digest}")
+        self._state(path, function, shipped=shipped)
+        if facts.digest in self.scope.codes or (self.whole and not shipped):
+            self.follow(facts, function.__globals__, str(function.__globals__.get("__name__", "")))
+
+    def _state(self, path: str, function: types.FunctionType, *, shipped: bool) -> None:
+        """Note what a function holds beside its code."""
+        if (
+            shipped
+            and path not in self.scope.roots
+            and not self.seen.get(id(function), "").startswith("class ")
+        ):
+            return
+        for number, value in enumerate(function.__defaults__ or ()):
+            self.add(f"{path}.__defaults__[{number}]", value, whole=True)
+        for name, value in (function.__kwdefaults__ or {}).items():
+            self.add(f"{path}.__kwdefaults__[{name!r}]", value, whole=True)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+            self.cell(f"{path} closure {name}", cell)
+        for name, value in vars(function).items():
+            if name in _MARKS or name == "__wrapped__" or name in self.scope.names:
+                self.add(f"{path}.{name}", value, whole=True)
+        if "__annotations__" in self.scope.names and not shipped:
+            self.add(f"{path}.__annotations__", getattr(function, "__annotations__", None), whole=True)
+
+    def cell(self, path: str, cell: types.CellType) -> None:
+        """Note what a cell holds."""
+        try:
+            self.add(path, cell.cell_contents, whole=True)
+        except ValueError:
+            self.note(path, "empty")
+
+    def follow(self, facts: CodeFacts, scope: Mapping[str, Any], module: str) -> None:
+        """Look at the globals that code loads; one that is not there is a builtin, or nothing."""
+        builtins = scope.get("__builtins__", {})
+        builtins = vars(builtins) if isinstance(builtins, types.ModuleType) else builtins
+        for name in facts.globals:
+            if name in scope:
+                self.add(f"{module}.{name}", scope[name], self.whole)
+            elif name in builtins:
+                value = builtins[name]
+                if not (isinstance(value, type | types.BuiltinFunctionType) and value.__name__ == name):
+                    self.add(f"builtins.{name}", value, self.whole)
+        for name in facts.imports:
+            if (found := sys.modules.get(name)) is not None:
+                self.add(f"import {name}", found)
+
+    def builtin(self, path: str, value: Any) -> None:
+        """Note a function or descriptor written in C where its name is not that of its place."""
+        name = getattr(value, "__name__", "")
+        owner = getattr(value, "__self__", None)
+        if isinstance(value, types.BuiltinFunctionType) and not (
+            owner is None or isinstance(owner, types.ModuleType | type) or is_pinned(type(owner).__module__)
+        ):
+            self.add(f"{path}.__self__", owner)
+        if path.rpartition(".")[2] != name:
+            self.note(
+                path,
+                f"is builtin {getattr(value, '__module__', None)}:{getattr(value, '__qualname__', name)}",
+            )
+
+    def descriptor(self, path: str, value: Any) -> bool:
+        """Look at what a descriptor holds; tell whether it is one."""
+        kind = type(value)
+        if kind in (staticmethod, classmethod):
+            self.add(path, value.__func__, whole=True)
+        elif kind is property:
+            for name in ("fget", "fset", "fdel"):
+                if (function := getattr(value, name)) is not None:
+                    self.add(f"{path}.{name}" if name != "fget" else path, function, whole=True)
+        elif kind is functools.cached_property:
+            self.add(path, value.func, whole=True)
+        elif kind is functools.singledispatchmethod:
+            self.add(path, value.dispatcher, whole=True)
+        else:
+            return False
+        return True
