@@ -65,8 +65,8 @@ class Classes:
             value: the value.
             whole: whether plain values count; otherwise guards compare them.
         """
-        kind = type(value)
-        if whole or kind not in _QUIET:
+        whole = whole or self.whole
+        if whole or type(value) not in _QUIET:
             self.todo.append((path, value, whole))
 
     def note(self, path: str, text: str) -> None:

@@ -41,8 +41,8 @@ def exact(value: Any) -> str | None:
         if kind is frozenset:  # in the order of their texts: that of hashes is another fact
             known.sort()
         return f"{kind.__name__}({', '.join(known)})"
-    if isinstance(value, enum.Enum):
-        return f"{type(value).__module__}:{type(value).__qualname__}.{value.name}"
+    if issubclass(kind, enum.Enum):
+        return f"{kind.__module__}:{kind.__qualname__}.{value._name_}"
     return None
 
 

@@ -60,7 +60,7 @@ class Functions(Classes):
         shipped = ":" in facts.digest
         if not shipped:
             self.note(path, f"function {function.__module__}:{function.__qualname__}, code {facts.digest}")
-        elif path.rpartition(".")[2] != function.__code__.co_name:
+        elif not _is_in_place(path, function.__code__):
             self.note(path, f"function {facts.digest}")
         self._state(path, function, shipped=shipped)
         if facts.digest in self.scope.codes or (self.whole and not shipped):
@@ -99,11 +99,11 @@ class Functions(Classes):
         builtins = vars(builtins) if isinstance(builtins, types.ModuleType) else builtins
         for name in facts.globals:
             if name in scope:
-                self.add(f"{module}.{name}", scope[name], self.whole)
+                self.add(f"{module}.{name}", scope[name])
             elif name in builtins:
                 value = builtins[name]
                 if not (isinstance(value, type | types.BuiltinFunctionType) and value.__name__ == name):
-                    self.add(f"builtins.{name}", value, self.whole)
+                    self.add(f"builtins.{name}", value)
         for name in facts.imports:
             if (found := sys.modules.get(name)) is not None:
                 self.add(f"import {name}", found)
@@ -112,7 +112,7 @@ class Functions(Classes):
         """Note a function or descriptor written in C where its name is not that of its place."""
         name = getattr(value, "__name__", "")
         owner = getattr(value, "__self__", None)
-        if isinstance(value, types.BuiltinFunctionType) and not (
+        if type(value) is types.BuiltinFunctionType and not (
             owner is None or isinstance(owner, types.ModuleType | type) or is_pinned(type(owner).__module__)
         ):
             self.add(f"{path}.__self__", owner)
@@ -138,3 +138,10 @@ class Functions(Classes):
         else:
             return False
         return True
+
+
+def _is_in_place(path: str, code: types.CodeType) -> bool:
+    """Tell whether a function of torch or Python stands where its own name puts it."""
+    if path.startswith("class "):
+        return path.rpartition(":")[2] == code.co_qualname
+    return path.rpartition(".")[2] == code.co_name

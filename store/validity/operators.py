@@ -25,7 +25,8 @@ _OF_TORCH: Final = frozenset(
     {
         "aten", "prim", "prims", "inductor", "higher_order", "quantized", "_quantized",
         "quantized_decomposed", "mkldnn", "mkldnn_prims", "mkl", "onednn", "rngprims", "profiler",
-        "debugprims", "_c10d_functional", "_c10d_functional_autograd", "c10d", "c10d_functional", "fsdp", "symm_mem", "streams", "sparse",
+        "debugprims", "_c10d_functional", "_c10d_functional_autograd", "c10d", "c10d_functional", "fsdp",
+        "symm_mem", "streams", "sparse",
         "quantization", "export", "_inductor_test", "bw", "torch_attn", "_dtensor", "dtensor", "backends",
     }
 )  # fmt: skip

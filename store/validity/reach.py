@@ -41,8 +41,7 @@ from firebrick.validity.tensors import tensor_state
 
 _MAX_NODES: Final = 100_000
 _MAX_ITEMS: Final = 20_000  # of one container
-_SEQUENCES: Final = (tuple, list, deque)
-_MAPPINGS: Final = (dict, types.MappingProxyType)
+_CONTAINERS: Final = (tuple, list, dict, set, frozenset, deque, types.MappingProxyType)
 _OPERATORS: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
 _HOOKS: Final = frozenset(
     {
@@ -141,38 +140,36 @@ class Walk(Functions):
         return Reach(hasher.digest(), self.entries, frozenset(self.codes))
 
     def _visit(self, path: str, value: Any, whole: bool) -> None:
-        kind = type(value)
+        kind = type(value)  # never `isinstance`: it asks the object
         if kind in PLAIN or kind in OF_TORCH:
             if text := exact(value) if whole else peculiarity(value):
-                self.note(path, str(text))
+                self.note(path, text)
         elif kind is tuple or kind is frozenset:  # which of equal ones are the same is chance
             self._container(path, value, kind, whole)
         elif (first := self.seen.get(id(value))) is not None:
-            if first != path and not isinstance(value, (types.ModuleType, *BUILTINS)):
+            if first != path and not issubclass(kind, (types.ModuleType, *BUILTINS)):
                 self.note(path, f"is {first}")
-        elif kind is types.FunctionType:
-            self.function(path, value)
-        elif isinstance(value, type):
+        elif issubclass(kind, types.ModuleType):
+            self._module(path, value)
+        else:
             self.see(value, path)
+            self._object(path, value, kind, whole)
+
+    def _object(self, path: str, value: Any, kind: type, whole: bool) -> None:
+        if kind is types.FunctionType:
+            self.function(path, value)
+        elif issubclass(kind, type):
             label = self.of_class(value)
             if not is_shipped_class(value) or path.rpartition(".")[2] != value.__name__:
                 self.note(path, f"is class {label}")
-        elif isinstance(value, torch.Tensor):
-            self.see(value, path)
+        elif issubclass(kind, torch.Tensor):
             if state := tensor_state(value, self.scope.names):
                 self.note(path, state)
             if kind is not torch.Tensor and kind is not torch.nn.Parameter:
                 self._instance(path, value)
-        elif isinstance(value, types.ModuleType):
-            self._module(path, value)
-        else:
-            self.see(value, path)
-            self._other(path, value, kind, whole)
-
-    def _other(self, path: str, value: Any, kind: type, whole: bool) -> None:
-        if isinstance(value, torch.nn.Module):
+        elif issubclass(kind, torch.nn.Module):
             self._nn_module(path, value)
-        elif isinstance(value, BUILTINS):
+        elif issubclass(kind, BUILTINS):
             self.builtin(path, value)
         elif kind is types.MethodType:
             self.add(f"{path}.__func__", value.__func__)
@@ -181,16 +178,16 @@ class Walk(Functions):
             facts = code_facts(value)
             self.note(path, f"code {facts.digest}")
             self.codes.update((facts.digest, *facts.nested))
-        elif isinstance(value, enum.Enum):
+        elif issubclass(kind, enum.Enum):
             self.note(path, str(exact(value)))
             self.of_class(kind)
-        elif isinstance(value, functools.partial):
+        elif issubclass(kind, functools.partial):
             self.add(f"{path}.func", value.func)
             self.add(f"{path}.args", (*value.args, value.keywords), whole=True)
-        elif isinstance(value, functools._lru_cache_wrapper):
+        elif kind is functools._lru_cache_wrapper:
             self.note(path, "a cached function")
             self.add(f"{path}.__wrapped__", value.__wrapped__)
-        elif isinstance(value, _OPERATORS):
+        elif issubclass(kind, _OPERATORS):
             self.note(path, f"operator {value}")
         elif kind is types.CellType:
             self.cell(path, value)
@@ -198,53 +195,54 @@ class Walk(Functions):
             self._container(path, value, kind, whole)
 
     def _container(self, path: str, value: Any, kind: type, whole: bool) -> None:
-        if isinstance(value, (*_SEQUENCES, set, frozenset, *_MAPPINGS)):
-            if len(value) > _MAX_ITEMS:
-                raise NotStorable(f"{path} holds {len(value)} items")
-            if (text := exact(value) if whole else peculiarity(value)) is not None:
-                if text:
-                    self.note(path, text)
-                if kind is tuple or kind is frozenset:
+        """Look at the items of a container, past what its class may say of them, and at the object itself."""
+        base: Any = next((base for base in _CONTAINERS if issubclass(kind, base)), None)
+        if base is not None:
+            if (count := base.__len__(value)) > _MAX_ITEMS:
+                raise NotStorable(f"{path} holds {count} items")
+            if kind is tuple or kind is frozenset:
+                text = exact(value)
+                if text is not None:
+                    self.note(path, text if whole else peculiarity(value))
                     return
-            if isinstance(value, _MAPPINGS):
-                items = dict.items(value) if isinstance(value, dict) else value.items()
-                for number, (key, item) in enumerate(list(items)):
-                    name = exact(key) or f"#{number}"
-                    if name[0] != "#" or type(key) in PLAIN:
-                        self.add(f"{path}[{name}]", item, whole)
-                    else:
-                        self.add(f"{path} key {name}", key, whole)
-                        self.add(f"{path}[{name}]", item, whole)
-            elif isinstance(value, _SEQUENCES):
-                base: Any = next((b for b in (tuple, list) if isinstance(value, b)), type(value))
+            if base is dict or base is types.MappingProxyType:
+                self._mapping(path, value, whole)
+            elif base is set or base is frozenset:
+                self._set(path, base.__iter__(value))
+            else:
                 for number, item in enumerate(base.__iter__(value)):
                     self.add(f"{path}[{number}]", item, whole)
-            else:
-                self._set(path, value)
-        if kind not in (dict, list, tuple, set, frozenset, deque):
+        if kind not in _CONTAINERS:
             self._instance(path, value)
 
-    def _set(self, path: str, value: Iterable[Any]) -> None:
+    def _mapping(self, path: str, value: Any, whole: bool) -> None:
+        items = dict.items(value) if issubclass(type(value), dict) else value.items()
+        for number, (key, item) in enumerate(list(items)):
+            name = exact(key)
+            if name is None:
+                name = f"#{number}"
+                self.add(f"{path} key {name}", key, whole)
+            self.add(f"{path}[{name}]", item, whole)
+
+    def _set(self, path: str, items: Iterable[Any]) -> None:
         """Note the items of a set in an order of their own: that of their texts."""
         plain: list[str] = []
-        others: list[Any] = []
-        for item in list(value):
-            if (text := exact(item)) is None:
-                others.append(item)
-            else:
+        named: list[Any] = []
+        for item in items:
+            if (text := exact(item)) is not None:
                 plain.append(text)
-            if isinstance(item, enum.Enum):
+            elif issubclass(type(item), type) or type(item) is types.FunctionType:
+                named.append(item)
+            if issubclass(type(item), enum.Enum):
                 self.of_class(type(item))
         self.note(path, "{" + ", ".join(sorted(plain)) + "}")
-        if len(others) > 1 and all(isinstance(item, type | types.FunctionType) for item in others):
-            others.sort(key=lambda item: (item.__module__ or "", item.__qualname__))
-        followed = others if len(others) < 2 or isinstance(others[0], type | types.FunctionType) else []
-        for number, item in enumerate(followed):
+        named.sort(key=lambda item: (str(item.__module__), item.__qualname__))
+        for number, item in enumerate(named):
             self.add(f"{path} item {number}", item)
 
     def _module(self, path: str, module: types.ModuleType) -> None:
         """Look at the attributes of a module that are named; nothing of the compiler's."""
-        name = module.__name__
+        name = str(vars(module).get("__name__", ""))
         self.see(module, path)
         if path.rpartition(".")[2] != name.rpartition(".")[2] and not path.startswith("import "):
             self.note(path, f"is module {name}")
@@ -254,18 +252,22 @@ class Walk(Functions):
         for attribute in sorted(self.scope.names & attributes.keys()):
             value = attributes[attribute]
             if not pinned or self._is_patched(name, attribute, value):
-                self.add(f"{name}.{attribute}", value, self.whole)
+                self.add(f"{name}.{attribute}", value)
 
     def _is_patched(self, module: str, attribute: str, value: Any) -> bool:
         """Tell whether an attribute of a module of torch or Python is to be looked at."""
-        if isinstance(value, types.ModuleType):
+        kind = type(value)
+        if kind is types.ModuleType:
             return value.__name__.startswith(_OF_PROGRAMS) or not module.startswith("torch")
-        if isinstance(value, types.FunctionType):
+        if kind is types.FunctionType:
             own = is_own(value.__code__)
             return own or value.__code__.co_name != attribute or not code_key(value.__code__)
-        if isinstance(value, type):
+        if issubclass(kind, type):
             return not is_static(value)
-        return not is_pinned(type(value).__module__) or isinstance(value, BUILTINS)
+        if is_pinned(kind.__module__) and not issubclass(kind, BUILTINS):
+            self.note(f"{module}.{attribute}", f"a {kind.__qualname__}")
+            return False
+        return True
 
     def _nn_module(self, path: str, module: torch.nn.Module) -> None:
         """Note a module: its class, hooks, named attributes, tensors by sameness, and the modules in it."""
@@ -315,7 +317,5 @@ class Walk(Functions):
 
 def _has_dict(kind: type) -> bool:
     """Tell whether instances of a class have the ordinary dictionary of attributes."""
-    return any(
-        "__dict__" in vars(base) and type(vars(base)["__dict__"]) is types.GetSetDescriptorType
-        for base in kind.__mro__
-    )
+    entries = (vars(base).get("__dict__") for base in kind.__mro__)
+    return any(type(entry) in (types.GetSetDescriptorType, types.MemberDescriptorType) for entry in entries)

@@ -564,8 +564,8 @@ f = lambda x: x * max(2, 3)
         "a builtin is patched",
         """
 import builtins
-if V == 2: builtins.max = builtins.min
-f = lambda x: x * max(2, 3)
+if V == 2: builtins.divmod = lambda a, b: (7, 7)
+f = lambda x: x * divmod(5, 3)[0]
 """,
         own=True,
     ),
@@ -598,7 +598,7 @@ def f(x):
         "seed",
         "the hash of a text",
         """
-f = lambda x: x * (hash("s") % 7 + 1)
+f = lambda x: x * (hash("s") % 1009 + 1)
 """,
         env=({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}),
         own=True,
@@ -625,7 +625,7 @@ f = M()
         "a list of a set",
         """
 def f(x):
-    for n, k in enumerate(list({"a", "bb", "ccc"})): x = x * len(k) + n
+    for n, k in enumerate(list({"a", "bb", "ccc", "dddd", "eeeee", "ffffff"})): x = x * len(k) + n
     return x
 """,
         env=({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}),
