@@ -1,4 +1,4 @@
-"""Each variable of the environment that torch's compiler reads is in the recipe, or named here with a reason."""
+"""Each variable that torch's compiler reads from the environment is in the recipe, or named here."""
 
 import re
 from pathlib import Path

@@ -73,6 +73,12 @@ class TestFunctions:
 
         assert differs(f, {"untraced": inner}, {"untraced": other}) == []
 
+    def test_what_a_decorator_of_torch_holds_counts(self):
+        first, second = torch.no_grad()(made(2)), torch.no_grad()(made(3))
+        assert differs(uses_helper, {"helper": first}, {"helper": second}) == [
+            "program.helper closure func closure k"
+        ]
+
     def test_a_partial_is_what_it_was_given(self):
         first, second = functools.partial(made(1), k2=1), functools.partial(made(1), k2=2)
         assert differs(uses_helper, {"helper": first}, {"helper": second}) == ["program.helper.args[0]['k2']"]

@@ -68,15 +68,10 @@ class Functions(Classes):
 
     def _state(self, path: str, function: types.FunctionType, *, shipped: bool) -> None:
         """Note what a function holds beside its code."""
-        if (
-            shipped
-            and path not in self.scope.roots
-            and not self.seen.get(id(function), "").startswith("class ")
-        ):
-            return
-        for number, value in enumerate(function.__defaults__ or ()):
+        silent = shipped and path not in self.scope.roots and not path.startswith("class ")
+        for number, value in enumerate(() if silent else function.__defaults__ or ()):
             self.add(f"{path}.__defaults__[{number}]", value, whole=True)
-        for name, value in (function.__kwdefaults__ or {}).items():
+        for name, value in ({} if silent else function.__kwdefaults__ or {}).items():
             self.add(f"{path}.__kwdefaults__[{name!r}]", value, whole=True)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             self.cell(f"{path} closure {name}", cell)

@@ -125,14 +125,14 @@ def meaning(name: str) -> str:
     if packet is None:
         return "absent"
     parts = [str(getattr(packet, overload)._schema) for overload in packet.overloads()]
-    for overload in ("", *packet.overloads()):
+    for overload in packet.overloads():
         qualified = f"{namespace}::{operator}" + (
             f".{overload}" if overload and overload != "default" else ""
         )
         entry = simple_registry.singleton.get(qualified)
         kernel = getattr(getattr(entry, "fake_impl", None), "kernel", None)
         if kernel is not None:
-            parts.append(f"fake{overload} {whole_digest(kernel.func)}")
+            parts.append(f"fake of {overload} {whole_digest(kernel.func)}")
     if (defined := OPDEFS.get(f"{namespace}::{operator}")) is not None:
         for attribute in _GRADIENTS:
             if function := vars(defined).get(attribute):
