@@ -11,7 +11,7 @@ from typing import Any, Final
 from firebrick.torch_api.lean import ORIGINAL, undisabled
 from firebrick.validity.classes import Classes
 from firebrick.validity.code import CodeFacts, code_facts
-from firebrick.validity.shipped import is_own, is_pinned
+from firebrick.validity.shipped import code_key, is_own, is_pinned, is_static
 
 BUILTINS: Final = (
     types.BuiltinFunctionType,
@@ -23,6 +23,14 @@ BUILTINS: Final = (
     types.MemberDescriptorType,
 )
 _MARKS: Final = frozenset({"_torchdynamo_disable", "_dynamo_marked_constant", "_dynamo_forbidden"})
+
+# Modules of torch that are there as soon as torch is, and that programs reach as its attributes. Others may
+# have been imported by the compiler, and are looked at where the program itself has imported them.
+_OF_PROGRAMS: Final = (
+    "torch.nn", "torch.special", "torch.linalg", "torch.fft", "torch.func", "torch.autograd", "torch.amp",
+    "torch.cuda", "torch.cpu", "torch.random", "torch.sparse", "torch.distributions", "torch.overrides",
+    "torch.utils.checkpoint",
+)  # fmt: skip
 
 
 class Functions(Classes):
@@ -92,9 +100,11 @@ class Functions(Classes):
         """Look at the globals that code loads; one that is not there is a builtin, or nothing."""
         builtins = scope.get("__builtins__", {})
         builtins = vars(builtins) if isinstance(builtins, types.ModuleType) else builtins
+        shipped = ":" in facts.digest
         for name in facts.globals:
-            if name in scope:
-                self.add(f"{module}.{name}", scope[name])
+            if name in scope:  # of torch's own tables and objects only what the program may have put there
+                if not shipped or self.is_patched(module, name, scope[name]):
+                    self.add(f"{module}.{name}", scope[name])
             elif name in builtins:
                 value = builtins[name]
                 if not (isinstance(value, type | types.BuiltinFunctionType) and value.__name__ == name):
@@ -102,6 +112,21 @@ class Functions(Classes):
         for name in facts.imports:
             if (found := sys.modules.get(name)) is not None:
                 self.add(f"import {name}", found)
+
+    def is_patched(self, module: str, attribute: str, value: Any) -> bool:
+        """Tell whether an attribute of a module of torch or Python is to be looked at."""
+        kind = type(value)
+        if kind is types.ModuleType:
+            return value.__name__.startswith(_OF_PROGRAMS) or not module.startswith("torch")
+        if kind is types.FunctionType:
+            own = is_own(value.__code__)
+            return own or value.__code__.co_name != attribute or not code_key(value.__code__)
+        if issubclass(kind, type):
+            return not is_static(value)
+        if is_pinned(kind.__module__) and not issubclass(kind, BUILTINS):
+            self.note(f"{module}.{attribute}", f"a {kind.__qualname__}")
+            return False
+        return True
 
     def builtin(self, path: str, value: Any) -> None:
         """Note a function or descriptor written in C where its name is not that of its place."""

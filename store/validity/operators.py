@@ -125,21 +125,19 @@ def meaning(name: str) -> str:
     if packet is None:
         return "absent"
     parts = [str(getattr(packet, overload)._schema) for overload in packet.overloads()]
-    for overload in packet.overloads():
-        qualified = f"{namespace}::{operator}" + (
-            f".{overload}" if overload and overload != "default" else ""
-        )
-        entry = simple_registry.singleton.get(qualified)
-        kernel = getattr(getattr(entry, "fake_impl", None), "kernel", None)
-        if kernel is not None:
-            parts.append(f"fake of {overload} {whole_digest(kernel.func)}")
     if (defined := OPDEFS.get(f"{namespace}::{operator}")) is not None:
         for attribute in _GRADIENTS:
             if function := vars(defined).get(attribute):
                 parts.append(f"{attribute} {whole_digest(function)}")
+        return "; ".join(parts)
+    for overload in packet.overloads():
+        qualified = f"{namespace}::{operator}" + ("" if overload == "default" else f".{overload}")
+        entry = simple_registry.singleton.get(qualified)
+        if entry is not None and (kernel := entry.fake_impl.kernel) is not None:
+            parts.append(f"fake of {overload} {whole_digest(kernel.func)}")
     for path, function in _entries(namespace.__eq__):
         _, found, key = path.split("/")
-        if found.partition(".")[0] == operator and key not in _AT_RUN_TIME and defined is None:
+        if found.partition(".")[0] == operator and key not in _AT_RUN_TIME:
             known = function is not UNKNOWN
             parts.append(f"{key} {whole_digest(function) if known else UNKNOWN}")
     return "; ".join(parts)

@@ -29,12 +29,9 @@ from firebrick.validity.code import code_facts
 from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
 from firebrick.validity.functions import BUILTINS, Functions
 from firebrick.validity.shipped import (
-    code_key,
     find,
-    is_own,
     is_pinned,
     is_shipped_class,
-    is_static,
     of_compiler,
 )
 from firebrick.validity.tensors import tensor_state
@@ -50,13 +47,6 @@ _HOOKS: Final = frozenset(
     }
 )  # fmt: skip
 _COMPILED: Final = ("OptimizedModule", "LeanModule")
-# Modules of torch that are there as soon as torch is, and that programs reach as its attributes. Others may
-# have been imported by the compiler, and are looked at where the program itself has imported them.
-_OF_PROGRAMS: Final = (
-    "torch.nn", "torch.special", "torch.linalg", "torch.fft", "torch.func", "torch.autograd", "torch.amp",
-    "torch.cuda", "torch.cpu", "torch.random", "torch.sparse", "torch.distributions", "torch.overrides",
-    "torch.utils.checkpoint",
-)  # fmt: skip
 _UNFOLLOWED: Final = frozenset({"logging", "threading", "weakref", "_thread", "_weakref"})
 
 
@@ -251,23 +241,8 @@ class Walk(Functions):
         attributes, pinned = vars(module), is_pinned(name)
         for attribute in sorted(self.scope.names & attributes.keys()):
             value = attributes[attribute]
-            if not pinned or self._is_patched(name, attribute, value):
+            if not pinned or self.is_patched(name, attribute, value):
                 self.add(f"{name}.{attribute}", value)
-
-    def _is_patched(self, module: str, attribute: str, value: Any) -> bool:
-        """Tell whether an attribute of a module of torch or Python is to be looked at."""
-        kind = type(value)
-        if kind is types.ModuleType:
-            return value.__name__.startswith(_OF_PROGRAMS) or not module.startswith("torch")
-        if kind is types.FunctionType:
-            own = is_own(value.__code__)
-            return own or value.__code__.co_name != attribute or not code_key(value.__code__)
-        if issubclass(kind, type):
-            return not is_static(value)
-        if is_pinned(kind.__module__) and not issubclass(kind, BUILTINS):
-            self.note(f"{module}.{attribute}", f"a {kind.__qualname__}")
-            return False
-        return True
 
     def _nn_module(self, path: str, module: torch.nn.Module) -> None:
         """Note a module: its class, hooks, named attributes, tensors by sameness, and the modules in it."""
