@@ -124,10 +124,11 @@ class Transaction:
         engine = self._engine
         try:
             if commit and self.dirty:
-                raw.commit()
+                raw.commit()  # the writer looks after its errors
             else:
-                stale = engine.is_stale(raw)
-                raw.abort()
+                with translated(engine.path, None):
+                    stale = engine.is_stale(raw)
+                    raw.abort()
                 if stale:
                     raise StoreLocked(
                         engine.path, "another process wrote to it while it was read without a lock"

@@ -102,6 +102,9 @@ MAX_READERS: Final = 4096
 LOCK_TIMEOUT_S: Final = 60.0  # longest wait for the write lock
 OPEN_TIMEOUT_S: Final = 1.0  # the same when a store is opened, which then begins with reading
 GROW_TIMEOUT_S: Final = 5.0  # longest wait for snapshots of this process before the map grows
+LMDB_TIMEOUT_S: Final = 5.0  # longest wait for the locks that LMDB has for itself
+MAX_REMAPS: Final = 100  # times that one call follows a map that others let grow
+MAX_MAP_SIZE: Final = 1 << 62
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
 DIRECTORY_MODE: Final = 0o700
 
