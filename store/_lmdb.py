@@ -16,6 +16,7 @@ import lmdb
 
 from firebrick import format as fmt
 from firebrick._faults import from_system, store_error
+from firebrick._lock_file import LockFile
 from firebrick._place import Place
 from firebrick.blob import decode_record, encode_record
 from firebrick.errors import (
@@ -41,7 +42,7 @@ class AlreadyOpen(Exception):
 
 
 def open_environment(
-    place: Place, map_size: int | None, *, write: bool = True, lock: bool = True
+    place: Place, map_size: int | None, *, write: bool, lock_file: LockFile | None
 ) -> Environment:
     """Open the environment in a directory, with as much address space as is asked for or to be had.
 
@@ -49,38 +50,45 @@ def open_environment(
         place: The directory.
         map_size: Bytes of address space; None for the default.
         write: Open it for writing.
-        lock: Use the lock file, which means to write to it; `_lock_file` says what comes before.
+        lock_file: Its lock file, which is made ready for each attempt; None to do without.
 
     Raises:
         AlreadyOpen: Something that is not ours has it open in this process.
+        StoreLocked: The lock file is not to be had, or the map grows too fast.
         StoreError: The path cannot be given to LMDB.
     """
     inside = place.inside
-    data = place.stat(fmt.DATA_FILE)
-    sizes = _map_sizes(map_size, 0 if data is None else data.st_size)
-    while True:
-        try:
-            return lmdb.Environment(
-                inside,
-                map_size=sizes.pop(0),
-                readonly=not write,
-                lock=lock,
-                metasync=False,
-                mode=fmt.DIRECTORY_MODE,
-                create=False,
-                max_readers=fmt.MAX_READERS,
-                max_dbs=len(fmt.DATABASES),
-                lib_version=fmt.LMDB_MAJOR,
-            )
-        except lmdb.MemoryError:
-            if not sizes:
-                raise
-        except UnicodeError:
-            raise StoreError(place.path, "without /proc, its path must be valid UTF-8") from None
-        except lmdb.Error as error:
-            if "already open" not in str(error):  # py-lmdb has neither a class nor a code for it
-                raise
-            raise AlreadyOpen(str(error)) from None
+    for _ in range(fmt.MAX_REMAPS):
+        data = place.stat(fmt.DATA_FILE)
+        sizes = _map_sizes(map_size, 0 if data is None else data.st_size)
+        while sizes:
+            if lock_file is not None:
+                lock_file.make_ready()
+            try:
+                return lmdb.Environment(
+                    inside,
+                    map_size=sizes.pop(0),
+                    readonly=not write,
+                    lock=lock_file is not None,
+                    metasync=False,
+                    mode=fmt.DIRECTORY_MODE,
+                    create=False,
+                    max_readers=fmt.MAX_READERS,
+                    max_dbs=len(fmt.DATABASES),
+                    lib_version=fmt.LMDB_MAJOR,
+                )
+            except lmdb.MemoryError:
+                if not sizes:
+                    raise
+            except MapResized:  # in the transaction that py-lmdb begins at once
+                break
+            except UnicodeError:
+                raise StoreError(place.path, "without /proc, its path must be valid UTF-8") from None
+            except lmdb.Error as error:
+                if "already open" not in str(error):  # py-lmdb has neither a class nor a code for it
+                    raise
+                raise AlreadyOpen(str(error)) from None
+    raise outgrown(place.path)
 
 
 def _map_sizes(wanted: int | None, used: int) -> list[int]:
@@ -107,7 +115,12 @@ def remapped(env: Environment, path: str, action: Callable[[], T]) -> T:
             env.set_mapsize(0)
         except MapFull:
             env.set_mapsize(2 * env.info()["map_size"])
-    raise StoreLocked(path, "other processes let its map grow faster than it can be followed")
+    raise outgrown(path)
+
+
+def outgrown(path: str) -> StoreLocked:
+    """Return the error that ends the following of a map."""
+    return StoreLocked(path, "other processes let its map grow faster than it can be followed")
 
 
 def open_databases(env: Environment, path: str) -> Handles:
@@ -242,4 +255,4 @@ def _translate(path: str, error: lmdb.Error) -> StoreError:
         return StoreDamaged(path, detail)
     if isinstance(error, lmdb.VersionMismatchError | lmdb.InvalidError | lmdb.IncompatibleError):
         return StoreVersionError(path, f"not a file of LMDB 0.9: {detail}")
-    return store_error(path, error.code or 0, detail)
+    return store_error(path, getattr(error, "code", None) or 0, detail)

@@ -60,12 +60,11 @@ class LockFile:
     Made and closed under the engines' lock; any thread may `wait`.
     """
 
-    def __init__(self, place: Place, timeout: float) -> None:
-        """Open the file of a place, and make sure that LMDB can open it without waiting or dying.
+    def __init__(self, place: Place) -> None:
+        """Open the file of a place, and make it if it is not there.
 
         Raises:
-            StoreLocked: A process holds it for longer than `timeout` seconds, or this one has it open.
-            StoreFull: There is no room for it on the disk.
+            StoreLocked: This process has it open already.
             OSError: The system refuses it.
         """
         self._path = place.path
@@ -80,10 +79,23 @@ class LockFile:
             info = os.fstat(self._fd)
             self.identity = (info.st_dev, info.st_ino)
             _open[self.identity] = self
-            self._allocate(alone=self._lock(timeout))
         except BaseException:
             self.close()
             raise
+
+    def make_ready(self) -> None:
+        """Let LMDB open the file without waiting for ever or dying.
+
+        To be called before every attempt, as LMDB unlocks the file when one fails.
+
+        Raises:
+            StoreLocked: Somebody holds it for longer than `format.LMDB_TIMEOUT_S`.
+            OSError: There is no room for it on the disk, or the system refuses it.
+        """
+        alone = self._lock(fmt.LMDB_TIMEOUT_S)
+        self._allocate(alone=alone)
+        if not alone:  # else LMDB makes the mutexes anew
+            self.wait(write=False)
 
     def close(self) -> None:
         """Let go of the file; the environment must be closed before."""
@@ -133,7 +145,7 @@ class LockFile:
                 try:
                     fcntl.lockf(self._fd, how | fcntl.LOCK_NB, 1)
                     return how == fcntl.LOCK_EX
-                except (BlockingIOError, PermissionError):
+                except BlockingIOError:
                     continue
         raise StoreLocked(self._path, "another process is opening it, and does not get on")
 

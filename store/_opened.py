@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 
 from firebrick import _lmdb
-from firebrick import format as fmt
 from firebrick._lmdb import AlreadyOpen, Environment, Handles, Raw
 from firebrick._lock_file import LockFile
 from firebrick._place import Place
@@ -37,10 +36,12 @@ class Opened:
         self.path = place.path
         self.handles: Handles = {}
         self.writable = False
-        self._lock_file = LockFile(place, fmt.LMDB_TIMEOUT_S) if lock else None
+        self._lock_file = LockFile(place) if lock else None
         try:
             inside = place.inside
-            self.env: Environment = _lmdb.open_environment(place, map_size, write=write, lock=lock)
+            self.env: Environment = _lmdb.open_environment(
+                place, map_size, write=write, lock_file=self._lock_file
+            )
         except AlreadyOpen as error:
             self._let_go(keep=True)
             detail = f"something else in this process has the file open: {error}"

@@ -140,7 +140,7 @@ class Session:
         kind = type(error).__name__
         if kind not in self._warned:
             self._warned.add(kind)
-            warn(f"going on without the store: {kind}: {error}")
+            warn(f"going on without the store: {describe(error)}")
         _log.debug("fault", exc_info=error)
 
     def stand_aside(self, error: Unsupported) -> None:
@@ -225,6 +225,12 @@ def warn(text: str) -> None:
     warnings.warn(f"firebrick: {text}", FirebrickWarning, stacklevel=2)
 
 
+def describe(error: BaseException) -> str:
+    """Put an error into one line: its class, what happened and, where there is advice, what to do."""
+    text = f"{type(error).__name__}: {error}"
+    return f"{text}. {error.hint}" if isinstance(error, FirebrickError) else text
+
+
 def session() -> Session | None:
     """Return the session of this process, if Firebrick is enabled."""
     return _session
@@ -241,7 +247,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
 
     Raises:
         UsageError: for a setting that is not valid, or where no folder is given anywhere.
-        FirebrickError: in strict mode, where the store can not be opened. Otherwise one warning is
+        Exception: in strict mode, whatever keeps Firebrick from being enabled. Otherwise one warning is
             given and the program goes on without a store.
     """
     global _session, _stats
@@ -256,10 +262,12 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
         try:
             with no_collection():
                 new.start()
-        except (FirebrickError, OSError, ImportError) as error:
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                new.close()
             if chosen.strict:
                 raise
-            warn(f"not enabled: {type(error).__name__}: {error}")
+            warn(f"not enabled: {describe(error)}")
             return
         _session, _stats = new, new.stats
         atexit.register(_end)

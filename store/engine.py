@@ -253,10 +253,7 @@ class Engine:
                     return self._begin(False, deadline)
                 except MapResized:
                     self._resize(0)
-        raise self._outgrown()
-
-    def _outgrown(self) -> StoreLocked:
-        return StoreLocked(self.path, "other processes let its map grow faster than it can be followed")
+        raise _lmdb.outgrown(self.path)
 
     def write(
         self,
@@ -301,7 +298,7 @@ class Engine:
             except MapResized:
                 remaps += 1
                 self._resize(0)
-        raise self._outgrown()
+        raise _lmdb.outgrown(self.path)
 
     def flush(self) -> None:
         """Make every commit so far survive a crash of the system."""
