@@ -16,6 +16,7 @@ from firebrick.errors import (
     NetworkFilesystemError,
     StoreNotFound,
     StorePermissionError,
+    StoreReadOnly,
     StrPath,
     UsageError,
 )
@@ -95,14 +96,14 @@ class Place:
                 raise StorePermissionError(self.path, f"it was exchanged while {name} was opened")
 
     def check(self, *, readonly: bool) -> None:
-        """Raise StorePermissionError unless directory and files are private, as `prepare` says."""
+        """Raise StorePermissionError or StoreReadOnly unless the place is one that `prepare` allows."""
         path = self.path
         info = os.fstat(self._fd)
         _check(path, path, info)
         refuse_network(path)
         if not readonly:
             if info.st_uid != os.geteuid():
-                raise StorePermissionError(path, f"it belongs to user {info.st_uid}, not {os.geteuid()}")
+                raise StoreReadOnly(path, f"it belongs to user {info.st_uid}, not {os.geteuid()}")
             if stat.S_IMODE(info.st_mode) & 0o077:
                 self._close_to_others(info)
         for name in DATA_FILE, LOCK_FILE:
@@ -113,6 +114,16 @@ class Place:
                 if not stat.S_ISREG(found.st_mode):
                     raise StorePermissionError(path, f"{file} is not a file")
                 _check(path, file, found)
+        if not readonly:
+            self._check_writable()
+
+    def _check_writable(self) -> None:
+        """Raise StoreReadOnly where the system does not let a file be written, or made if it lacks."""
+        for name in DATA_FILE, LOCK_FILE:
+            name, mode = (name, os.R_OK | os.W_OK) if self.stat(name) else (".", os.W_OK | os.X_OK)
+            if not os.access(name, mode, dir_fd=self._fd, effective_ids=True):
+                file = os.path.normpath(os.path.join(self.path, name))
+                raise StoreReadOnly(self.path, f"the system does not let {file} be written to")
 
     def _close_to_others(self, info: os.stat_result) -> None:
         fd = self.open(".", os.O_RDONLY | os.O_DIRECTORY)
@@ -136,7 +147,8 @@ def prepare(path: StrPath, *, readonly: bool, create: bool) -> Place:
         NetworkFilesystemError: The directory lies on a file system shared between machines.
         StoreNotFound: There is no directory and none is to be made.
         StorePermissionError: It is a symbolic link, no directory, or not private.
-        StoreReadOnly, StoreFull: It cannot be made.
+        StoreReadOnly: It is for reading only: it is root's, or the system does not let it be written to.
+        StoreFull: There is no room to make it.
         StoreError: The system does not let it be looked at.
     """
     try:

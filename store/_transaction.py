@@ -98,6 +98,12 @@ class Transaction:
         self.dirty = self.dirty or gone
         return gone
 
+    def delete_duplicate(self, database: str, key: bytes, value: bytes) -> bool:
+        """Remove one value of a key in a DUPSORT database; False if it was not there."""
+        gone = self._open.delete(key, value, db=self._engine.handles[database])
+        self.dirty = self.dirty or gone
+        return gone
+
     def record(self, database: str, key: bytes) -> bytes | None:
         """Read a record, None if there is none; DamagedError if its header or checksum is wrong."""
         value = self.get(database, key)

@@ -63,6 +63,7 @@ DATABASES: Final[dict[str, bool]] = {
 META_FORMAT: Final = b"format"  # key in `meta`; its body is FORMAT_VERSION in ASCII digits
 CLOCK_USE: Final = b"u"  # prefix in `clock`: last use
 CLOCK_NOTE: Final = b"n"  # prefix in `clock`: facts
+NAME_PARTS: Final = b"p"  # prefix in `names`: check of a bundle's list of parts
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 LMDB_MAJOR: Final = 0  # engine of new files: LMDB 0.9, which every LMDB tool reads

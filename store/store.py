@@ -20,10 +20,12 @@ from firebrick._reads import (
     Reads,
     blob_infos,
     check_key,
+    parts_check,
     read_registry_entry,
     registry_key,
     registry_value,
     split_bundle,
+    stray_bundles,
 )
 from firebrick._snapshot import Snapshot
 from firebrick._transaction import Transaction
@@ -229,7 +231,10 @@ class Store(Reads):
             if missing := [part for part in wanted if not txn.has("blobs", part)]:
                 raise IncompleteBundle(missing)
             txn.put("bundles", bundle, value)
+            txn.put_record("names", fmt.NAME_PARTS + bundle, parts_check(wanted))
             txn.put_record("components", recipe, packed)
+            for stray in stray_bundles(txn, txn.duplicates("recipes", recipe)):
+                txn.delete_duplicate("recipes", recipe, stray)
             return txn.put("recipes", recipe, bundle)
 
         if not fresh and not self.readonly:
@@ -364,6 +369,8 @@ def _is_published(
             txn.has("recipes", recipe, bundle)
             and stored is not None
             and bytes(stored) == value
+            and txn.record("names", fmt.NAME_PARTS + bundle) == parts_check(parts)
+            and not stray_bundles(txn, txn.duplicates("recipes", recipe))
             and txn.record("components", recipe) == packed
             and all(txn.has("blobs", part) for part in parts)
         )
