@@ -15,8 +15,8 @@ from firebrick.keys import recipe_key, unpack_components
 class Problem(NamedTuple):
     """Name one thing that is wrong.
 
-    `kind` is "structure" (of the LMDB file: no new entry mends that), "damaged" (bytes do not match key, header or
-    checksum), "missing part" (a bundle needs a blob that is not there or damaged), "dangling
+    `kind` is "structure" (of the LMDB file: no new entry mends that), "damaged" (bytes do not match
+    key, header or checksum), "missing part" (a bundle needs a blob that is not there or damaged), "dangling
     recipe" (a recipe names a bundle that is not there or damaged) or "missing components" (of a
     recipe).
     """

@@ -94,7 +94,9 @@ class StoreReadOnly(StoreError):
 class StoreFull(StoreError):
     """The disk, the quota or the memory map has no room left; nothing stored before is lost."""
 
-    hint = "Free disk space, or delete the directory and let it fill anew; the failed write left nothing behind."
+    hint = (
+        "Free disk space, or delete the directory and let it fill anew; the failed write left nothing behind."
+    )
     exit_code = 14
     template = "store {} is full: {}"
 

@@ -342,7 +342,9 @@ ERRORS: list[tuple[BaseException, type[StoreError]]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "meant"), ERRORS, ids=lambda value: getattr(value, "__name__", repr(value)))
+@pytest.mark.parametrize(
+    ("error", "meant"), ERRORS, ids=lambda value: getattr(value, "__name__", repr(value))
+)
 def test_errors_of_the_layers_below_are_typed_wherever_they_come_up(
     path: Path, error: BaseException, meant: type[StoreError], monkeypatch: pytest.MonkeyPatch
 ) -> None:

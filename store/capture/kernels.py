@@ -31,9 +31,7 @@ class Kernels:
             it the error is raised.
     """
 
-    def __init__(
-        self, provided: Libraries, on_fault: Callable[[BaseException], None] | None = None
-    ) -> None:
+    def __init__(self, provided: Libraries, on_fault: Callable[[BaseException], None] | None = None) -> None:
         self._provided = provided
         self._on_fault = on_fault
         self._wrapper = threading.local()
