@@ -263,7 +263,7 @@ class Store(Reads):
         Returns:
             Whether something was written; never in a store that is open for reading.
         """
-        seconds = int(time.time() if now is None else now)
+        seconds = max(0, int(time.time() if now is None else now))  # a clock may be before 1970
         check_key(key)
         if self.readonly:
             return False

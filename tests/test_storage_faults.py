@@ -1,12 +1,11 @@
 """Faults of the disk, of other processes and of the system: typed, bounded, and never the program's end."""
 
-import contextlib
 import errno
 import fcntl
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 import lmdb
 import pytest
 
-from firebrick import _lmdb, _lock_file, _place, attach, engine
+from firebrick import _lmdb, _lock_file, attach, engine
 from firebrick import format as fmt
 from firebrick.errors import (
+    DamagedError,
     StoreClosed,
     StoreError,
     StoreFull,
@@ -29,109 +29,28 @@ from firebrick.errors import (
 )
 from firebrick.format import Kind
 from firebrick.store import Store
+from firebrick.testing.faults import (
+    HOLD_BYTE,
+    HOLD_MUTEX,
+    child,
+    doing,
+    exchange_after_check,
+    fill,
+    forked,
+    mounted,
+    output,
+    small_disk,
+    sparse_lock,
+    unwritable,
+    without_proc,
+)
 
-HEAD = """
-import contextlib, ctypes, fcntl, mmap, os, signal, sys, warnings
-from firebrick import _lmdb, attach
-from firebrick import format as fmt
-from firebrick.errors import *
-from firebrick.format import Kind
-from firebrick.store import *
-argv = sys.argv[1:]
-"""
 LINE = 64  # bytes of a reader's slot
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "store"
-
-
-def child(code: str, *args: object) -> subprocess.Popen[str]:
-    """Start Python with these lines and `args` in `argv`."""
-    return subprocess.Popen(
-        [sys.executable, "-c", HEAD + code, *map(str, args)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def output(process: subprocess.Popen[str]) -> str:
-    """Wait for a child that must end well, and return what it printed."""
-    try:
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
-    return out.strip()
-
-
-@contextlib.contextmanager
-def doing(code: str, *args: object) -> Iterator[subprocess.Popen[str]]:
-    """Run a child up to the line that it prints; it is killed at the end of the block."""
-    process = child(code, *args)
-    try:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """Mount a file system, or skip the test where that cannot be done."""
-    folder.mkdir(exist_ok=True)
-    if os.geteuid() or subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
-        pytest.skip("needs to be root, and to be let mount")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def small_disk(tmp_path: Path, kind: str) -> Iterator[Path]:
-    """Mount an empty file system of 8 MiB."""
-    folder = tmp_path / "disk"
-    if kind == "tmpfs":
-        with mounted(folder, "-t", "tmpfs", "-o", "size=8m", "none"):
-            yield folder
-        return
-    image = tmp_path / "image"
-    image.write_bytes(b"")
-    os.truncate(image, 8 << 20)
-    try:
-        subprocess.run([f"mkfs.{kind}", "-q", "-F", image], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip(f"needs mkfs.{kind}")
-    with mounted(folder, "-o", "loop", str(image)):
-        yield folder
-
-
-def fill(folder: Path) -> None:
-    """Write to a file system until not a byte more fits."""
-    fd = os.open(folder / "fill", os.O_WRONLY | os.O_CREAT)
-    for size in 1 << 20, 1 << 12, 1:
-        with contextlib.suppress(OSError):
-            while True:
-                os.write(fd, b"x" * size)
-                os.fsync(fd)
-    os.close(fd)
-
-
-def sparse_lock(path: Path) -> None:
-    """Leave a lock file behind as LMDB makes it: its length is there, its blocks are not."""
-    (path / fmt.LOCK_FILE).unlink(missing_ok=True)
-    lmdb.Environment(str(path), max_readers=fmt.MAX_READERS, mode=0o700).close()
-
-
-def without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_place, "_DESCRIPTORS", "/nowhere")
-    monkeypatch.setattr(_place, "_MOUNTINFO", "/nowhere")
 
 
 # -- a full disk, and the lock file that is written through a map
@@ -469,23 +388,6 @@ except StoreLocked as error:
     print(type(error).__name__)
 """
 
-HOLD_BYTE = """
-fd = os.open(argv[0] + "/lock.mdb", os.O_RDWR)
-fcntl.lockf(fd, fcntl.LOCK_EX, 1)
-print("ready", flush=True)
-os.kill(os.getpid(), signal.SIGSTOP)
-"""
-
-HOLD_MUTEX = """
-store = Store.open(argv[0])
-fd = os.open(argv[0] + "/lock.mdb", os.O_RDWR)
-view = mmap.mmap(fd, 4096)
-mutex = ctypes.addressof(ctypes.c_char.from_buffer(view, int(argv[1])))
-assert ctypes.CDLL(None).pthread_mutex_lock(ctypes.c_void_p(mutex)) == 0
-print("ready", flush=True)
-os.kill(os.getpid(), signal.SIGSTOP)
-"""
-
 
 def test_a_process_that_is_stopped_while_it_opens_does_not_stop_others(path: Path) -> None:
     Store.open(path).close()
@@ -582,27 +484,20 @@ def test_an_environment_of_others_keeps_its_locks(path: Path) -> None:
 # -- a folder that is exchanged while it is opened
 
 
-def exchanged(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put another store in the place of one, after it was checked and before LMDB opens it."""
+def other_store(path: Path, tmp_path: Path) -> Path:
+    """Fill a store, and another one that is told from it by what is in it."""
     other = tmp_path / "other"
     for folder, text in (path, b"mine"), (other, b"theirs"):
         with Store.open(folder) as store:
             store.put(Kind.TEXT, text)
-    real = _lmdb.open_environment
-
-    def opening(*args: Any, **options: Any) -> lmdb.Environment:
-        path.rename(tmp_path / "away")
-        other.rename(path)
-        return real(*args, **options)
-
-    monkeypatch.setattr(_lmdb, "open_environment", opening)
+    return other
 
 
 @pytest.mark.parametrize("readonly", [False, True])
 def test_the_folder_that_was_checked_is_the_one_that_is_opened(
     path: Path, tmp_path: Path, readonly: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchanged(path, tmp_path, monkeypatch)
+    exchange_after_check(path, other_store(path, tmp_path), monkeypatch)
     with Store.open(path, readonly=readonly) as store:
         assert [bytes(store.get(info.key).data) for info in store.list()] == [b"mine"]
         if not readonly:
@@ -614,7 +509,7 @@ def test_the_folder_that_was_checked_is_the_one_that_is_opened(
 def test_without_proc_an_exchange_is_noticed(
     path: Path, tmp_path: Path, readonly: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchanged(path, tmp_path, monkeypatch)
+    exchange_after_check(path, other_store(path, tmp_path), monkeypatch)
     without_proc(monkeypatch)
     with pytest.raises(StorePermissionError):
         Store.open(path, readonly=readonly)
@@ -633,21 +528,163 @@ def test_a_child_that_reopens_checks_the_folder_again(path: Path, tmp_path: Path
         store.put(Kind.TEXT, b"x")
         path.rename(tmp_path / "away")
         path.symlink_to(tmp_path / "away")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
-            pid = os.fork()
-        if not pid:
-            status = 1
-            try:
+
+        def refused() -> bool:
+            with pytest.raises(StorePermissionError):
                 store.contexts()
-            except StorePermissionError:
-                status = 0
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            return True
+
+        assert forked(refused) == 0
+
+
+# -- what can only be read
+
+
+@pytest.fixture
+def enabled() -> Iterator[Callable[..., list[str]]]:
+    """Enable Firebrick and return the warnings; it is disabled in the end."""
+
+    def enable(path: Path, **settings: Any) -> list[str]:
+        attach.disable()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            attach.enable(path, **settings)
+        return [str(warning.message) for warning in said]
+
+    yield enable
+    attach.disable()
+
+
+def serves(session: attach.Session | None, key: bytes) -> bool:
+    """Tell whether a session reads from its store, and would record nothing."""
+    return (
+        session is not None
+        and session.store is not None
+        and session.store.get(key).data == b"x"
+        and not session.recording
+    )
+
+
+def filled(path: Path) -> bytes:
+    with Store.open(path) as store:
+        return store.put(Kind.TEXT, b"x")
+
+
+def test_what_cannot_be_written_to_is_served_with_a_word(
+    path: Path, enabled: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = filled(path)
+    unwritable(monkeypatch)
+    with pytest.raises(StoreReadOnly):
+        Store.open(path)
+    (warning,) = enabled(path)
+    assert "FIREBRICK_READONLY=1" in warning
+    assert serves(attach.session(), key)
+    assert attach.stats().faults == {"StoreReadOnly": 1}
+    assert enabled(path, readonly=True) == []
+    assert serves(attach.session(), key)
+    with pytest.raises(StoreReadOnly):
+        enabled(path, strict=True)
+
+
+def test_what_cannot_be_read_either_is_left_alone_with_a_word(
+    path: Path, enabled: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.mkdir(0o700)
+    unwritable(monkeypatch)
+    (warning,) = enabled(path)
+    assert "StoreReadOnly" in warning
+    assert attach.session() is None
+
+
+def test_what_is_not_private_is_not_served_for_all_that(
+    path: Path, enabled: Callable[..., list[str]]
+) -> None:
+    filled(path)
+    path.chmod(0o755)
+    (warning,) = enabled(path)
+    assert "StorePermissionError" in warning
+    assert attach.session() is None
+
+
+def test_a_read_only_mount_is_served(tmp_path: Path, enabled: Callable[..., list[str]]) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "none") as disk:
+        key = filled(disk / "store")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        (warning,) = enabled(disk / "store")
+        assert "FIREBRICK_READONLY=1" in warning
+        assert serves(attach.session(), key)
+        (warning,) = enabled(disk / "new")
+        assert "StoreReadOnly" in warning
+        attach.disable()
+
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("state", ["folder 500", "file 400", "lock file 400", "of root"])
+def test_what_the_system_lets_only_be_read_is_served(state: str, enabled: Callable[..., list[str]]) -> None:
+    if os.geteuid():
+        pytest.skip("needs to be root, to become somebody else")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        path = folder / "store"
+        key = filled(path)
+        if state == "folder 500":
+            (path / fmt.LOCK_FILE).unlink()
+            path.chmod(0o500)
+        elif state == "of root":
+            path.chmod(0o755)
+            (path / fmt.DATA_FILE).chmod(0o644)
+        else:
+            (path / (fmt.LOCK_FILE if "lock" in state else fmt.DATA_FILE)).chmod(0o400)
+        if state != "of root":
+            for file in path, *path.iterdir():
+                os.chown(file, NOBODY, NOBODY)
+
+        def act() -> bool:
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            (warning,) = enabled(path)
+            return "FIREBRICK_READONLY=1" in warning and serves(attach.session(), key)
+
+        assert forked(act) == 0
+        path.chmod(0o700)
 
 
 # -- what `enable` makes of all this
+
+
+def test_a_store_under_an_odd_name_is_served_without_a_word(
+    tmp_path: Path, enabled: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert enabled(Path(odd(tmp_path))) == []
+    assert attach.session() is not None
+    without_proc(monkeypatch)
+    (warning,) = enabled(Path(odd(tmp_path)))
+    assert "UTF-8" in warning
+    assert attach.session() is None
+
+
+def test_a_disk_too_small_for_a_store_is_said_once(tmp_path: Path, enabled: Callable[..., list[str]]) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=200k", "none") as disk:
+        (warning,) = enabled(disk / "store")
+    assert "StoreFull" in warning
+    assert attach.session() is None
+
+
+def test_damage_is_said_once(path: Path, enabled: Callable[..., list[str]]) -> None:
+    assert enabled(path) == []
+    session = attach.session()
+    assert session
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for number in range(3):
+            session.fault(DamagedError(bytes([number]) * 32, "digest"))
+    (warning,) = said
+    assert DamagedError.hint in str(warning.message)
+    assert session.stats.faults == {"DamagedError": 3}
 
 
 @pytest.mark.parametrize("error", [StoreFull("x"), OSError("x"), ValueError("x"), RecursionError("x")])

@@ -8,6 +8,7 @@ find nothing, except where a test has left damage on purpose.
 from __future__ import annotations
 
 import pickle
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -257,6 +258,20 @@ class StoreSuite(ABC):
         assert store.bundles(recipe_key(other)) == store.bundles(RECIPE) == [MANIFEST.key]
         assert list(store.recipes()) == sorted([RECIPE, recipe_key(other)])
         assert store.stat().bundles == 1
+
+    @pytest.mark.parametrize("now", [-1.0, -1e9, -0.5])
+    def test_a_clock_before_1970_is_no_matter(
+        self, store: Store, now: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish(store)
+        monkeypatch.setattr(time, "time", lambda: now)
+        assert store.touch(MANIFEST.key)
+        assert store.last_use(MANIFEST.key) == 0
+        assert not store.touch(MANIFEST.key)
+        store.note(MANIFEST.key, {"when": now})
+        assert store.facts(MANIFEST.key) == {"when": now}
+        monkeypatch.undo()
+        assert store.touch(MANIFEST.key)
 
     def test_an_incomplete_bundle_is_not_published(self, store: Store) -> None:
         with pytest.raises(IncompleteBundle) as caught:
