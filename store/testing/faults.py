@@ -95,9 +95,9 @@ def small_disk(tmp_path: Path, kind: str) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> None:
-    """Write to a file system until not a byte more fits."""
+    """Write to a file system until it has no block left."""
     fd = os.open(folder / "fill", os.O_WRONLY | os.O_CREAT)
-    for size in 1 << 20, 1 << 12, 1:
+    for size in 1 << 20, 1 << 12, 1 << 10:
         with contextlib.suppress(OSError):
             while True:
                 os.write(fd, b"x" * size)
