@@ -25,6 +25,7 @@ import errno
 import fcntl
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator
 
@@ -35,6 +36,7 @@ from firebrick.errors import StoreLocked
 _LINE = 64  # bytes of a reader slot and of LMDB's cache line
 _HEAD = 192  # of what is before the slots, less the first one
 _OWNER = 0x3FFFFFFF  # FUTEX_TID_MASK: the thread that holds a mutex
+_FREE = bytes(4)
 _READERS = 8  # place of the mutex of the table of readers
 _WRITERS = 128 if os.uname().machine == "aarch64" else 64  # and of writers: behind that, next line
 
@@ -121,13 +123,14 @@ class LockFile:
         """
         if not _KNOWN_MUTEXES:
             return
-        for mutex in (_READERS, _WRITERS)[: 1 + write]:
-            if self._holder(mutex):
-                self._poll(mutex)
+        if os.pread(self._fd, 4, _READERS) != _FREE:  # before every reading transaction: keep it short
+            self._poll(_READERS)
+        if write and os.pread(self._fd, 4, _WRITERS) != _FREE:
+            self._poll(_WRITERS)
         self._hopeless = False
 
     def _holder(self, mutex: int) -> int:
-        return int.from_bytes(os.pread(self._fd, 4, mutex), "little") & _OWNER
+        return int.from_bytes(os.pread(self._fd, 4, mutex), sys.byteorder) & _OWNER
 
     def _poll(self, mutex: int) -> None:
         holder = 0

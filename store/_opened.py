@@ -67,7 +67,8 @@ class Opened:
         """
 
         def action() -> Handles:
-            self._wait(write=True)
+            if self._lock_file is not None:
+                self._lock_file.wait(write=True)
             return _lmdb.create_databases(self.env, self.path, create=create)
 
         with self._or_close():
@@ -76,7 +77,8 @@ class Opened:
 
     def begin(self, *, write: bool) -> Raw:
         """Start a transaction; StoreLocked if LMDB's own locks are held by who does not get on."""
-        self._wait(write=write)
+        if self._lock_file is not None:
+            self._lock_file.wait(write=write)
         return _lmdb.begin(self.env, write=write)
 
     def close(self) -> None:
@@ -88,10 +90,6 @@ class Opened:
     def forget(self) -> None:
         """Drop what belongs to the parent process; called in a new child process."""
         self._let_go()
-
-    def _wait(self, *, write: bool) -> None:
-        if self._lock_file is not None:
-            self._lock_file.wait(write=write)
 
     def _let_go(self, *, keep: bool = False) -> None:
         lock_file, self._lock_file = self._lock_file, None

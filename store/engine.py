@@ -14,7 +14,8 @@ Locks: LMDB's write lock can not be waited for with a limit. Writers therefore t
 on a descriptor of their own of the data file, by polling, up to a limit. The kernel drops it when a
 writer dies, and LMDB's own lock is robust. py-lmdb can open named databases of a file that is open
 for writing under this lock only; so that readers never depend on writers, a store that does not
-get it soon is opened for reading, and again for writing by its first write.
+get it soon is opened for reading, and again for writing by its first write. `_lock_file` says how
+the waits of LMDB itself are bounded.
 
 Damage: values are verified by their readers, but LMDB itself follows its tree as it is, and a
 damaged page can kill the process (docs/format.md has figures). `verify` finds such damage without
@@ -46,7 +47,7 @@ from typing import TypeVar
 from firebrick import _lmdb
 from firebrick import format as fmt
 from firebrick._gate import Gate
-from firebrick._lmdb import Environment, Handles, MapFull, MapResized, Raw, translated
+from firebrick._lmdb import Environment, MapFull, MapResized, Raw, translated
 from firebrick._opened import Opened
 from firebrick._place import Place, prepare
 from firebrick._transaction import Transaction
@@ -71,7 +72,7 @@ _engines: dict[tuple[int, int], Engine] = {}
 class Engine:
     """Hold one environment; what it guarantees is said at the top of the module.
 
-    Any thread may call its methods. `handles`, `gate` and `live` belong to transactions.
+    Any thread may call its methods. `gate` and `live` belong to transactions.
     """
 
     def __init__(self, path: str, *, readonly: bool, map_size: int | None) -> None:
@@ -224,11 +225,6 @@ class Engine:
     def _environment(self) -> Environment:
         return self._current.env
 
-    @property
-    def handles(self) -> Handles:
-        """The databases of the environment, by name."""
-        return self._current.handles
-
     def forget(self) -> None:
         """Drop everything that belongs to the parent process; called in a new child process."""
         for txn in self.live:
@@ -320,7 +316,8 @@ class Engine:
         if token is None:
             raise StoreLocked(self.path, "its memory map is being replaced in this process")
         try:
-            txn = Transaction(self, self._current.begin(write=write), token)
+            opened = self._current
+            txn = Transaction(self, opened.begin(write=write), opened.handles, token)
         except BaseException:
             gate.leave(token)
             raise

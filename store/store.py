@@ -98,8 +98,8 @@ class Store(Reads):
                 undo the last writes, each as a whole; that of a process loses nothing either way.
 
         Raises:
-            StoreError: StoreNotFound, StorePermissionError, NetworkFilesystemError,
-                StoreVersionError, StoreDamaged, StoreLocked or StoreFull.
+            StoreError: StoreNotFound, StorePermissionError, StoreReadOnly, StoreVersionError,
+                NetworkFilesystemError, StoreDamaged, StoreLocked, StoreFull, or what the system says.
             UsageError: An argument is not valid.
         """
         engine = Engine.acquire(path, readonly=readonly, create=create, map_size=map_size)
