@@ -87,12 +87,11 @@ class Place:
     def confirm(self, inside: str) -> None:
         """Raise StorePermissionError unless a path still leads to the files of this directory."""
         for name in DATA_FILE, LOCK_FILE:
-            mine = self.stat(name)
             try:
-                other = os.stat(os.path.join(inside, name))
+                info = os.stat(os.path.join(inside, name))
             except FileNotFoundError:
-                other = None
-            if (mine is None) != (other is None) or (mine and other and not os.path.samestat(mine, other)):
+                continue  # then nothing was opened there either
+            if self.identify(name) != (info.st_dev, info.st_ino):
                 raise StorePermissionError(self.path, f"it was exchanged while {name} was opened")
 
     def check(self, *, readonly: bool) -> None:

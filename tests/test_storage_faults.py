@@ -515,6 +515,17 @@ def test_without_proc_an_exchange_is_noticed(
         Store.open(path, readonly=readonly)
 
 
+def test_a_lock_file_that_comes_up_meanwhile_is_no_exchange(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = filled(path)
+    (path / fmt.LOCK_FILE).unlink()
+    after_opening(monkeypatch, lambda: output(child("Store.open(argv[0]).put(Kind.TEXT, b'y')", path)))
+    with Store.open(path, readonly=True) as store:
+        assert store.get(key).data == b"x"
+    assert (path / fmt.LOCK_FILE).exists()
+
+
 def test_without_proc_a_store_works(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_proc(monkeypatch)
     with Store.open(path) as store:
