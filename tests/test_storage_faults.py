@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import signal
 import subprocess
 import tempfile
 import warnings
@@ -716,7 +715,7 @@ def test_enable_warns_once_whatever_goes_wrong(
 
 def test_a_signal_is_no_fault_of_the_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> Any:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(Store, "open", interrupt)
     with pytest.raises(KeyboardInterrupt):
