@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeAlias
 
@@ -54,9 +54,16 @@ class Reads(ABC):
             return iter([info for info in blob_infos(txn) if kind in (None, info.kind)])
 
     def bundles(self, recipe: bytes) -> Keys:
-        """List the bundles of a recipe, by key; a recipe that is not known has none."""
+        """List the bundles of a recipe, by key; a recipe that is not known has none.
+
+        Raises:
+            DamagedError: It names a bundle that is not there; publishing one under it removes such names.
+        """
         with self._reading() as txn:
-            return [ContentKey(key) for key in txn.duplicates("recipes", check_key(recipe))]
+            keys = txn.duplicates("recipes", check_key(recipe))
+            if stray := stray_bundles(txn, keys):
+                raise DamagedError(recipe, f"names bundle {stray[0].hex()}, which is not there")
+            return [ContentKey(key) for key in keys]
 
     def bundle(self, key: bytes) -> bytes:
         """Fetch the manifest of a bundle; BundleMissing, DamagedError or UnknownVersion."""
@@ -69,12 +76,19 @@ class Reads(ABC):
     def parts(self, key: bytes) -> Keys:
         """List the blobs that a bundle needs, by key; BundleMissing or DamagedError."""
         with self._reading() as txn:
-            return split_bundle(key, _bundle(txn, key))[1]
+            manifest, parts = split_bundle(key, _bundle(txn, key))
+            decode_blob(key, manifest, copy=False)  # its length tells where the list begins
+            if not check_parts(txn, key, parts):  # by an earlier version
+                for part in parts:
+                    if not txn.has("blobs", part):
+                        raise DamagedError(key, f"needs blob {part.hex()}, which is not there")
+            return parts
 
     def recipes(self) -> Iterator[bytes]:
-        """List the keys of all recipes as they are now, by key."""
+        """List the keys of all recipes as they are now, by key; those without components are left out."""
         with self._reading() as txn:
-            return iter(dict.fromkeys(key for key, _ in txn.items("recipes")))
+            keys = dict.fromkeys(key for key, _ in txn.items("recipes"))
+            return iter([key for key in keys if txn.has("components", key)])
 
     def components(self, recipe: bytes) -> dict[str, str] | None:
         """Fetch the components of a recipe, None if it is not known; DamagedError."""
@@ -150,6 +164,31 @@ def split_bundle(key: bytes, value: Data) -> tuple[Data, Keys]:
         raise DamagedError(key, f"its list of parts has {len(parts)} bytes")
     keys = [ContentKey(parts[at : at + KEY_BYTES]) for at in range(0, len(parts), KEY_BYTES)]
     return value[:end], keys
+
+
+def parts_check(parts: Iterable[bytes]) -> bytes:
+    """Make the check of a bundle's list of parts; it finds damage, not forgery."""
+    return short_hash("parts", *parts)
+
+
+def check_parts(txn: Transaction, key: bytes, parts: Keys) -> bool:
+    """Compare a bundle's list of parts with its check.
+
+    Returns:
+        False if there is no check, because an earlier version published the bundle.
+
+    Raises:
+        DamagedError: It is another list, or the check is damaged.
+    """
+    check = txn.record("names", fmt.NAME_PARTS + key)
+    if check is not None and check != parts_check(parts):
+        raise DamagedError(key, "its list of parts is not the one that was published")
+    return check is not None
+
+
+def stray_bundles(txn: Transaction, keys: Iterable[bytes]) -> list[bytes]:
+    """Return those of a recipe's bundles that are not there."""
+    return [key for key in keys if not txn.has("bundles", key)]
 
 
 def _bundle(txn: Transaction, key: bytes) -> memoryview:

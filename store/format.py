@@ -63,6 +63,7 @@ DATABASES: Final[dict[str, bool]] = {
 META_FORMAT: Final = b"format"  # key in `meta`; its body is FORMAT_VERSION in ASCII digits
 CLOCK_USE: Final = b"u"  # prefix in `clock`: last use
 CLOCK_NOTE: Final = b"n"  # prefix in `clock`: facts
+NAME_PARTS: Final = b"p"  # prefix in `names`: check of a bundle's list of parts
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 LMDB_MAJOR: Final = 0  # engine of new files: LMDB 0.9, which every LMDB tool reads
@@ -102,6 +103,9 @@ MAX_READERS: Final = 4096
 LOCK_TIMEOUT_S: Final = 60.0  # longest wait for the write lock
 OPEN_TIMEOUT_S: Final = 1.0  # the same when a store is opened, which then begins with reading
 GROW_TIMEOUT_S: Final = 5.0  # longest wait for snapshots of this process before the map grows
+LMDB_TIMEOUT_S: Final = 5.0  # longest wait for the locks that LMDB has for itself
+MAX_REMAPS: Final = 100  # times that one call follows a map that others let grow
+MAX_MAP_SIZE: Final = 1 << 62
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
 DIRECTORY_MODE: Final = 0o700
 

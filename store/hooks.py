@@ -47,7 +47,7 @@ class Hooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._recording = session.settings.record and not session.settings.readonly
+        self._recording = session.recording
         self._lean = session.settings.lean
         self._asked = False
         self._api: Any = None
@@ -114,8 +114,9 @@ class Hooks:
         # a program that turns torch's own precompile on wants to see compilations in torch's registry
         self._asked = bool(api.dynamo_config.caching_precompile)
         libraries = Libraries()
-        kernels = Kernels(libraries)
-        self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
+        kernels = Kernels(libraries, session.fault)
+        backends = Backends(store, libraries, session.stats)
+        self._frames = Frames(store, backends, session.stats, session.fault)
         artifacts = Artifacts(session, kernels)
         tests = None
         if self._recording and self._lean and session.settings.self_test:

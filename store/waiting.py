@@ -32,7 +32,7 @@ class Waiting:
     def __init__(self, session: Session) -> None:
         torch_api.check_minor()
         self._session = session
-        self._recording = session.settings.record and not session.settings.readonly
+        self._recording = session.recording
         self._patches = Patches()
         self._undo_mirror: Callable[[], None] | None = None
         self._hooks: Hooks | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from blake3 import blake3
@@ -10,7 +10,7 @@ from blake3 import blake3
 from firebrick import codecs
 from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
-from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
+from firebrick.errors import DamagedError, NotFoundError, StoreError, UnknownVersion
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
 from firebrick.platform import CURRENT_GPU, gpu_facts
@@ -64,11 +64,15 @@ class Bundles:
     Args:
         store: where they are.
         stats: counts the bytes that were read.
+        on_fault: is told what is damaged or out of order in the store, beside the miss that comes of it.
     """
 
-    def __init__(self, store: Store, stats: Stats) -> None:
+    def __init__(
+        self, store: Store, stats: Stats, on_fault: Callable[[BaseException], None] = lambda error: None
+    ) -> None:
         self.store = store
         self._stats = stats
+        self._on_fault = on_fault
         self._manifests: dict[ContentKey, dict[str, Any]] = {}
         self._scopes: dict[bytes, Scope] = {}
 
@@ -77,8 +81,21 @@ class Bundles:
 
         The order is that in which torch compiled them: a later one may be a more general one.
         """
-        facts = {key: self.store.facts(key) for key in self.store.bundles(recipe)}
+        facts = {key: self._facts(key) for key in self.store.bundles(recipe)}
         return dict(sorted(facts.items(), key=lambda item: (item[1].get("when", 0.0), item[0])))
+
+    def _facts(self, key: ContentKey) -> dict[str, Any]:
+        try:
+            return self.store.facts(key)
+        except DamagedError as error:  # a new test notes them anew
+            self._on_fault(error)
+            return {SELF_TEST: PENDING}
+
+    def passed_over(self, error: BaseException) -> str:
+        """Return why a bundle does not serve; what is wrong with the store itself is told."""
+        if isinstance(error, DamagedError | StoreError):
+            self._on_fault(error)
+        return reason_of(error)
 
     def manifest(self, key: ContentKey) -> dict[str, Any]:
         """Return a bundle's manifest.

@@ -72,7 +72,9 @@ class Entry:
     def __init__(self, session: Session, store: Store, original: Callable[..., Any]) -> None:
         self.session = session
         self.original = original
-        self.frames = LeanFrames(store, session.stats, tested=session.settings.self_test)
+        self.frames = LeanFrames(
+            store, session.stats, tested=session.settings.self_test, on_fault=session.fault
+        )
         self._backends: dict[str, Any] = {}  # arguments -> token, or torch's backend once there is one
         self._calls = threading.local()  # of torch's own torch.compile
         self._optimizers = Optimizers()

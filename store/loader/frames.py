@@ -11,6 +11,7 @@ without a check of the backend, so that two options of one function would get ea
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from types import CodeType
@@ -18,10 +19,11 @@ from typing import Any
 
 from firebrick import torch_api
 from firebrick.counters import Stats
+from firebrick.errors import DamagedError
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.backend import Backends
-from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_of
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_state import read_guard_state
 from firebrick.loader.identity import take_changes
@@ -39,11 +41,18 @@ class Frames:
         store: where bundles come from.
         backends: rebuilds backend functions.
         stats: counts hits, and misses with their reasons.
+        on_fault: is told of damage.
     """
 
-    def __init__(self, store: Store, backends: Backends, stats: Stats) -> None:
+    def __init__(
+        self,
+        store: Store,
+        backends: Backends,
+        stats: Stats,
+        on_fault: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
         self._store = store
-        self._bundles = Bundles(store, stats)
+        self._bundles = Bundles(store, stats, on_fault)
         self._backends = backends
         self._stats = stats
         self.retest: Callable[[ContentKey], None] | None = None  # for bundles whose test was cut off
@@ -66,14 +75,18 @@ class Frames:
         """
         seen = Frame(code, scope, values)
         reasons: list[str] = []
-        found = self._bundles.of(recipe.key)
+        try:
+            found = self._bundles.of(recipe.key)
+        except DamagedError as error:  # healed by what is recorded now
+            self._stats.miss(self._bundles.passed_over(error))
+            return None
         for key, facts in found.items():
             if facts.get(SELF_TEST) == PENDING and self.retest is not None:
                 self.retest(key)
             try:
                 result = self._install(key, recipe.key, seen, code, scope, values, frame_state, backend)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
-                reasons.append(reason_of(error))
+                reasons.append(self._bundles.passed_over(error))
                 _log.info("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
             self._stats.hit(float(facts.get("seconds", 0.0)))
@@ -85,9 +98,11 @@ class Frames:
         return None
 
     def _absence(self, recipe: Recipe) -> str:
-        known = {
-            key: parts for key in self._store.recipes() if (parts := self._store.components(key)) is not None
-        }
+        known = {}
+        for key in self._store.recipes():
+            with contextlib.suppress(DamagedError):
+                if (parts := self._store.components(key)) is not None:
+                    known[key] = parts
         found = nearest(recipe.components, known)
         if found is None or not found[1]:
             return "not in the store"

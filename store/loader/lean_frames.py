@@ -20,7 +20,7 @@ from firebrick.counters import Stats
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader._guard_manager import Manager
-from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_of
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
@@ -43,12 +43,20 @@ class LeanFrames:
         store: where bundles come from.
         stats: counts hits. Misses are counted by the full lane, which is asked next.
         tested: leave bundles alone that wait for their test.
+        on_fault: is told of damage.
     """
 
-    def __init__(self, store: Store, stats: Stats, *, tested: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        stats: Stats,
+        *,
+        tested: bool,
+        on_fault: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
         self._store = store
         self._tested = tested
-        self._bundles = Bundles(store, stats)
+        self._bundles = Bundles(store, stats, on_fault)
         self._backends = LeanBackends(store, stats=stats)
         self._stats = stats
         self._lock = threading.RLock()
@@ -125,7 +133,8 @@ class LeanFrames:
             try:
                 answer = self._install(key, recipe.key, seen, code, scope, values, frame_state)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
-                reason = str(error) if isinstance(error, Changed | Unfit) else reason_of(error)
+                unfit = isinstance(error, Changed | Unfit)
+                reason = str(error) if unfit else self._bundles.passed_over(error)
                 _log.info("bundle %s, lean, does not serve %s: %s", key.hex()[:12], code.co_qualname, reason)
                 continue
             if answer.guarded_code is not None:
