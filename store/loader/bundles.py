@@ -11,35 +11,37 @@ from blake3 import blake3
 from firebrick import codecs
 from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
-from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
+from firebrick.errors import DamagedError, UnknownVersion
+from firebrick.events import Change
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
+from firebrick.loader import words
 from firebrick.loader.inlined import Inlined, find_code
 from firebrick.platform import CURRENT_GPU, gpu_facts, process_fact
 from firebrick.store import Store
 from firebrick.torch_api.lean import gradient_buckets
 
+Changes = Iterable[tuple[str, str | None, str | None]]
+
 
 class Miss(Exception):
-    """A bundle does not serve a frame; the text is the reason."""
+    """A bundle does not serve a frame; the text is the reason.
+
+    Args:
+        reason: in words.
+        code: stable name of the reason, one of `firebrick.events.CODES`.
+        changes: (what, stored value, present value) of what is another now; the values as texts.
+    """
+
+    def __init__(self, reason: str, *, code: str = "error", changes: Changes = ()) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.changes = tuple(Change(*change) for change in changes)
 
 
 def parts_digest(parts: Iterable[bytes]) -> bytes:
     """Return the digest of a bundle's list of parts, which stands in its manifest."""
     return blake3(b"".join(parts)).digest()
-
-
-def reason_of(error: BaseException) -> str:
-    """Return why a bundle does not serve, as it is counted."""
-    if isinstance(error, Miss):
-        return str(error)
-    if isinstance(error, NotFoundError):
-        return "a part is missing"
-    if isinstance(error, DamagedError):
-        return "a part is damaged"
-    if isinstance(error, UnknownVersion):
-        return "unknown version"
-    return f"{type(error).__name__}: {error}"
 
 
 SELF_TEST = "self_test"  # among the facts of a bundle: `PENDING`, or what is wrong with it
@@ -105,23 +107,28 @@ class Bundles:
         """
         manifest = self.manifest(key)
         if manifest["recipe"] != recipe:
-            raise Miss("a bundle of another recipe")
+            raise Miss("a bundle of another recipe", code="another-recipe")
         if manifest["hooks"] != hooks:
-            raise Miss("hooks of modules")
+            changes = words.lines_differ("hooks of modules", manifest["hooks"], hooks)
+            raise Miss("hooks of modules: " + words.listed(changes), code="hooks", changes=changes)
         split, splits = manifest.get("buckets", ""), gradient_buckets()
         if split != splits and not manifest["skip"]:
-            raise Miss(f"buckets of gradients: stored {split or 'none'}, here {splits or 'none'}")
+            change = "buckets of gradients", split or "none", splits or "none"
+            raise Miss(words.listed([change]), code="buckets", changes=[change])
         for entry in manifest["inlined"]:
             if not _unchanged(inlined := Inlined(*entry)):
-                raise Miss(f"inlined function {inlined.qualname} changed")
+                changes = [(words.place(inlined.module, inlined.qualname), None, None)]
+                raise Miss(f"inlined function {inlined.qualname} changed", code="inlined", changes=changes)
         if requires := manifest.get("requires"):
             here = gpu_facts()
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
-                    raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
+                    change = f"platform {name}", wanted, here.get(name)
+                    raise Miss(words.listed([change]), code="platform", changes=[change])
         for name, arguments, wanted in manifest["process"]:
             if not (moving and name == CURRENT_GPU) and (found := process_fact(name, arguments)) != wanted:
-                raise Miss(f"{name}: stored {wanted}, here {found}")
+                change = name, wanted, found
+                raise Miss(words.listed([change]), code="process", changes=[change])
         return manifest
 
     def part(self, kind: Kind, key: bytes) -> Any:
