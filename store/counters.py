@@ -51,7 +51,7 @@ class Stats:
         """Count an event and keep it in `events`.
 
         Args:
-            event: what became of a frame. A miss of the lean lane is not counted: the full lane is asked next.
+            event: what became of a frame. A miss of the lean lane is not counted: the full lane is next.
             saved: for a hit, the seconds of compilation that it saved.
         """
         if not event.when:

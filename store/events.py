@@ -65,6 +65,9 @@ CODES: Final[Mapping[str, str]] = {
     "volatile-key": "a part of a recipe was another at every start, so that nothing is ever found",
     "divergence": "equal inputs gave different bytes, so that one of two stored functions is never needed",
 }
+SERVED: Final = "served", "served from the store"  # code and words
+OTHER_BACKEND: Final = "other-backend", "another backend than Inductor compiles it"
+LEFT_ALONE: Final = "left-alone", "torch runs it as it is"
 
 
 class Change(NamedTuple):
@@ -206,7 +209,9 @@ def function_of(code: CodeType, module: str, values: Mapping[str, Any] | None = 
     from firebrick.recipe import frame_name
 
     qualname = frame_name(code)
-    return Function(module, qualname, _user_name(code, qualname, values or {}), os.path.basename(code.co_filename))
+    return Function(
+        module, qualname, _user_name(code, qualname, values or {}), os.path.basename(code.co_filename)
+    )
 
 
 def _user_name(code: CodeType, qualname: str, values: Mapping[str, Any]) -> str:
@@ -228,6 +233,10 @@ def name_of(value: Any) -> str:
         if inner is None:
             break
         value = inner
-    if isinstance(value, type) or type(value).__name__ in ("function", "method", "builtin_function_or_method"):
+    if isinstance(value, type) or type(value).__name__ in (
+        "function",
+        "method",
+        "builtin_function_or_method",
+    ):
         return str(value.__qualname__)
     return type(value).__qualname__

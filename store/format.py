@@ -61,6 +61,7 @@ DATABASES: Final[dict[str, bool]] = {
     "meta": False,
 }
 META_FORMAT: Final = b"format"  # key in `meta`; its body is FORMAT_VERSION in ASCII digits
+NAMES_FUNCTION: Final = b"f"  # prefix in `names`: a recipe, by its function
 CLOCK_USE: Final = b"u"  # prefix in `clock`: last use
 CLOCK_NOTE: Final = b"n"  # prefix in `clock`: facts
 DATA_FILE: Final = "data.mdb"
@@ -80,7 +81,7 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.GRAPH: 3,
     Kind.BUNDLE: None,
     Kind.REVISION: None,
-    Kind.TEXT: None,
+    Kind.TEXT: 3,
     Kind.GUARD_PROGRAM: 3,
     Kind.LEAN_BACKEND: None,
     Kind.LAUNCH: None,

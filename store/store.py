@@ -20,6 +20,7 @@ from firebrick._reads import (
     Reads,
     blob_infos,
     check_key,
+    function_prefix,
     read_registry_entry,
     registry_key,
     registry_value,
@@ -230,6 +231,9 @@ class Store(Reads):
                 raise IncompleteBundle(missing)
             txn.put("bundles", bundle, value)
             txn.put_record("components", recipe, packed)
+            module, name = components.get("function.module"), components.get("function.name")
+            if module is not None and name is not None:
+                txn.put_record("names", function_prefix(module, name) + recipe, b"")
             return txn.put("recipes", recipe, bundle)
 
         if not fresh and not self.readonly:

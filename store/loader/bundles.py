@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -42,6 +43,11 @@ class Miss(Exception):
 def parts_digest(parts: Iterable[bytes]) -> bytes:
     """Return the digest of a bundle's list of parts, which stands in its manifest."""
     return blake3(b"".join(parts)).digest()
+
+
+def expectations_digest(texts: str) -> str:
+    """Return the digest of what guards expect, which stands in a manifest beside the key of the texts."""
+    return hashlib.sha256(texts.encode()).hexdigest()
 
 
 SELF_TEST = "self_test"  # among the facts of a bundle: `PENDING`, or what is wrong with it
@@ -123,8 +129,8 @@ class Bundles:
             here = gpu_facts()
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
-                    change = f"platform {name}", wanted, here.get(name)
-                    raise Miss(words.listed([change]), code="platform", changes=[change])
+                    lacks = f"platform {name}", wanted, here.get(name)
+                    raise Miss(words.listed([lacks]), code="platform", changes=[lacks])
         for name, arguments, wanted in manifest["process"]:
             if not (moving and name == CURRENT_GPU) and (found := process_fact(name, arguments)) != wanted:
                 change = name, wanted, found

@@ -65,7 +65,9 @@ def joined(full: Event, lean: Event | None) -> Event:
     if lean is None or lean.code in ("lane", "untested", "error"):
         return full
     vague = full.code in ("lane", "error")
-    if vague or (lean.code in _GUARDS and full.code in _GUARDS and lean.changes and not _says_more(full, lean)):
+    if vague or (
+        lean.code in _GUARDS and full.code in _GUARDS and lean.changes and not _says_more(full, lean)
+    ):
         others = tuple(dict.fromkeys((*full.others, full.reason)))
         return full._replace(code=lean.code, reason=lean.reason, changes=lean.changes, others=others)
     return full
@@ -76,5 +78,3 @@ def _says_more(event: Event, other: Event) -> bool:
         return sum(change.stored is not None for change in changes)
 
     return valued(event.changes) > valued(other.changes)
-
-

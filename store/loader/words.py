@@ -20,7 +20,7 @@ _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, type(...))
 _TORCH: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
 
 
-def listed(changes: Iterable[Sequence[str | None]]) -> str:
+def listed(changes: Iterable[tuple[str, str | None, str | None]]) -> str:
     """Return changes as one text."""
     return "; ".join(str(Change(*change)) for change in changes)
 
@@ -96,7 +96,7 @@ def recipe_changes(differences: Iterable[Difference], function: str) -> list[Cha
 
 
 def _configuration(part: str, old: str | None, new: str | None) -> list[Change]:
-    """Return the values of the compiler's configuration that are another: both texts name what is no default."""
+    """Return the values of the compiler's configuration that are others; a text names what is no default."""
     sides = [dict(_settings(text)) for text in (old, new)]
     names = sorted(set(sides[0]) | set(sides[1]))
     found = [
@@ -114,7 +114,7 @@ def _settings(text: str | None) -> list[tuple[str, str]]:
 
 
 def code_of(changes: Sequence[Difference]) -> str:
-    """Return the stable name of the reason why a recipe is another: that of its first difference that counts."""
+    """Return the stable name of the reason why a recipe is another: of the difference that counts most."""
     parts = {component: component.partition(".")[0] for component, *_ in changes}
     if "function.code" in parts:
         return "code"
