@@ -116,7 +116,7 @@ class Bundles:
             raise Miss("a bundle of another recipe", code="another-recipe")
         if manifest["hooks"] != hooks:
             changes = words.lines_differ("hooks of modules", manifest["hooks"], hooks)
-            raise Miss("hooks of modules: " + words.listed(changes), code="hooks", changes=changes)
+            raise Miss(words.listed(changes), code="hooks", changes=changes)
         split, splits = manifest.get("buckets", ""), gradient_buckets()
         if split != splits and not manifest["skip"]:
             change = "buckets of gradients", split or "none", splits or "none"

@@ -132,12 +132,12 @@ class Frames:
             api.install(scope, name, api.builtins_of(scope))
         manager, expected = api.build_manager(code, state, scope)
         if changes := take_changes():
-            raise Miss(f"changed: {listed(changes)}", code="object", changes=changes)
+            raise Miss(listed(changes), code="object", changes=changes)
         if expectations_digest(expected) != manifest["expected"]:
             kept = manifest.get("expectations")
             stored = self._bundles.part(Kind.TEXT, kept) if kept else ""
             changes = expectations_differ(stored, expected, scope)
-            raise Miss(f"changed: {listed(changes)}", code="value", changes=changes)
+            raise Miss(listed(changes), code="value", changes=changes)
         return manager
 
     def _guard_state(self, manifest: dict[str, Any]) -> Any:

@@ -147,7 +147,7 @@ def _call(function: ast.expr, arguments: list[ast.expr], scopes: Scopes) -> Any:
             return _FUNCTIONS[name](*(_plain(_value(argument, scopes)) for argument in arguments))
         case ast.Attribute(owner, name) if name in _METHODS:
             value = _value(owner, scopes)
-            if type(value) in (torch.Tensor, torch.nn.Parameter):
+            if type(value) in (torch.Tensor, torch.nn.Parameter) or type(value).__name__ == "FakeTensor":
                 return getattr(value, name)(*(_value(argument, scopes) for argument in arguments))
     raise NoValue("a call")
 

@@ -38,6 +38,7 @@ from firebrick.loader._guard_manager import (
 from firebrick.loader._guard_shapes import NotInLanguage, compile_guard
 from firebrick.loader._guard_sources import evaluate
 from firebrick.loader._guard_values import namedtuple_scope, value_of
+from firebrick.loader.words import object_change
 
 __all__ = ["Changed", "Manager", "Unfit", "adopt", "build", "stand_ins"]
 
@@ -267,8 +268,7 @@ class _Build:
                 f"{where}: {error}", Change(where, f"{wanted[0]} {wanted[1]}", str(error))
             ) from error
         if here != wanted:
-            other = " with other code" if here[:2] == wanted[:2] else ""
-            change = Change(where, f"{wanted[0]} {wanted[1]}", f"{here[0]} {here[1]}{other}")
+            change = object_change(where, wanted[:2], here[:2], value)
             raise Changed(str(change), change)
 
     def _identity_guard(self, name: str, step: list[Any]) -> None:

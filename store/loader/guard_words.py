@@ -21,7 +21,15 @@ from firebrick.loader._guard_identity import Describer
 from firebrick.loader._guard_values import value_of as term_value
 from firebrick.loader.bundles import Miss
 from firebrick.loader.guard_eval import NoValue, Scopes, parsed, reads, value_of
-from firebrick.loader.words import GLOBAL_STATE, clipped, listed, shown
+from firebrick.loader.words import (
+    ANOTHER_OBJECT,
+    GLOBAL_STATE,
+    clipped,
+    listed,
+    object_change,
+    shown,
+    source_name,
+)
 
 _COMMENT: Final = re.compile(r"\s{2,}# .*$|\s*\(HINT: .*\)$", re.DOTALL)
 _TENSOR: Final = re.compile(
@@ -56,15 +64,18 @@ class Stored:
     Args:
         state: gives torch's global state as the JSON that torch makes of it; empty where it is not known.
         fact: gives a size or stride of a tensor as a text: its source and ``size()`` or ``stride()``.
+        modes: gives the modes of torch functions.
     """
 
     def __init__(
         self,
         state: Callable[[], str] = lambda: "",
         fact: Callable[[str, str], str | None] = lambda _s, _f: None,
+        modes: Callable[[], Sequence[Any]] = lambda: (),
     ) -> None:
         self.state = state
         self.fact = fact
+        self.modes = modes
 
 
 def of_program(program: GuardProgram) -> Stored:
@@ -78,7 +89,8 @@ def of_program(program: GuardProgram) -> Stored:
         for step in program.steps:
             if step[0] == NUMBERS["add_tensor_match_guard"] and program.texts[step[5]] == source:
                 sides = term_value(program.terms[step[3 if field == "size()" else 4]], lambda _: None)
-                return "(" + ", ".join("any" if side is None else str(side) for side in sides) + ")"
+                texts = ["any" if side is None else str(side) for side in sides]
+                return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
         return None
 
     return Stored(state, fact)
@@ -95,7 +107,7 @@ def of_state(read: Callable[[], Any]) -> Stored:
         scopes = {"L": graph.local_scope, "G": graph.global_scope}
         return shown(tuple(value_of(parsed(f"{source}.{field}"), scopes)))
 
-    return Stored(state, fact)
+    return Stored(state, fact, lambda: read().output_graph.torch_function_mode_stack)
 
 
 def failed(manager: Any, values: Any, scope: dict[str, Any], stored: Stored) -> Miss:
@@ -138,10 +150,10 @@ def _explained(text: str, scopes: Scopes, stored: Stored) -> tuple[str, list[Cha
         return "state", _state(text.removeprefix(_STATE).split(), stored)
     if text == _MODES:
         modes = torch.overrides._get_current_function_mode_stack()
-        here = ", ".join(type(mode).__qualname__ for mode in modes) or "none"
-        return "state", [
-            Change("modes of torch functions (a torch.device as a context is one)", "others", here)
-        ]
+        what = "modes of torch functions (a torch.device as a context is one)"
+        return "state", [Change(what, _modes(stored.modes()), _modes(modes))]
+    if text.startswith("Duplicate tensor"):
+        return "tensor", [Change("tensors that were several", "several", "one tensor")]
     if (found := _TENSOR.match(text)) is not None:
         return "tensor", [_tensor(found, scopes, stored)]
     if (found := _KIND.match(text) or _TYPE.match(text)) is not None:
@@ -150,13 +162,11 @@ def _explained(text: str, scopes: Scopes, stored: Stored) -> tuple[str, list[Cha
         return "value", [Change(what, found["stored"] or "another", present)]
     if (found := _OBJECT.match(text)) is not None:
         return "object", [
-            Change(source_name(found["source"]), "another object", _described(found["source"], scopes))
+            Change(source_name(found["source"]), ANOTHER_OBJECT, _described(found["source"], scopes))
         ]
     if (found := _NAMED.match(text)) is not None:
-        stored_name = found["stored"]
-        return "object", [
-            Change(source_name(found["source"]), stored_name, _described(found["source"], scopes))
-        ]
+        kind, _, name = found["stored"].partition(" ")
+        return "object", [_named(found["source"], (kind, name), scopes)]
     return "value", [condition(text, scopes)]
 
 
@@ -224,18 +234,25 @@ def condition(text: str, scopes: Scopes) -> Change:
     return Change(clipped(text), "true", "false" + (f" ({clipped(', '.join(values))})" if values else ""))
 
 
-def source_name(text: str) -> str:
-    """Return a source in the user's words: ``G['SCALE']`` is the global ``SCALE``, locals stay."""
-    plain = re.fullmatch(r"G\['(\w+)'\]", text)
-    return f"global `{plain[1]}`" if plain else f"`{clipped(text)}`"
-
-
 def _shown(node: ast.expr, scopes: Scopes) -> str | None:
     try:
         value = value_of(node, scopes)
     except NoValue:
         return None
     return shown(list(value) if isinstance(value, type({}.keys())) else value)
+
+
+def _modes(modes: Sequence[Any]) -> str:
+    return ", ".join(type(mode).__qualname__ for mode in modes) or "none"
+
+
+def _named(source: str, stored: tuple[str, str], scopes: Scopes) -> Change:
+    try:
+        value = value_of(parsed(source), scopes)
+        here = Describer().describe(value)[:2]
+    except (NoValue, NotStorable):
+        return Change(source_name(source), " ".join(stored), _attempt(source, scopes) or "another")
+    return object_change(source, stored, here, value)
 
 
 def _attempt(text: str, scopes: Scopes) -> str | None:

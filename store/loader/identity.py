@@ -23,6 +23,7 @@ from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
 from firebrick.events import Change
 from firebrick.loader._guard_identity import is_pinned, is_triton_kernel, triton_digest
+from firebrick.loader.words import object_change
 from firebrick.torch_api.lean import undisabled
 
 _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplemented: "NotImpl"}
@@ -160,9 +161,7 @@ def _compare(identity: Identity, value: Any, where: str) -> None:
     except NotStorable as error:
         raise IdentityChanged(Change(where, f"{identity.kind} {identity.name}", str(error))) from error
     if here != identity:
-        other = " with other code" if here[:2] == identity[:2] else ""
-        stored, found = f"{identity.kind} {identity.name}", f"{here.kind} {here.name}{other}"
-        raise IdentityChanged(Change(where, stored, found))
+        raise IdentityChanged(object_change(where, identity[:2], here[:2], value))
 
 
 def _recognise(identity: Identity) -> Callable[[Any], bool]:

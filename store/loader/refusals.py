@@ -11,6 +11,7 @@ from firebrick.events import MISS, Change, Event, Function
 from firebrick.loader._guard_identity import Changed
 from firebrick.loader._guard_manager import Unfit
 from firebrick.loader.bundles import Miss
+from firebrick.loader.words import ANOTHER_OBJECT
 
 # The nearer to serving a bundle was, the better its reason explains. Guards come last in a look-up.
 _ORDER: Final = (
@@ -62,12 +63,11 @@ def miss(
 
 def joined(full: Event, lean: Event | None) -> Event:
     """Return the miss of the full lane, with the lean lane's reason where that says more."""
-    if lean is None or lean.code in ("lane", "untested", "error"):
+    if lean is None:
         return full
-    vague = full.code in ("lane", "error")
-    if vague or (
-        lean.code in _GUARDS and full.code in _GUARDS and lean.changes and not _says_more(full, lean)
-    ):
+    nearer = _RANK.get(lean.code, 0) - _RANK.get(full.code, 0)
+    both = lean.code in _GUARDS and full.code in _GUARDS
+    if (nearer > 0 and not both) or (both and not _says_more(full, lean)):
         others = tuple(dict.fromkeys((*full.others, full.reason)))
         return full._replace(code=lean.code, reason=lean.reason, changes=lean.changes, others=others)
     return full
@@ -75,6 +75,6 @@ def joined(full: Event, lean: Event | None) -> Event:
 
 def _says_more(event: Event, other: Event) -> bool:
     def valued(changes: tuple[Change, ...]) -> int:
-        return sum(change.stored is not None for change in changes)
+        return sum(change.stored not in (None, ANOTHER_OBJECT) for change in changes)
 
     return valued(event.changes) > valued(other.changes)

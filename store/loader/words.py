@@ -15,7 +15,13 @@ from firebrick.events import Change
 from firebrick.recipe import Difference
 
 _LONGEST: Final = 160
+ANOTHER_OBJECT: Final = "another object"  # where its name was not kept
 _CONFIG: Final = re.compile(r"options\.config\.(\w+)")
+_OPTIONS: Final = {
+    "inductor": "`options` and `mode` of torch.compile",
+    "dynamic": "`dynamic` of torch.compile",
+    "fullgraph": "`fullgraph` of torch.compile",
+}
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, type(...))
 _TORCH: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
 
@@ -29,6 +35,32 @@ def place(module: str, qualname: str) -> str:
     """Return where a function stands as ``model.py:Attention.forward``."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return f"{os.path.basename(file) if file else module}:{qualname}"
+
+
+def source_name(text: str) -> str:
+    """Return a source in the user's words: ``G['SCALE']`` is the global ``SCALE``, locals stay."""
+    plain = re.fullmatch(r"G\['(\w+)'\]", text)
+    return f"global `{plain[1]}`" if plain else f"`{clipped(text)}`"
+
+
+def object_change(where: str, stored: tuple[str, str], here: tuple[str, str], value: Any) -> Change:
+    """Return what is another about an object that is known by its name and code.
+
+    Args:
+        where: source of the object, or its name.
+        stored: kind and name of what was there.
+        here: the same of what is there now; equal where only the code is another.
+        value: the object.
+    """
+    what = source_name(where) if where[:2] in ("L[", "G[") else where
+    if stored[0] == here[0] == "code":  # of a function: has no name of its own
+        owner, now = where.removesuffix(".__code__"), getattr(value, "co_qualname", "") or "other code"
+        same = re.search(r"(\w+)(?:'\])?$", owner)
+        if same is not None and same[1] == now.rpartition(".")[2]:
+            return Change(f"code of {source_name(owner)}", None, None)
+        return Change(f"code of {source_name(owner)}", "other code", now)
+    other = " with other code" if stored == here else ""
+    return Change(what, " ".join(stored), " ".join(here) + other)
 
 
 def lines_differ(what: str, stored: str, here: str) -> list[tuple[str, str | None, str | None]]:
@@ -85,11 +117,12 @@ def recipe_changes(differences: Iterable[Difference], function: str) -> list[Cha
     for component, old, new in differences:
         part, _, name = component.partition(".")
         if component == "function.code":
-            changes.append(Change(function, None, None))
+            changes.append(Change(f"`{function}`", None, None))
         elif (found := _CONFIG.fullmatch(component)) is not None:
             changes += _configuration(found[1], old, new)
         elif part in ("options", "platform"):
-            changes.append(Change(f"option {name}" if part == "options" else name, old, new))
+            what = f"`{name}`" if part == "platform" else _OPTIONS.get(name, f"option `{name}`")
+            changes.append(Change(what, old, new))
         else:
             changes.append(Change(component, old, new))
     return changes
