@@ -55,7 +55,7 @@ def miss(
 ) -> Event:
     """Return the event of a frame that no bundle served, with the best reason; `refusals` is not empty."""
     best = nearest(refusals)
-    others = tuple(refusal.reason for refusal in refusals if refusal is not best)
+    others = tuple(dict.fromkeys(other.reason for other in refusals if other.reason != best.reason))
     return Event(
         function, lane, MISS, best.code, best.reason, best.changes, seconds, recipe.hex(), others[:20]
     )  # fmt: skip
@@ -68,7 +68,7 @@ def joined(full: Event, lean: Event | None) -> Event:
     nearer = _RANK.get(lean.code, 0) - _RANK.get(full.code, 0)
     both = lean.code in _GUARDS and full.code in _GUARDS
     if (nearer > 0 and not both) or (both and not _says_more(full, lean)):
-        others = tuple(dict.fromkeys((*full.others, full.reason)))
+        others = tuple(o for o in dict.fromkeys((*full.others, full.reason)) if o != lean.reason)
         return full._replace(code=lean.code, reason=lean.reason, changes=lean.changes, others=others)
     return full
 
