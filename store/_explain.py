@@ -51,9 +51,7 @@ class Explanation:
     def __str__(self) -> str:
         """Say it in a few lines."""
         name = self.function.name or self.function.qualname
-        where = (
-            "" if self.function.place.endswith(f":{name}") and not self.function.file else self.function.place
-        )
+        where = "" if self.function.place == name else self.function.place
         lane = f", {self.event.lane} lane" if self.event is not None else ""
         lines = [f"{name}{f' ({where})' if where else ''}: {self.outcome}{lane}"]
         if self.changes:
@@ -228,8 +226,9 @@ def _nothing_yet(function: Function, store: Store | None) -> Explanation:
 def _is(function: Function, known: Function) -> bool:
     if known.module and function[:2] == known[:2]:
         return True
-    wrapped = function.qualname.endswith("wrap_inline.<locals>.inner")
-    return bool(known.name) and known.name == function.name and (wrapped or function.module == known.module)
+    if not known.name or known.name != function.name:
+        return False
+    return function.is_wrapper or function.module == known.module
 
 
 def _functions(what: Any) -> list[Function]:

@@ -28,6 +28,7 @@ NOTICE: Final = "notice"  # something about the store that somebody should look 
 LEAN: Final = "lean"
 FULL: Final = "full"
 
+_WRAPPER: Final = "wrap_inline.<locals>.inner"
 KEPT: Final = 1000  # events of a process
 
 # Stable names of reasons; docs/explain.md has the same table.
@@ -102,8 +103,15 @@ class Function(NamedTuple):
     file: str = ""
 
     @property
+    def is_wrapper(self) -> bool:
+        """Whether it is torch's function around a callable that Dynamo does not look into."""
+        return self.qualname.endswith(_WRAPPER)
+
+    @property
     def place(self) -> str:
         """The function as ``model.py:Attention.forward``."""
+        if self.is_wrapper and self.name:
+            return self.name
         known = self.file if self.file and not self.file.startswith("<") else self.module
         return f"{known}:{self.qualname}"
 
@@ -215,7 +223,7 @@ def function_of(code: CodeType, module: str, values: Mapping[str, Any] | None = 
 
 
 def _user_name(code: CodeType, qualname: str, values: Mapping[str, Any]) -> str:
-    if qualname.endswith("wrap_inline.<locals>.inner") and "fn" in values:
+    if qualname.endswith(_WRAPPER) and "fn" in values:
         return name_of(values["fn"])
     first = code.co_varnames[0] if code.co_argcount else ""
     if first == "self" and first in values and "." in qualname and "<locals>" not in qualname:
