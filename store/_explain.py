@@ -239,9 +239,10 @@ def _functions(what: Any) -> list[Function]:
     """
     for _ in range(8):
         attributes = getattr(what, "__dict__", {})
-        inner = attributes.get("_torchdynamo_orig_callable") or attributes.get("_orig_mod")
-        inner = inner or attributes.get("_modules", {}).get("_orig_mod")
-        inner = inner or attributes.get("__wrapped__") or getattr(what, "__func__", None)
+        inner = attributes.get("_modules", {}).get("_orig_mod") or attributes.get("_orig_mod")
+        if inner is None and "_modules" not in attributes:  # a module is known as itself
+            inner = attributes.get("_torchdynamo_orig_callable") or attributes.get("__wrapped__")
+            inner = inner or getattr(what, "__func__", None)
         if inner is None:
             break
         what = inner
