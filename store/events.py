@@ -29,6 +29,7 @@ LEAN: Final = "lean"
 FULL: Final = "full"
 
 _WRAPPER: Final = "wrap_inline.<locals>.inner"
+_LEVELS: Final = {MISS: logging.INFO, BYPASS: logging.INFO, NOTICE: logging.WARNING}
 KEPT: Final = 1000  # events of a process
 
 # Stable names of reasons; docs/explain.md has the same table.
@@ -179,10 +180,9 @@ class Events:
         self._lean = threading.local()  # the miss of the lane without the compiler that comes before ours
 
     def add(self, event: Event) -> None:
-        """Keep an event, and write it to the log: hits and what is left alone for debugging only."""
+        """Keep an event, and write it to the log: what needs no explanation for debugging only."""
         self._ring.append(event)
-        quiet = event.outcome in (HIT, LEFT, STORED)
-        _log.log(logging.DEBUG if quiet else logging.INFO, "%s", event)
+        _log.log(_LEVELS.get(event.outcome, logging.DEBUG), "%s", event)
 
     def all(self) -> list[Event]:
         """Return the events that are kept."""
