@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from firebrick import attach
 from firebrick._advice import ADVICE
 from firebrick.errors import FirebrickError, UsageError
-from firebrick.events import BYPASS, FULL, HIT, MISS, NOTICE, Change, Event, Function, name_of
+from firebrick.events import FULL, HIT, MISS, TOLD, Change, Event, Function, name_of
 
 if TYPE_CHECKING:
     from firebrick.store import Store
 
 _SCANNED: Final = 2000  # recipes of a store from before there was an index
-_TOLD: Final = (MISS, BYPASS, NOTICE)
 
 
 class Explanation:
@@ -137,7 +136,7 @@ def explain(what: Any = None) -> Explanation | Explanations:
         return _last_run(store)
     functions = _functions(what)
     matching = [event for event in events if any(_is(event.function, known) for known in functions)]
-    chosen = next((e for e in reversed(matching) if e.outcome in _TOLD), None)
+    chosen = next((e for e in reversed(matching) if e.outcome in TOLD), None)
     last = matching[-1] if matching else None
     if chosen is not None and last is not None and last.outcome == HIT and chosen.lane != FULL:
         chosen = last  # the full lane served it
@@ -151,7 +150,7 @@ def _distinct(events: Sequence[Event]) -> list[Event]:
     found: dict[Any, Event] = {}
     full = {event.function for event in events if event.lane == FULL and event.outcome in (MISS, HIT)}
     for event in events:
-        if event.outcome in _TOLD and (event.lane == FULL or event.function not in full):
+        if event.outcome in TOLD and (event.lane == FULL or event.function not in full):
             found.setdefault((event.function, event.outcome, event.reason), event)
     return list(found.values())
 

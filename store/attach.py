@@ -196,7 +196,7 @@ class Session:
             self._quiet()
 
     def _keep_events(self, store: Store) -> None:
-        if self.stats.events.all():
+        if self.stats.events.told():
             from firebrick.runs import keep
 
             try:

@@ -127,7 +127,8 @@ class Stats:
         with self._lock:
             total = sum(1 for counts in self.functions.values() if counts)
             lost = sum(1 for counts in self.functions.values() if counts["bypasses"])
-            reasons = [f"{reason} ({number})" for reason, number in self.bypasses.most_common(3)]
+            common = self.bypasses.most_common(3)
+            reasons = [f"{' '.join(reason.split()):.200} ({number})" for reason, number in common]
             more = len(self.bypasses) - len(reasons)
         if not lost:
             return ""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ LEAN: Final = "lean"
 FULL: Final = "full"
 
 _WRAPPER: Final = "wrap_inline.<locals>.inner"
+TOLD: Final = frozenset({MISS, BYPASS, NOTICE})
 _LEVELS: Final = {MISS: logging.INFO, BYPASS: logging.INFO, NOTICE: logging.WARNING}
 KEPT: Final = 1000  # events of a process
 
@@ -86,6 +88,17 @@ class Change(NamedTuple):
         stored = "nothing" if self.stored is None else self.stored
         here = "nothing" if self.here is None else self.here
         return f"{self.what}: stored {stored}, here {here}"
+
+
+def listed(changes: Iterable[tuple[str, str | None, str | None]]) -> str:
+    """Return changes as one text."""
+    return "; ".join(str(Change(*change)) for change in changes)
+
+
+def place(module: str, qualname: str) -> str:
+    """Return where a function of a module stands as ``model.py:Attention.forward``."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return f"{os.path.basename(file) if file else module}:{qualname}"
 
 
 class Function(NamedTuple):
@@ -146,7 +159,8 @@ class Event(NamedTuple):
 
     def __str__(self) -> str:
         """Say it in one line."""
-        return f"{self.function.name or self.function.qualname}: {self.outcome} ({self.lane}): {self.reason}"
+        name = self.function.name or self.function.qualname
+        return f"{name}: {self.outcome} ({self.lane}): {' '.join(self.reason.split())}"
 
     def plain(self) -> list[Any]:
         """Return the event as lists, numbers and texts."""
@@ -191,6 +205,10 @@ class Events:
                 return list(self._ring)
             except RuntimeError:  # another thread added one meanwhile
                 continue
+
+    def told(self) -> list[Event]:
+        """Return those that need an explanation: misses, bypasses and notices."""
+        return [event for event in self.all() if event.outcome in TOLD]
 
     def handing_over(self, code: CodeType, event: Event) -> None:
         """Remember why the lean lane did not serve the frame that this thread now asks the compiler for."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from firebrick.codecs._msgpack import pack, unpack
 from firebrick.errors import FirebrickError
-from firebrick.events import BYPASS, MISS, NOTICE, Event
+from firebrick.events import Event
 
 if TYPE_CHECKING:
     from firebrick.counters import Stats
@@ -26,7 +26,6 @@ SECTION: Final = "run"  # of it; names are times and numbers of processes
 KEPT_RUNS: Final = 20
 _EVENTS: Final = 200  # of one run
 _BYTES: Final = 64 << 10  # of one run
-_TOLD: Final = frozenset({MISS, BYPASS, NOTICE})
 
 
 class Run:
@@ -50,7 +49,7 @@ def keep(store: Store, stats: Stats) -> None:
     Writes nothing into a store that is open for reading, and nothing where every event is a hit. Notices
     that take several processes to see are added. Faults of the store are passed over.
     """
-    told = [event for event in stats.events.all() if event.outcome in _TOLD]
+    told = stats.events.told()
     if not told or store.readonly:
         return
     try:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from firebrick.errors import FirebrickError
-from firebrick.events import Function
+from firebrick.events import Function, listed
 from firebrick.loader.refusals import Refusal
-from firebrick.loader.words import code_of, listed, recipe_changes
+from firebrick.loader.words import code_of, recipe_changes
 from firebrick.recipe import Recipe, nearest
 from firebrick.store import Store
 

@@ -13,10 +13,9 @@ from firebrick import codecs
 from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
 from firebrick.errors import DamagedError, UnknownVersion
-from firebrick.events import Change
+from firebrick.events import Change, listed, place
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
-from firebrick.loader import words
 from firebrick.loader.inlined import Inlined, find_code
 from firebrick.platform import CURRENT_GPU, gpu_facts, process_fact
 from firebrick.store import Store
@@ -115,26 +114,28 @@ class Bundles:
         if manifest["recipe"] != recipe:
             raise Miss("a bundle of another recipe", code="another-recipe")
         if manifest["hooks"] != hooks:
-            changes = words.lines_differ("hooks of modules", manifest["hooks"], hooks)
-            raise Miss(words.listed(changes), code="hooks", changes=changes)
+            from firebrick.loader.words import lines_differ  # a hit needs none of it
+
+            changes = lines_differ("hooks of modules", manifest["hooks"], hooks)
+            raise Miss(listed(changes), code="hooks", changes=changes)
         split, splits = manifest.get("buckets", ""), gradient_buckets()
         if split != splits and not manifest["skip"]:
             change = "buckets of gradients", split or "none", splits or "none"
-            raise Miss(words.listed([change]), code="buckets", changes=[change])
+            raise Miss(listed([change]), code="buckets", changes=[change])
         for entry in manifest["inlined"]:
             if not _unchanged(inlined := Inlined(*entry)):
-                changes = [(words.place(inlined.module, inlined.qualname), None, None)]
+                changes = [(place(inlined.module, inlined.qualname), None, None)]
                 raise Miss(f"inlined function {inlined.qualname} changed", code="inlined", changes=changes)
         if requires := manifest.get("requires"):
             here = gpu_facts()
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
                     lacks = f"platform {name}", wanted, here.get(name)
-                    raise Miss(words.listed([lacks]), code="platform", changes=[lacks])
+                    raise Miss(listed([lacks]), code="platform", changes=[lacks])
         for name, arguments, wanted in manifest["process"]:
             if not (moving and name == CURRENT_GPU) and (found := process_fact(name, arguments)) != wanted:
                 change = name, wanted, found
-                raise Miss(words.listed([change]), code="process", changes=[change])
+                raise Miss(listed([change]), code="process", changes=[change])
         return manifest
 
     def part(self, kind: Kind, key: bytes) -> Any:

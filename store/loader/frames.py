@@ -20,7 +20,7 @@ from typing import Any
 
 from firebrick import torch_api
 from firebrick.counters import Stats
-from firebrick.events import FULL, HIT, SERVED, Event, function_of
+from firebrick.events import FULL, HIT, SERVED, Event, function_of, listed
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader.absence import absence
@@ -32,7 +32,6 @@ from firebrick.loader.guard_words import expectations_differ, failed, of_state
 from firebrick.loader.identity import take_changes
 from firebrick.loader.module_hooks import hooks_of
 from firebrick.loader.refusals import Refusal, joined, miss, refusal_of
-from firebrick.loader.words import listed
 from firebrick.recipe import Recipe
 from firebrick.store import Store
 

@@ -38,7 +38,6 @@ from firebrick.loader._guard_manager import (
 from firebrick.loader._guard_shapes import NotInLanguage, compile_guard
 from firebrick.loader._guard_sources import evaluate
 from firebrick.loader._guard_values import namedtuple_scope, value_of
-from firebrick.loader.words import object_change
 
 __all__ = ["Changed", "Manager", "Unfit", "adopt", "build", "stand_ins"]
 
@@ -264,10 +263,11 @@ class _Build:
         try:
             here = self.describer.describe(value)
         except NotStorable as error:
-            raise Changed(
-                f"{where}: {error}", Change(where, f"{wanted[0]} {wanted[1]}", str(error))
-            ) from error
+            change = Change(where, " ".join(wanted[:2]), str(error))
+            raise Changed(f"{where}: {error}", change) from error
         if here != wanted:
+            from firebrick.loader.words import object_change  # where all is as it was nothing is said
+
             change = object_change(where, wanted[:2], here[:2], value)
             raise Changed(str(change), change)
 

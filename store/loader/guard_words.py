@@ -16,7 +16,7 @@ import torch._C._dynamo.guards as cpp
 
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.errors import NotStorable
-from firebrick.events import Change
+from firebrick.events import Change, listed
 from firebrick.loader._guard_identity import Describer
 from firebrick.loader._guard_values import value_of as term_value
 from firebrick.loader.bundles import Miss
@@ -25,7 +25,6 @@ from firebrick.loader.words import (
     ANOTHER_OBJECT,
     GLOBAL_STATE,
     clipped,
-    listed,
     object_change,
     shown,
     source_name,

@@ -28,7 +28,6 @@ from firebrick.loader.guard_program import adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
 from firebrick.loader.module_hooks import hooks_of
 from firebrick.loader.moving import Move, moved_code, moved_name, moved_program, moves_of
-from firebrick.loader.refusals import Refusal, miss, refusal_of
 from firebrick.platform import host_facts
 from firebrick.recipe import SKIPPED_FILE, make_recipe
 from firebrick.runtime import helpers
@@ -122,15 +121,15 @@ class LeanFrames:
             return None if looked_at else api.skip_answer()
         hooks = hooks_of(code, values, scope)
         function = function_of(code, module, values)
-        began, refusals = time.perf_counter(), list[Refusal]()
+        began, refusals = time.perf_counter(), list[Exception]()
         for key, facts in found.items():
             if verdict := self._untested(facts):
-                refusals.append(Refusal("untested", f"its test: {verdict}"))
+                refusals.append(Miss(f"its test: {verdict}", code="untested"))
                 continue
             try:
                 answer = self._install(key, recipe.key, hooks, code, scope, values, frame_state)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
-                refusals.append(refusal_of(error))
+                refusals.append(error)
                 _log.debug("bundle %s, lean, does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
             served = answer.guarded_code is not None
@@ -140,7 +139,10 @@ class LeanFrames:
             if served:
                 self._store.touch(key)
             return answer
-        missed = miss(function, LEAN, refusals, seconds=time.perf_counter() - began, recipe=recipe.key)
+        from firebrick.loader.refusals import miss, refusal_of  # a hit needs none of it
+
+        reasons = [refusal_of(error) for error in refusals]
+        missed = miss(function, LEAN, reasons, seconds=time.perf_counter() - began, recipe=recipe.key)
         self._stats.record(missed)
         self._stats.events.handing_over(code, missed)
         return None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -24,17 +22,6 @@ _OPTIONS: Final = {
 }
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, type(...))
 _TORCH: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
-
-
-def listed(changes: Iterable[tuple[str, str | None, str | None]]) -> str:
-    """Return changes as one text."""
-    return "; ".join(str(Change(*change)) for change in changes)
-
-
-def place(module: str, qualname: str) -> str:
-    """Return where a function stands as ``model.py:Attention.forward``."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return f"{os.path.basename(file) if file else module}:{qualname}"
 
 
 def source_name(text: str) -> str:
