@@ -16,8 +16,10 @@ from firebrick.errors import FirebrickError, UsageError
 from firebrick.events import FULL, HIT, MISS, TOLD, Change, Event, Function, name_of
 
 if TYPE_CHECKING:
+    from firebrick.recipe import Difference
     from firebrick.store import Store
 
+_OF_RECIPES: Final = frozenset({"unknown", "code", "options", "platform"})
 _SCANNED: Final = 2000  # recipes of a store from before there was an index
 
 
@@ -173,28 +175,35 @@ def _last_run(store: Store) -> Explanations:
 
 
 def _explained(event: Event, store: Store | None) -> Explanation:
-    return Explanation(
-        event.function, event, event.reason, _nearest(event, store) if event.outcome == MISS else None
-    )
+    if event.outcome != MISS or store is None or not event.recipe:
+        return Explanation(event.function, event, event.reason)
+    if event.code not in _OF_RECIPES:
+        return Explanation(event.function, event, event.reason, event.recipe)  # its bundles were refused
+    try:
+        key, differ = _nearest(event, store)
+    except FirebrickError:
+        return Explanation(event.function, event, event.reason)
+    if event.code == "unknown" and differ:  # the store has no index of functions
+        from firebrick.loader.words import code_of, recipe_changes
+
+        changes = tuple(recipe_changes(differ, event.function.place))
+        event = event._replace(code=code_of(differ), changes=changes)
+    return Explanation(event.function, event, event.reason, key)
 
 
-def _nearest(event: Event, store: Store | None) -> str | None:
-    """Return the stored recipe of the same function that differs least from the one that was looked up."""
-    if store is None:
-        return None
+def _nearest(event: Event, store: Store) -> tuple[str | None, list[Difference]]:
+    """Return the stored recipe of the same function that differs least, and in what."""
     from firebrick.loader.absence import components_of
     from firebrick.recipe import nearest
 
-    try:
-        if not event.recipe or event.code not in ("unknown", "code", "options", "platform"):
-            return event.recipe or None  # its bundles were refused
-        wanted = store.components(bytes.fromhex(event.recipe))  # there once it was stored
-        known = dict(components_of(store, _recipes(store, event.function)))
-        known.pop(bytes.fromhex(event.recipe), None)
-        found = nearest(wanted, known) if wanted else None
-        return found[0].hex() if found is not None else next((key.hex() for key in known), None)
-    except FirebrickError:
-        return None
+    recipe = bytes.fromhex(event.recipe)
+    known = dict(components_of(store, _recipes(store, event.function)))
+    known.pop(recipe, None)
+    wanted = store.components(recipe)  # there once it was stored
+    found = nearest(wanted, known) if wanted else None
+    if found is not None and not event.function.qualname.endswith("(resumed)"):
+        return found[0].hex(), found[1]
+    return next((key.hex() for key in known), None), []
 
 
 def _recipes(store: Store, function: Function) -> list[bytes]:

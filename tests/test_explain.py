@@ -4,14 +4,16 @@ import pathlib
 import shutil
 from typing import Any
 
+import lmdb
 import pytest
 
 import firebrick
 from firebrick._advice import ADVICE
-from firebrick._explain import Explanation, Explanations, worded
+from firebrick._explain import Explanation, Explanations, _explained, worded
 from firebrick.errors import UsageError
 from firebrick.events import CODES, Change, Event, Function
-from firebrick.store import Store
+from firebrick.keys import recipe_key
+from firebrick.store import Blob, Kind, Store
 from firebrick.testing.programs import run_cases
 
 PROGRAM = pathlib.Path(__file__).parent / "programs" / "reasons.py"
@@ -158,6 +160,23 @@ def test_every_reason_but_those_of_success_has_advice() -> None:
     assert set(CODES) - set(ADVICE) == {"served", "stored", "known"}
 
 
+def test_a_store_without_an_index_is_searched_for_an_explanation(tmp_path: pathlib.Path) -> None:
+    old, new = ({"function.module": "m", "function.name": "f", "platform.torch": v} for v in "12")
+    with Store.open(tmp_path / "store") as store:
+        for parts in (old, new):
+            store.publish(recipe_key(parts), parts, Blob(Kind.BUNDLE, b"a"), [])
+    with lmdb.open(str(tmp_path / "store"), max_dbs=32) as env, env.begin(write=True) as txn:
+        txn.drop(env.open_db(b"names", txn), delete=False)
+    event = Event(Function("m", "f"), "full", "miss", "unknown", "not in the store")
+    with Store.open(tmp_path / "store") as store:
+        assert store.recipes_of("m", "f") == []
+        found = _explained(event._replace(recipe=recipe_key(new).hex()), store)
+        assert (found.code, found.nearest) == ("platform", recipe_key(old).hex())
+        assert found.changes == (Change("`torch`", "1", "2"),)
+        gone = _explained(event._replace(function=Function("m", "g"), recipe="00" * 32), store)
+        assert (gone.code, gone.nearest) == ("unknown", None)
+
+
 class TestAMissIsCheap:
     """The recipes of other functions are not looked at."""
 
@@ -166,7 +185,6 @@ class TestAMissIsCheap:
     ) -> None:
         from firebrick.loader.absence import absence
         from firebrick.recipe import make_recipe
-        from firebrick.store import Blob, Kind
 
         def stored(x: int) -> int:
             return x
