@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -24,6 +25,7 @@ from firebrick.keys import ContentKey, Data, short_hash, unpack_components, unpa
 _KINDS = frozenset(int(kind) for kind in Kind)
 Keys: TypeAlias = list[ContentKey]
 Names: TypeAlias = list[str]
+Recipes: TypeAlias = list[bytes]
 
 
 class Reads(ABC):
@@ -95,6 +97,25 @@ class Reads(ABC):
         with self._reading() as txn:
             body = txn.record("components", check_key(recipe))
         return None if body is None else unpack_components(body)
+
+    def recipes_of(self, module: str, name: str, *, limit: int | None = None) -> Recipes:
+        """List the recipes of a function, by key, at most `limit`; those that are not indexed are left out.
+
+        Args:
+            module: Component ``function.module`` of the recipes.
+            name: Component ``function.name``.
+            limit: How many to look at, however many there are.
+        """
+        prefix = function_prefix(module, name)
+        with self._reading() as txn:
+            found = (key[len(prefix) :] for key, _ in txn.items("names", prefix=prefix))
+            return [*itertools.islice(found, limit)]
+
+    @property
+    def indexed(self) -> bool:
+        """Whether every recipe is in the index of functions; not in stores from before there was one."""
+        with self._reading() as txn:
+            return txn.entries("names") >= txn.entries("components") + txn.entries("bundles")
 
     def facts(self, key: bytes) -> dict[str, Any]:
         """Fetch what was noted beside a bundle, empty if nothing was; DamagedError."""
@@ -201,6 +222,11 @@ def _bundle(txn: Transaction, key: bytes) -> memoryview:
 def context_prefix(context: str) -> bytes:
     """Make the part of a registry key that all entries of a context share."""
     return short_hash("context", context.encode())
+
+
+def function_prefix(module: str, name: str) -> bytes:
+    """Make the part of a key in `names` that all recipes of a function share."""
+    return fmt.NAMES_FUNCTION + short_hash("function", module.encode(), name.encode())
 
 
 def registry_key(context: str, section: str, name: str) -> bytes:

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from firebrick._collection import no_collection
+from firebrick._log import to_stderr
 from firebrick._patches import Patches
 from firebrick.counters import Stats
 from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreReadOnly, Unsupported, UsageError
@@ -63,10 +64,12 @@ class Session:
         self._warned: set[str] = set()
         self._lock = threading.RLock()
         self._closed = False
+        self._quiet: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Open the store and wait for torch's compiler, or attach at once where it is loaded."""
         settings = self.settings
+        self._quiet = to_stderr(settings.log)
         self.store = self._open_store()
         self._after_import("torch", self._note_kernels)
         if settings.lean:
@@ -211,8 +214,21 @@ class Session:
             if self.context is not None:
                 self.context.close()
             if self.store is not None:
+                self._keep_events(self.store)
                 self.store.close()
             _log.info("%s", self.stats.summary())
+            if lost := self.stats.not_stored():
+                _log.info("%s", lost)
+            self._quiet()
+
+    def _keep_events(self, store: Store) -> None:
+        if self.stats.events.told():
+            from firebrick.runs import keep
+
+            try:
+                keep(store, self.stats)
+            except Exception as error:
+                self.fault(error)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -291,6 +307,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
         except Exception as error:
             with contextlib.suppress(Exception):
                 new.close()
+            new._quiet()
             if chosen.strict:
                 raise
             warn(f"not enabled: {describe(error)}")

@@ -61,6 +61,7 @@ DATABASES: Final[dict[str, bool]] = {
     "meta": False,
 }
 META_FORMAT: Final = b"format"  # key in `meta`; its body is FORMAT_VERSION in ASCII digits
+NAMES_FUNCTION: Final = b"f"  # prefix in `names`: a recipe, by its function
 CLOCK_USE: Final = b"u"  # prefix in `clock`: last use
 CLOCK_NOTE: Final = b"n"  # prefix in `clock`: facts
 NAME_PARTS: Final = b"p"  # prefix in `names`: check of a bundle's list of parts

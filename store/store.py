@@ -20,6 +20,7 @@ from firebrick._reads import (
     Reads,
     blob_infos,
     check_key,
+    function_prefix,
     parts_check,
     read_registry_entry,
     registry_key,
@@ -235,6 +236,9 @@ class Store(Reads):
             txn.put_record("components", recipe, packed)
             for stray in stray_bundles(txn, txn.duplicates("recipes", recipe)):
                 txn.delete_duplicate("recipes", recipe, stray)
+            module, name = components.get("function.module"), components.get("function.name")
+            if module is not None and name is not None:
+                txn.put_record("names", function_prefix(module, name) + recipe, b"")
             return txn.put("recipes", recipe, bundle)
 
         if not fresh and not self.readonly:

@@ -15,7 +15,7 @@ from firebrick.validity import shipped
 from firebrick.validity.code import code_facts, names_in
 from firebrick.validity.exact import exact, peculiarity
 from firebrick.validity.reach import Scope, reach
-from firebrick.validity.stored import changes, entries_text, scope_of, scope_text, worded
+from firebrick.validity.stored import changes, entries_text, scope_of, scope_text
 from firebrick.validity.whole import whole_digest, whole_reach
 
 
@@ -117,7 +117,7 @@ class TestClasses:
         def f(x):
             return x * E.A  # noqa: F821
 
-        assert differs(f, {"E": make(1)}, {"E": make(2)}) == [f"class {__name__}:E.A"]
+        assert differs(f, {"E": make(1)}, {"E": make(2)}) == ["test_reach.py:E.A"]
 
     def test_registered_subclasses_count(self):
         class Abstract(abc.ABC):  # noqa: B024
@@ -269,8 +269,15 @@ class TestTexts:
             scope_of(text)
 
     def test_both_values_are_named(self):
-        change = ("program.helper closure k", "2", "3")
-        assert worded(change) == "program.helper closure k was 2, is 3"
+        stored, here = walk(uses_helper, helper=made(2)), walk(uses_helper, helper=made(3))
+        assert changes(entries_text(stored.entries), here) == [("program.helper closure k", "2", "3")]
+
+    def test_other_code_is_said_without_digests(self):
+        stored, here = walk(uses_helper, helper=made(2)), walk(uses_helper, helper=made(2, 3))
+        scope = {"helper": types.FunctionType(uses_helper.__code__, {}, "helper")}
+        changed = changes(entries_text(walk(uses_helper, **scope).entries), here)
+        assert not any("code " in str(part) for change in changed for part in change)
+        assert changes(entries_text(stored.entries), stored) == []
 
 
 class TestWhole:

@@ -18,7 +18,7 @@ from firebrick.codecs.code import rename
 from firebrick.errors import NotLean, NotStorable
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
-from firebrick.loader.bundles import parts_digest
+from firebrick.loader.bundles import expectations_digest, parts_digest
 from firebrick.store import Blob
 from firebrick.validity.code import nested
 from firebrick.validity.stored import entries_text, scope_text
@@ -95,7 +95,8 @@ def frame_manifest(
             resumes[names[name]] = key
         body |= {
             "guards": b"" if compilation.not_full else add(Kind.GUARDS, compilation.guards_state),
-            "expected": compilation.expected,
+            "expected": expectations_digest(compilation.expected),
+            "expectations": b"" if compilation.not_full else add(Kind.TEXT, compilation.expected),
             "code": add(Kind.CODE, rename(compilation.compiled, names)),
             "resumes": resumes,
             "backends": {names[name]: part.key for name, part in backends.items()},

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,9 @@ from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.devices import TracedDevices
 from firebrick.capture.traced import Traced
 from firebrick.counters import Stats
+from firebrick.detectors import divergent
 from firebrick.errors import EncodeError, NotStorable
+from firebrick.events import BYPASS, FULL, LEFT, LEFT_ALONE, NOTICE, STORED, Event, Function, function_of
 from firebrick.loader.bundles import SELF_TEST
 from firebrick.recipe import Recipe
 from firebrick.store import Store
@@ -33,8 +34,6 @@ from firebrick.validity.reach import Reach, Scope
 if TYPE_CHECKING:
     from firebrick.capture.self_tests import SelfTests
     from firebrick.torch_api._backward import PendingBackward
-
-_log = logging.getLogger("firebrick")
 
 
 @dataclasses.dataclass(repr=False)
@@ -64,13 +63,23 @@ class Compilation:
     reached: tuple[Scope, Reach] | None = None  # what the traced code can reach, once that is known
     devices: TracedDevices = dataclasses.field(default_factory=TracedDevices)
     refused: str | None = None
+    code_of_refusal: str = "not-storable"
+    function: Function | None = None
 
     def __post_init__(self) -> None:
         self.tracing = Traced(self.code)
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, code: str = "not-storable") -> None:
         """Note why the frame can not be stored; the first reason stands."""
-        self.refused = self.refused or reason
+        if not self.refused:
+            self.refused, self.code_of_refusal = reason, code
+
+    def event(self, outcome: str, code: str, reason: str) -> Event:
+        """Return what became of the frame as an event."""
+        function = self.function or function_of(self.code, self.scope.get("__name__", ""))
+        return Event(
+            function, FULL, outcome, code, reason, seconds=self.seconds, recipe=self.recipe.key.hex()
+        )
 
     def reach(self, values: Mapping[str, Any]) -> None:
         """Find out what the code that was traced can reach; where that cannot be known, refuse.
@@ -148,7 +157,7 @@ class Recorder:
     def compiled(self, compilation: Compilation) -> None:
         """Take a frame that torch compiled: publish it, or let it wait for its backends."""
         if compilation.compiled is None:
-            compilation.refuse("torch did not hand over the compiled frame")
+            compilation.refuse("torch did not hand over the compiled frame", "unwatched")
         if compilation.refused is not None or compilation.compiled is None:
             self._bypass(compilation)
             return
@@ -183,7 +192,7 @@ class Recorder:
                     try:
                         self._backwards.pop(name).compile(ending=ending)
                     except Exception as error:
-                        compilation.refuse(f"backward: {error}")
+                        compilation.refuse(f"backward: {error}", "no-backward")
 
     def close(self, *, ending: bool = False) -> None:
         """Flush, and count the frames that still wait: their bundles would not be whole.
@@ -194,7 +203,8 @@ class Recorder:
         with self._lock:
             self.flush(ending=ending)
             for compilation, _ in self._waiting.values():
-                compilation.refuse("no artifact of its backend (backward not compiled, or torch's bypass)")
+                reason = "no artifact of its backend (backward not compiled, or torch's bypass)"
+                compilation.refuse(reason, "no-backward")
                 self._bypass(compilation)
             self._waiting.clear()
         if self._tests is not None:
@@ -215,6 +225,8 @@ class Recorder:
             compilation.refuse(str(error))
             self._bypass(compilation)
         except Exception as error:
+            compilation.refuse(f"{type(error).__name__}: {error}", "error")
+            self._bypass(compilation)
             self._fault(error)
 
     def _publish(
@@ -238,7 +250,17 @@ class Recorder:
             self._store.note(manifest.key, facts)
             if self._tests is not None and SELF_TEST in facts:
                 self._tests.add(manifest.key)
-        _log.debug("published %s as %s", compilation.code.co_qualname, manifest.key.hex()[:12])
+            if others := divergent(self._store, recipe.key, manifest):
+                self._stats.record(compilation.event(NOTICE, "divergence", others))
+        if compilation.traced or not skip:
+            outcome = (
+                ("stored", f"stored as {manifest.key.hex()[:12]}")
+                if new
+                else ("known", "in the store already")
+            )
+            self._stats.record(
+                compilation.event(LEFT if skip else STORED, *(LEFT_ALONE if skip else outcome))
+            )
 
     def _check_operators(self, compilation: Compilation, backends: dict[str, Part]) -> None:
         """Check that no Python of the program is in the graphs but what Dynamo has traced.
@@ -253,6 +275,6 @@ class Recorder:
             raise NotStorable(f"operator {operator}, whose parts torch compiled in its place")
 
     def _bypass(self, compilation: Compilation) -> None:
-        self._stats.bypass(compilation.refused or "")
-        name = compilation.code.co_qualname
-        _log.info("%s is compiled but not stored: %s", name, compilation.refused)
+        self._stats.record(
+            compilation.event(BYPASS, compilation.code_of_refusal, compilation.refused or "no reason given")
+        )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from blake3 import blake3
 
 from firebrick import codecs
 from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
-from firebrick.errors import DamagedError, NotFoundError, StoreError, UnknownVersion
+from firebrick.errors import DamagedError, StoreError, UnknownVersion
+from firebrick.events import Change, listed
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
 from firebrick.platform import CURRENT_GPU, gpu_facts
@@ -18,7 +20,11 @@ from firebrick.store import Store
 from firebrick.torch_api.lean import gradient_buckets
 from firebrick.validity.facts import ask
 from firebrick.validity.reach import Scope
-from firebrick.validity.stored import Change, Frame, changes, scope_of, worded
+from firebrick.validity.stored import Frame, changes, scope_of
+
+_TOLD: Final = 20  # differences that a miss names
+
+Changes = Iterable[tuple[str, str | None, str | None]]
 
 
 class Miss(Exception):
@@ -26,14 +32,14 @@ class Miss(Exception):
 
     Args:
         reason: in words.
-        code: stable name of the kind of reason; empty for none.
-        changes: what, the stored value, the present one.
+        code: stable name of the reason, one of `firebrick.events.CODES`.
+        changes: (what, stored value, present value) of what is another now; the values as texts.
     """
 
-    def __init__(self, reason: str, code: str = "", changes: Sequence[Change] = ()) -> None:
+    def __init__(self, reason: str, *, code: str = "error", changes: Changes = ()) -> None:
         super().__init__(reason)
         self.code = code
-        self.changes = tuple(changes)
+        self.changes = tuple(Change(*change) for change in changes)
 
 
 def parts_digest(parts: Iterable[bytes]) -> bytes:
@@ -41,17 +47,9 @@ def parts_digest(parts: Iterable[bytes]) -> bytes:
     return blake3(b"".join(parts)).digest()
 
 
-def reason_of(error: BaseException) -> str:
-    """Return why a bundle does not serve, as it is counted."""
-    if isinstance(error, Miss):
-        return str(error)
-    if isinstance(error, NotFoundError):
-        return "a part is missing"
-    if isinstance(error, DamagedError):
-        return "a part is damaged"
-    if isinstance(error, UnknownVersion):
-        return "unknown version"
-    return f"{type(error).__name__}: {error}"
+def expectations_digest(texts: str) -> str:
+    """Return the digest of what guards expect, which stands in a manifest beside the key of the texts."""
+    return hashlib.sha256(texts.encode()).hexdigest()
 
 
 SELF_TEST = "self_test"  # among the facts of a bundle: `PENDING`, or what is wrong with it
@@ -91,11 +89,11 @@ class Bundles:
             self._on_fault(error)
             return {SELF_TEST: PENDING}
 
-    def passed_over(self, error: BaseException) -> str:
-        """Return why a bundle does not serve; what is wrong with the store itself is told."""
+    def passed_over(self, error: Exception) -> Exception:
+        """Return the error for which a bundle does not serve; what is wrong with the store itself is told."""
         if isinstance(error, DamagedError | StoreError):
             self._on_fault(error)
-        return reason_of(error)
+        return error
 
     def manifest(self, key: ContentKey) -> dict[str, Any]:
         """Return a bundle's manifest.
@@ -135,19 +133,21 @@ class Bundles:
         """
         manifest = self.manifest(key)
         if manifest["recipe"] != recipe:
-            raise Miss("a bundle of another recipe")
+            raise Miss("a bundle of another recipe", code="another-recipe")
         split, splits = manifest.get("buckets", ""), gradient_buckets()
         if split != splits and not manifest["skip"]:
-            raise Miss(f"buckets of gradients: stored {split or 'none'}, here {splits or 'none'}")
+            change = "buckets of gradients", split or "none", splits or "none"
+            raise Miss(listed([change]), code="buckets", changes=[change])
         if requires := manifest.get("requires"):
             here = gpu_facts()
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
-                    raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
+                    lacks = f"platform {name}", wanted, here.get(name)
+                    raise Miss(listed([lacks]), code="platform", changes=[lacks])
         for name, arguments, wanted in manifest["process"]:
             if not (moving and name == CURRENT_GPU) and (found := ask(name, arguments)) != wanted:
-                what = " ".join((name, *map(str, arguments)))
-                raise Miss(f"{what}: stored {wanted}, here {found}", "fact", ((what, wanted, found),))
+                fact = " ".join((name, *map(str, arguments))), wanted, found
+                raise Miss(listed([fact]), code="process", changes=[fact])
         if wanted := manifest["reach"]:
             self._check_reach(manifest, wanted, frame)
         return manifest
@@ -156,8 +156,8 @@ class Bundles:
         found = frame.reach(manifest["scope"], lambda: self._scope(manifest["scope"]))
         if found.digest != wanted:
             differences = changes(self.part(Kind.TEXT, manifest["entries"]), found)
-            words = worded(differences[0]) if differences else "the order of what is within reach"
-            raise Miss(f"changed: {words}", "changed", differences)
+            words = listed(differences[:1]) or "the order of what is within reach changed"
+            raise Miss(words, code="changed", changes=differences[:_TOLD])
 
     def _scope(self, key: bytes) -> Scope:
         if key not in self._scopes:

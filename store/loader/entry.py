@@ -188,7 +188,7 @@ class Region:
                 answer = None
             if answer is not None:
                 return answer
-        _log.info("asking the compiler for %s", frame.f_code.co_qualname)
+        _log.debug("asking the compiler for %s", frame.f_code.co_qualname)
         return self.hand_over().context.callback(frame, cache_entry, frame_state)
 
     def wrap(self, target: Callable[..., Any]) -> Callable[..., Any]:

@@ -53,6 +53,7 @@ OutputGraph = output_graph.OutputGraph
 CppCodeCache = codecache.CppCodeCache
 PyCodeCache = codecache.PyCodeCache
 Unsupported = exc.Unsupported
+SkipFrame = exc.SkipFrame
 InductorBackend = torch._TorchCompileInductorWrapper
 TritonBuild = sys.modules.get("triton.runtime.build")  # where there is a Triton, Dynamo has imported it
 
@@ -101,6 +102,13 @@ def inductor_backend(convert: Any) -> Any | None:
     """Return the ``torch.compile`` Inductor backend behind a frame converter, else ``None``."""
     backend = backend_behind(convert)
     return backend if type(backend) is InductorBackend else None
+
+
+def backend_name(convert: Any) -> str:
+    """Return the name of the backend behind a frame converter."""
+    backend = backend_behind(convert)
+    name = getattr(backend, "compiler_name", None) or getattr(backend, "__qualname__", None)
+    return str(name or type(backend).__qualname__)
 
 
 def _inner(convert: Any) -> Any:

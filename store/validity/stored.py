@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
 
 from firebrick.errors import DecodeError
+from firebrick.events import place as where
 from firebrick.validity.reach import Reach, Scope, reach
 
 Change = tuple[str, str | None, str | None]  # what, as stored, as it is now; None for nothing
@@ -49,7 +51,23 @@ def changes(stored: str, present: Reach) -> list[Change]:
     before: dict[str, str] = dict(json.loads(stored))
     now = present.entries
     places = [*before, *(place for place in now if place not in before)]
-    return [(p, before.get(p), now.get(p)) for p in places if before.get(p) != now.get(p)]
+    found = [(p, before.get(p), now.get(p)) for p in places if before.get(p) != now.get(p)]
+    # what changed says more than what came or went with it
+    return [_worded(*c) for c in sorted(found, key=lambda c: (c[1] is None) + (c[2] is None))]
+
+
+_CODE = re.compile(r", code [0-9a-f]{32}")
+
+
+def _worded(place: str, before: str | None, now: str | None) -> Change:
+    """Return one difference in the words of the program."""
+    name = place.removeprefix("local ")
+    if name.startswith("class "):
+        module, _, rest = name.removeprefix("class ").partition(":")
+        name = where(module, rest)
+    if before is not None and now is not None and _CODE.sub("", before) == _CODE.sub("", now):
+        return name, None, None  # the same function, with other code
+    return name, before and _CODE.sub("", before), now and _CODE.sub("", now)
 
 
 class Frame:
@@ -82,19 +100,3 @@ class Frame:
         if key not in self._found:
             self._found[key] = reach(self.code, self.scope, self.values, scope())
         return self._found[key]
-
-
-_PREFIXES = ("class ", "local ")
-
-
-def worded(change: Change) -> str:
-    """Return one difference in words."""
-    place, before, now = change
-    name = next((place[len(p) :] for p in _PREFIXES if place.startswith(p)), place).replace(":", ".", 1)
-    if before is None:
-        return f"{name} is new: {now}"
-    if now is None:
-        return f"{name} is gone, was {before}"
-    if before.rpartition(", code ")[0] == now.rpartition(", code ")[0] and ", code " in before:
-        return f"{name} has other code"
-    return f"{name} was {before}, is {now}"

@@ -1,7 +1,7 @@
 """Edits between two starts, each as small as it gets: the kinds of facts that torch's guards do not carry.
 
-Every program reads `V`, 1 at the first start and 2 at the second, in place of an edit. It defines `f`, which is
-compiled and called with `x`; the numbers for 1 and 2 differ.
+Every program reads `V`, 1 at the first start and 2 at the second, in place of an edit. It defines `f`, which
+is compiled and called with `x`; the numbers for 1 and 2 differ.
 """
 
 from edits.case import Case
@@ -808,7 +808,7 @@ f = lambda x: op(x.detach()) + 1
         """
 f0 = lambda x: x * 2 if x.grad_fn is None else x * 3
 f = f0
-def call(f): 
+def call(f):
     x = torch.ones(2, requires_grad=True)
     return f(x.detach() if V == 1 else x.detach().requires_grad_().mul(1))
 """,

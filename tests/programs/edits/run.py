@@ -2,9 +2,9 @@
 
     python tests/programs/edits/run.py --lane lean full --kernels fallback cpp [--only TEXT] [--json FILE]
 
-Start 1 records the programs before the edit. Start 2 runs them after it, in each lane on a copy of the store, and
-is compared bit for bit with torch.compile without Firebrick. A case whose numbers do not change by the edit, in
-torch alone, tests nothing and counts as an error.
+Start 1 records the programs before the edit. Start 2 runs them after it, in each lane on a copy of the store,
+and is compared bit for bit with torch.compile without Firebrick. A case whose numbers do not change by the
+edit, in torch alone, tests nothing and counts as an error.
 """
 
 import argparse
