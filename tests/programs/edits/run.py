@@ -1,0 +1,233 @@
+"""Try edits between two starts: what is served after an edit must be what torch.compile would make now.
+
+    python tests/programs/edits/run.py --lane lean full --kernels fallback cpp [--only TEXT] [--json FILE] [--log]
+
+Start 1 records the programs before the edit. Start 2 runs them after it, in each lane on a copy of the store, and
+is compared bit for bit with torch.compile without Firebrick. A case whose numbers do not change by the edit, in
+torch alone, tests nothing and counts as an error. ``--only`` takes a part of the name, or more than one; with
+``--log`` what such cases log is printed.
+"""
+
+import argparse
+import collections
+import dataclasses
+import importlib
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from firebrick.testing.programs import start
+
+CHILD = Path(__file__).with_name("child.py")
+LANES = {"lean": {}, "full": {"FIREBRICK_LEAN": "0"}}
+NO_CORPUS = ("case", "child", "run")
+COLUMNS = ("right", "WRONG", "error", "lean", "full", "miss", "bypass", "silent")
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a case in one lane.
+
+    Attributes:
+        verdict: ``right``; ``WRONG`` where what was served is not what torch makes; ``error`` where the case itself
+            is not sound.
+        how: it was served ``lean`` or by the ``full`` lane, or compiled after a ``miss``, or compiled because the
+            first start had a ``bypass``, or compiled for no reason that is told: ``silent``.
+        detail: reasons of misses and bypasses, or the error.
+        note: where torch alone differs from eager mode.
+    """
+
+    case: object
+    lane: str
+    kernels: str
+    verdict: str = ""
+    how: str = ""
+    detail: str = ""
+    note: str = ""
+
+
+def corpus():
+    """Return all cases."""
+    names = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NO_CORPUS)
+    return [case for name in names for case in importlib.import_module(f"edits.{name}").CASES]
+
+
+class Trial:
+    """Cases of equal environments through all their starts, in a folder of their own.
+
+    Args:
+        cases: all with the same `env`.
+        root: a folder to make.
+        kernels: ``cpp``, or ``fallback`` for ATen's.
+        lanes: names in `LANES`.
+        warm: import the compiler before the cases start.
+        checks: look at the cases themselves too: the first start without Firebrick, and eager mode.
+    """
+
+    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True):
+        self.cases, self.root, self.kernels, self.lanes = cases, root, kernels, lanes
+        self.warm, self.checks = warm, checks
+        self.names = {case: f"case_{n}" for n, case in enumerate(cases)}
+        for version in (1, 2):
+            folder = root / f"v{version}"
+            folder.mkdir(parents=True)
+            for case, name in self.names.items():
+                for module, text in {name: case.text(version), **case.modules(version)}.items():
+                    (folder / f"{module}.py").write_text(text)
+
+    def start(self, version, name, store=None, *, eager=False, **env):
+        """Run all cases; a crash of the whole process is told for each."""
+        reports, stores = self.root / f"reports-{name}", store and self.root / store
+        reports.mkdir()
+        request = {
+            "folder": str(self.root / f"v{version}"),
+            "names": list(self.names.values()),
+            "reports": str(reports),
+            "store": stores and str(stores),
+            "eager": eager,
+            "fallback": self.kernels == "fallback",
+            "warm": self.warm and not eager,
+            "threads": 1,
+        }
+        (self.root / f"{name}.json").write_text(json.dumps(request))
+        variables = {"PYTHONHASHSEED": "0", "FIREBRICK_SELF_TEST": "0"} | self.cases[0].env[version - 1] | env
+        done = start(
+            ["-P", CHILD, self.root / f"{name}.json"],
+            home=self.root / "home",  # shared libraries are compiled once
+            env=variables | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
+            timeout=7200.0,
+        )
+        if not done.report:
+            failed = {"error": done.stderr[-2000:], "stats": {}}
+            return dict.fromkeys(self.names.values(), failed)
+        return done.report
+
+    def outcomes(self):
+        """Yield what became of each case."""
+        found = {"record": self.start(1, "record", "store"), "plain": self.start(2, "plain")}
+        if self.checks:
+            found["before"] = self.start(1, "before")
+            found["eager"] = self.start(2, "eager", eager=True, TORCH_COMPILE_DISABLE="1")
+        for lane in self.lanes:
+            shutil.copytree(self.root / "store", self.root / f"store-{lane}")
+            for folder in (self.root / f"store-{lane}").iterdir():
+                folder.chmod(0o700)
+            served = self.start(2, lane, f"store-{lane}", **LANES[lane])
+            for case, name in self.names.items():
+                reports = {what: report[name] for what, report in found.items()}
+                yield judge(case, lane, self.kernels, served[name], **reports)
+
+
+def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None):
+    """Compare what the starts of one case reported."""
+    outcome = Outcome(case, lane, kernels)
+    stats, recorded = served["stats"], record["stats"]
+    bypasses = [*recorded.get("bypasses", {}), *(f"{n} faults" for n in recorded.get("faults", {}))]
+    if stats.get("misses") and recorded.get("stored"):
+        outcome.how = "miss"
+    elif stats.get("hits"):
+        outcome.how = "lean" if stats.get("lean") == stats["hits"] else "full"
+    else:
+        outcome.how = "bypass" if bypasses else "silent"
+    outcome.detail = "; ".join([*stats.get("misses", {}), *bypasses, *stats.get("faults", {})])
+    for what, result in (("record", record), ("plain", plain), ("before", before), ("eager", eager)):
+        if result and "error" in result:
+            outcome.verdict, outcome.detail = "error", f"{what}: {result['error']}"
+            return outcome
+    if before and record["value"] != before["value"]:
+        outcome.verdict, outcome.detail = "WRONG", "the first start"
+    elif record["value"] == plain["value"] and not case.same:
+        outcome.verdict, outcome.detail = "error", "the edit changes nothing"
+    else:
+        outcome.verdict = "right" if served.get("value") == plain["value"] else "WRONG"
+        outcome.detail = served.get("error", outcome.detail)
+    if eager and not close(plain["value"], eager["value"]):
+        outcome.note = "torch alone differs from eager mode"
+    return outcome
+
+
+def close(one, other):
+    """Say whether two descriptions are of the same values up to rounding."""
+    if isinstance(one, dict) and "elements" in one and isinstance(other, dict):
+        pairs = zip(one["elements"], other.get("elements", []), strict=False)
+        return len(one["elements"]) == len(other.get("elements", [])) and all(
+            math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-5) or (a != a and b != b) for a, b in pairs
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    return one == other
+
+
+def run(cases, lanes, kernels, *, root, **options):
+    """Yield the outcome of each case in each lane.
+
+    Args:
+        cases: any.
+        lanes: names in `LANES`.
+        kernels: ``fallback``, ``cpp`` or both.
+        root: an empty folder.
+        options: as for `Trial`.
+    """
+    groups = collections.defaultdict(list)
+    for case in cases:
+        groups[json.dumps(case.env)].append(case)
+    for kind in kernels:
+        for number, group in enumerate(groups.values()):
+            yield from Trial(group, Path(root) / f"{kind}-{number}", kind, lanes, **options).outcomes()
+
+
+def table(outcomes):
+    """Return the counts of each kind as text."""
+    counts = collections.defaultdict(collections.Counter)
+    for outcome in outcomes:
+        counts[outcome.case.kind].update([outcome.verdict, outcome.how])
+        counts["all"].update([outcome.verdict, outcome.how])
+    lines = [f"{'kind':28}" + "".join(f"{c:>8}" for c in COLUMNS)]
+    for kind in [*sorted(set(counts) - {"all"}), "all"]:
+        lines.append(f"{kind:28}" + "".join(f"{counts[kind][c]:8}" for c in COLUMNS))
+    return "\n".join(lines)
+
+
+def main():
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lane", nargs="+", choices=LANES, default=list(LANES))
+    parser.add_argument("--kernels", nargs="+", choices=("fallback", "cpp"), default=["fallback"])
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name contains one of these texts")
+    parser.add_argument("--json", type=Path, help="write the outcomes to this file")
+    parser.add_argument("--log", action="store_true", help="print what cases log")
+    parser.add_argument("--cold", action="store_true", help="let each case import the compiler itself")
+    parser.add_argument("--quick", action="store_true", help="do not look whether the cases are sound")
+    parser.add_argument("--keep", type=Path, help="folder to keep programs, stores and reports in")
+    options = parser.parse_args()
+    cases = [case for case in corpus() if any(text in case.id for text in options.only)]
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="edits-") as folder:
+        root = options.keep or Path(folder)
+        os.environ.setdefault("FIREBRICK_TESTING_TOOLCHAIN", str(Path(folder) / "toolchain"))
+        chosen = {"warm": not options.cold, "checks": not options.quick}
+        for o in run(cases, options.lane, options.kernels, root=root, **chosen):
+            outcomes.append(o)
+            if o.verdict != "right" or o.note or options.only != [""]:
+                last = o.detail.rstrip().rpartition("\n")[2] if options.only == [""] else o.detail
+                print(f"{o.verdict:6} {o.how:7} {o.lane:4} {o.kernels:8} {o.case.id} | {last} {o.note}", flush=True)
+        if options.log:
+            for path in sorted(root.glob("*/reports-*/*.log")):
+                print(f"--- {path.relative_to(root)}\n{path.read_text()}")
+    print(table(outcomes))
+    if options.json:
+        rows = [{**vars(o), "case": o.case.id} for o in outcomes]
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    sys.exit(any(o.verdict != "right" for o in outcomes))
+
+
+if __name__ == "__main__":
+    main()
