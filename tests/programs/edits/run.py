@@ -27,6 +27,7 @@ from firebrick.testing.programs import start
 CHILD = Path(__file__).with_name("child.py")
 LANES = {"lean": {}, "full": {"FIREBRICK_LEAN": "0"}}
 NO_CORPUS = ("case", "child", "run")
+AT_ONCE = 100  # cases of one process that forks
 COLUMNS = ("right", "WRONG", "error", "lean", "full", "miss", "bypass", "silent")
 
 
@@ -37,8 +38,8 @@ class Outcome:
     Attributes:
         verdict: ``right``; ``WRONG`` where what was served is not what torch makes; ``error`` where the case itself
             is not sound.
-        how: it was served ``lean`` or by the ``full`` lane, or compiled after a ``miss``, or compiled because the
-            first start had a ``bypass``, or compiled for no reason that is told: ``silent``.
+        how: it was served ``lean`` or by the ``full`` lane, or compiled after a ``miss``, or compiled because
+            the first start had a ``bypass``, or compiled for no reason that is told: ``silent``.
         detail: reasons of misses and bypasses, or the error.
         note: where torch alone differs from eager mode.
     """
@@ -180,8 +181,9 @@ def run(cases, lanes, kernels, *, root, **options):
     for case in cases:
         groups[json.dumps(case.env)].append(case)
     for kind in kernels:
-        for number, group in enumerate(groups.values()):
-            yield from Trial(group, Path(root) / f"{kind}-{number}", kind, lanes, **options).outcomes()
+        parts = [group[n : n + AT_ONCE] for group in groups.values() for n in range(0, len(group), AT_ONCE)]
+        for number, part in enumerate(parts):
+            yield from Trial(part, Path(root) / f"{kind}-{number}", kind, lanes, **options).outcomes()
 
 
 def table(outcomes):
@@ -201,7 +203,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lane", nargs="+", choices=LANES, default=list(LANES))
     parser.add_argument("--kernels", nargs="+", choices=("fallback", "cpp"), default=["fallback"])
-    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name contains one of these texts")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose names contain one of these")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")
     parser.add_argument("--log", action="store_true", help="print what cases log")
     parser.add_argument("--cold", action="store_true", help="let each case import the compiler itself")
@@ -218,7 +220,8 @@ def main():
             outcomes.append(o)
             if o.verdict != "right" or o.note or options.only != [""]:
                 last = o.detail.rstrip().rpartition("\n")[2] if options.only == [""] else o.detail
-                print(f"{o.verdict:6} {o.how:7} {o.lane:4} {o.kernels:8} {o.case.id} | {last} {o.note}", flush=True)
+                said = f"{o.verdict:6} {o.how:7} {o.lane:4} {o.kernels:8} {o.case.id} | {last} {o.note}"
+                print(said.rstrip(" |"), flush=True)
         if options.log:
             for path in sorted(root.glob("*/reports-*/*.log")):
                 print(f"--- {path.relative_to(root)}\n{path.read_text()}")
