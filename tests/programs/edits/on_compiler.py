@@ -174,33 +174,37 @@ options = {{"{name}": change}} if V == 2 else {{}}
         own=True,
     )
 ]
-CASES += cases(
-    "custom pass otherwise",
-    f"""
+_OTHERWISE = """
 ## its cell
-{_PASS.replace("def change(graph):", "def make(k):\n  def change(graph):").replace("    for", "   for").replace("        if", "     if").replace("FACTOR", "k").replace("\nf =", "\n  return change\nf =")}
+import torch._inductor.config as ic
+def make(k):
+    def change(graph):
+        for node in graph.nodes:
+            if node.op == "call_function" and "mul" in str(node.target): node.args = (node.args[0], k)
+    return change
+f = lambda x: x.detach() * 2.
 ic.post_grad_custom_post_pass = make(3. * V)
 
 ## its global
-{_PASS.replace("FACTOR", "K[0]")}
+PASS K[0]
 K = [3. * V]
 ic.post_grad_custom_post_pass = change
 
 ## a helper of it
-{_PASS.replace("FACTOR", "k()")}
+PASS k()
 def k(): return 3. * V
 ic.post_grad_custom_post_pass = change
 
 ## a class with another uuid
-{_PASS.replace("FACTOR", "3. * V")}
+PASS 3. * V
 from torch._inductor.custom_graph_pass import CustomGraphPass
 class P(CustomGraphPass):
     def __call__(self, graph): change(graph)
-    def uuid(self): return f"pass {{V}}"
+    def uuid(self): return f"pass {V}"
 ic.post_grad_custom_post_pass = P()
 
 ## a class with the same uuid
-{_PASS.replace("FACTOR", "3. * V")}
+PASS 3. * V
 from torch._inductor.custom_graph_pass import CustomGraphPass
 class P(CustomGraphPass):
     def __call__(self, graph): change(graph)
@@ -208,7 +212,7 @@ class P(CustomGraphPass):
 ic.joint_custom_pre_pass = P()
 
 ## by config.patch around the call
-{_PASS.replace("FACTOR", "3. * V")}
+PASS 3. * V
 def call(f):
     with ic.patch(post_grad_custom_post_pass=change): return f(torch.ones(2))
 
@@ -221,9 +225,10 @@ def change(gm, inputs):
 import torch._inductor.config as ic
 ic.pre_grad_custom_pass = lambda graph: [setattr(n, "args", (n.args[0], 3. * V)) for n in graph.nodes if n.op == "call_function" and n.target is operator.mul] and None
 f = lambda x: x * 2.
-""",
-    own=True,
-)
+"""
+for _factor in ("3. * V", "K[0]", "k()"):
+    _OTHERWISE = _OTHERWISE.replace(f"PASS {_factor}\n", _PASS.replace("FACTOR", _factor))
+CASES += cases("custom pass otherwise", _OTHERWISE, own=True)
 CASES += cases(
     "decomposition",
     """
