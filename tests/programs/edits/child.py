@@ -58,6 +58,7 @@ def forked(request, name):
     report = {"error": "", "stats": {}}
     stats = firebrick.stats()
     forget()
+    os.environ.update(request.get("env", {}).get(name, {}))
     try:
         if request["fallback"]:
             import torch._inductor.config

@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -25,9 +26,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from firebrick.testing.programs import start
 
 CHILD = Path(__file__).with_name("child.py")
-LANES = {"lean": {}, "full": {"FIREBRICK_LEAN": "0"}}
+LANES = ("lean", "full")
+VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}, "eager": {"TORCH_COMPILE_DISABLE": "1"}}
 NO_CORPUS = ("case", "child", "run")
 AT_ONCE = 100  # cases of one process that forks
+AT_START = ("PYTHONHASHSEED", "ATEN_CPU_CAPABILITY")  # variables that are read once, when a process starts
 COLUMNS = ("right", "WRONG", "error", "lean", "full", "miss", "bypass", "silent")
 
 
@@ -60,20 +63,21 @@ def corpus():
 
 
 class Trial:
-    """Cases of equal environments through all their starts, in a folder of their own.
+    """Cases through all their starts, in a folder of their own.
 
     Args:
-        cases: all with the same `env`.
+        cases: all alike in the variables that only count `AT_START`.
         root: a folder to make.
         kernels: ``cpp``, or ``fallback`` for ATen's.
         lanes: names in `LANES`.
         warm: import the compiler before the cases start.
         checks: look at the cases themselves too: the first start without Firebrick, and eager mode.
+        workers: starts at once; with C++ kernels it is one, because they share a cache.
     """
 
-    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True):
+    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True, workers=1):
         self.cases, self.root, self.kernels, self.lanes = cases, root, kernels, lanes
-        self.warm, self.checks = warm, checks
+        self.warm, self.checks, self.workers = warm, checks, workers
         self.names = {case: f"case_{n}" for n, case in enumerate(cases)}
         for version in (1, 2):
             folder = root / f"v{version}"
@@ -95,12 +99,14 @@ class Trial:
             "fallback": self.kernels == "fallback",
             "warm": self.warm and not eager,
             "threads": 1,
+            "env": {name: case.env[version - 1] for case, name in self.names.items()},
         }
         (self.root / f"{name}.json").write_text(json.dumps(request))
-        variables = {"PYTHONHASHSEED": "0", "FIREBRICK_SELF_TEST": "0"} | self.cases[0].env[version - 1] | env
+        variables = {"PYTHONHASHSEED": "0", "FIREBRICK_SELF_TEST": "0"} | env
+        variables |= {n: v for n, v in self.cases[0].env[version - 1].items() if n in AT_START}
         done = start(
             ["-P", CHILD, self.root / f"{name}.json"],
-            home=self.root / "home",  # shared libraries are compiled once
+            home=self.root / ("home" if self.kernels == "cpp" else f"home-{name}"),  # libraries are compiled once
             env=variables | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
             timeout=7200.0,
         )
@@ -111,18 +117,37 @@ class Trial:
 
     def outcomes(self):
         """Yield what became of each case."""
-        found = {"record": self.start(1, "record", "store"), "plain": self.start(2, "plain")}
-        if self.checks:
-            found["before"] = self.start(1, "before")
-            found["eager"] = self.start(2, "eager", eager=True, TORCH_COMPILE_DISABLE="1")
+        first = {"plain": (2,)}
+        if self.lanes:
+            first["record"] = (1, "store")
+        if self.checks or not self.lanes:
+            first["before"] = (1,)
+            first["eager"] = (2,)
+        found = self._starts(first)
+        if not self.lanes:
+            found["record"] = found["before"]
+        served = {"none": found["plain"]}
         for lane in self.lanes:
-            shutil.copytree(self.root / "store", self.root / f"store-{lane}")
-            for folder in (self.root / f"store-{lane}").iterdir():
-                folder.chmod(0o700)
-            served = self.start(2, lane, f"store-{lane}", **LANES[lane])
+            for folder in (self.root / "store").iterdir():
+                copy = self.root / f"store-{lane}" / folder.name
+                shutil.copytree(folder, copy)
+                copy.chmod(0o700)
+        if self.lanes:
+            served = self._starts({lane: (2, f"store-{lane}") for lane in self.lanes})
+        for lane, reports in served.items():
             for case, name in self.names.items():
-                reports = {what: report[name] for what, report in found.items()}
-                yield judge(case, lane, self.kernels, served[name], **reports)
+                others = {what: report[name] for what, report in found.items()}
+                yield judge(case, lane, self.kernels, reports[name], **others)
+
+    def _starts(self, wanted):
+        with ThreadPoolExecutor(1 if self.kernels == "cpp" else self.workers) as pool:
+            runs = {
+                name: pool.submit(
+                    self.start, version, name, *store, eager=name == "eager", **VARIABLES.get(name, {})
+                )
+                for name, (version, *store) in wanted.items()
+            }
+            return {name: run.result() for name, run in runs.items()}
 
 
 def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None):
@@ -167,6 +192,18 @@ def close(one, other):
     return one == other
 
 
+def sample(cases, number):
+    """Return at most so many cases of each kind, spread over it."""
+    kinds = collections.defaultdict(list)
+    for case in cases:
+        kinds[case.kind].append(case)
+    return [
+        group[n * len(group) // min(number, len(group))]
+        for group in kinds.values()
+        for n in range(min(number, len(group)))
+    ]
+
+
 def run(cases, lanes, kernels, *, root, **options):
     """Yield the outcome of each case in each lane.
 
@@ -179,9 +216,9 @@ def run(cases, lanes, kernels, *, root, **options):
     """
     groups = collections.defaultdict(list)
     for case in cases:
-        groups[json.dumps(case.env)].append(case)
+        groups[json.dumps([[side.get(name) for name in AT_START] for side in case.env])].append(case)
+    parts = [group[n : n + AT_ONCE] for group in groups.values() for n in range(0, len(group), AT_ONCE)]
     for kind in kernels:
-        parts = [group[n : n + AT_ONCE] for group in groups.values() for n in range(0, len(group), AT_ONCE)]
         for number, part in enumerate(parts):
             yield from Trial(part, Path(root) / f"{kind}-{number}", kind, lanes, **options).outcomes()
 
@@ -201,34 +238,39 @@ def table(outcomes):
 def main():
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lane", nargs="+", choices=LANES, default=list(LANES))
+    parser.add_argument("--lane", nargs="+", choices=(*LANES, "none"), default=LANES)
     parser.add_argument("--kernels", nargs="+", choices=("fallback", "cpp"), default=["fallback"])
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose names contain one of these")
+    parser.add_argument("--sample", type=int, help="at most so many cases of each kind")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")
     parser.add_argument("--log", action="store_true", help="print what cases log")
+    parser.add_argument("--workers", type=int, default=1, help="how many processes at once")
     parser.add_argument("--cold", action="store_true", help="let each case import the compiler itself")
     parser.add_argument("--quick", action="store_true", help="do not look whether the cases are sound")
     parser.add_argument("--keep", type=Path, help="folder to keep programs, stores and reports in")
     options = parser.parse_args()
     cases = [case for case in corpus() if any(text in case.id for text in options.only)]
+    if options.sample:
+        cases = sample(cases, options.sample)
+    lanes = [] if options.lane == ["none"] else options.lane
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="edits-") as folder:
         root = options.keep or Path(folder)
         os.environ.setdefault("FIREBRICK_TESTING_TOOLCHAIN", str(Path(folder) / "toolchain"))
-        chosen = {"warm": not options.cold, "checks": not options.quick}
-        for o in run(cases, options.lane, options.kernels, root=root, **chosen):
+        chosen = {"warm": not options.cold, "checks": not options.quick, "workers": options.workers}
+        for o in run(cases, lanes, options.kernels, root=root, **chosen):
             outcomes.append(o)
             if o.verdict != "right" or o.note or options.only != [""]:
                 last = o.detail.rstrip().rpartition("\n")[2] if options.only == [""] else o.detail
                 said = f"{o.verdict:6} {o.how:7} {o.lane:4} {o.kernels:8} {o.case.id} | {last} {o.note}"
                 print(said.rstrip(" |"), flush=True)
+            if options.json:
+                rows = [{**vars(o), "case": o.case.id} for o in outcomes]
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
         if options.log:
             for path in sorted(root.glob("*/reports-*/*.log")):
                 print(f"--- {path.relative_to(root)}\n{path.read_text()}")
     print(table(outcomes))
-    if options.json:
-        rows = [{**vars(o), "case": o.case.id} for o in outcomes]
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
     sys.exit(any(o.verdict != "right" for o in outcomes))
 
 
