@@ -1,59 +1,138 @@
-"""Run cases of edits in one process, and print what each computed and whether it was served."""
+"""Run cases of edits, each in a fork of one process, and say what each computed and whether it was served.
 
+The process imports torch, and by default the compiler, compiles something, and forks for each case, so that what one
+case does to torch is not seen by the next. Firebrick is enabled in the fork, on a store of the case's own.
+"""
+
+import gc
 import importlib
 import json
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import time
 import traceback
 from pathlib import Path
 
 import torch
 
 import firebrick
-from firebrick.testing.programs import _difference as difference
 from firebrick.testing.programs import describe
+
+SECONDS = 200.0  # for one case
 
 
 def measure(module, compiled):
     """Return the value and the gradient of one call."""
-    torch.manual_seed(0)
     if hasattr(module, "call"):
-        return describe(module.call(compiled))
+        return module.call(compiled)
     x = torch.tensor([1.0, 2.0], requires_grad=True)
     result = compiled(x)
     if isinstance(result, torch.Tensor) and result.requires_grad:
         result.sum().backward()
-    return describe([result, x.grad])
+    return [result, x.grad]
 
 
-def run(name):
+def run(name, eager):
     """Import one case and run it, compiled."""
     module = importlib.import_module(name)
+    torch.manual_seed(0)
+    if hasattr(module, "program"):
+        return describe(module.program())
     arguments = dict(getattr(module, "arguments", {}))
     if hasattr(module, "options"):
         arguments["options"] = module.options
-    before = firebrick.stats().as_dict()
+    return describe(measure(module, module.f if eager else torch.compile(module.f, **arguments)))
+
+
+def forget():
+    """Empty torch's caches of graphs; the shared libraries stay."""
+    for name in ("fxgraph", "aotautograd"):
+        shutil.rmtree(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) / name, ignore_errors=True)
+
+
+def forked(request, name):
+    """Run one case in this process and return its report."""
+    report = {"error": "", "stats": {}}
+    stats = firebrick.stats()
+    forget()
+    os.environ.update(request.get("env", {}).get(name, {}))
     try:
-        eager = os.environ.get("EDITS_EAGER")
-        compiled = module.f if eager else torch.compile(module.f, **arguments)
-        report = {"value": measure(module, compiled)}
+        if request["fallback"]:
+            import torch._inductor.config
+
+            torch._inductor.config.fallback_by_default = True
+        if request["store"]:
+            firebrick.enable(Path(request["store"]) / name)
+            stats = firebrick.stats()
+        sys.path.insert(0, request["folder"])
+        report = {"value": run(name, request["eager"])}
     except Exception:
-        report = {"error": traceback.format_exc(limit=-3)}
-    firebrick.flush()
-    report["stats"] = difference(firebrick.stats().as_dict(), before)
-    getattr(module, "undo", lambda: None)()
-    if "torch._dynamo" in sys.modules:
-        torch._dynamo.reset()
+        report = {"error": traceback.format_exc(limit=-6)}
+    if request["store"]:
+        firebrick.disable()  # as the exit of the process would
+    report["stats"] = {key: value for key, value in stats.as_dict().items() if value}
+    report["compiler"] = "torch._dynamo" in sys.modules
     return report
 
 
-def main(folder, *names):
-    if os.environ.get("EDITS_FALLBACK"):
-        import torch._inductor.config as config
+def in_fork(request, name):
+    """Run one case in a fork; a crash becomes an error in its report."""
+    path, log = (Path(request["reports"]) / f"{name}.{end}" for end in ("json", "log"))
+    gc.freeze()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            output = os.open(log, os.O_WRONLY | os.O_CREAT)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            path.write_text(json.dumps(forked(request, name)))
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    deadline = time.monotonic() + SECONDS
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+    text = log.read_text(errors="replace")
+    if path.exists() and ended[1] == 0:
+        return json.loads(path.read_text()) | {"log": text[-4000:]}
+    return {"error": f"ended with {ended[1]}: {text[-3000:]}", "stats": {}}
 
-        config.fallback_by_default = True
-    sys.path.insert(0, str(Path(folder)))
-    print(json.dumps({name: run(name) for name in names}), flush=True)
+
+def warm(request):
+    """Import the compiler and use it once, so that forks need not."""
+    import torch._inductor.config
+
+    def twice(x):
+        return x * 2
+
+    torch._inductor.config.fallback_by_default = True
+    with tempfile.TemporaryDirectory() as folder:
+        if request["store"]:
+            firebrick.enable(folder)
+        torch.compile(twice)(torch.ones(2, requires_grad=True)).sum().backward()
+        firebrick.disable()
+    torch._inductor.config.fallback_by_default = False
+    torch._dynamo.reset()
+
+
+def main(path):
+    """Run what a file asks for and print the reports as JSON, in the last line."""
+    request = json.loads(Path(path).read_text())
+    if request["warm"]:
+        warm(request)
+    if request["threads"]:
+        torch.set_num_threads(request["threads"])
+    print(json.dumps({name: in_fork(request, name) for name in request["names"]}), flush=True)
 
 
 if __name__ == "__main__":

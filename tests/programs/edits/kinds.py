@@ -1,7 +1,7 @@
 """Edits between two starts, each as small as it gets: the kinds of facts that torch's guards do not carry.
 
-Every program reads `V`, 1 at the first start and 2 at the second, in place of an edit. It defines `f`, which
-is compiled and called with `x`; the numbers for 1 and 2 differ.
+Every program reads `V`, 1 at the first start and 2 at the second, in place of an edit. It defines `f`, which is
+compiled and called with `x`; the numbers for 1 and 2 differ.
 """
 
 from edits.case import Case
@@ -564,8 +564,8 @@ f = lambda x: x * max(2, 3)
         "a builtin is patched",
         """
 import builtins
-if V == 2: builtins.divmod = lambda a, b: (7, 7)
-f = lambda x: x * divmod(5, 3)[0]
+if V == 2: builtins.max = builtins.min
+f = lambda x: x * max(2, 3)
 """,
         own=True,
     ),
@@ -598,7 +598,7 @@ def f(x):
         "seed",
         "the hash of a text",
         """
-f = lambda x: x * (hash("s") % 1009 + 1)
+f = lambda x: x * (hash("s") % 7 + 1)
 """,
         env=({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}),
         own=True,
@@ -625,7 +625,7 @@ f = M()
         "a list of a set",
         """
 def f(x):
-    for n, k in enumerate(list({"a", "bb", "ccc", "dddd", "eeeee", "ffffff"})): x = x * len(k) + n
+    for n, k in enumerate(list({"a", "bb", "ccc"})): x = x * len(k) + n
     return x
 """,
         env=({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}),
@@ -808,7 +808,7 @@ f = lambda x: op(x.detach()) + 1
         """
 f0 = lambda x: x * 2 if x.grad_fn is None else x * 3
 f = f0
-def call(f):
+def call(f): 
     x = torch.ones(2, requires_grad=True)
     return f(x.detach() if V == 1 else x.detach().requires_grad_().mul(1))
 """,
@@ -853,11 +853,9 @@ f = lambda x: x * 2 if isinstance(o, A) else x * 3
         "__instancecheck__",
         """
 class Meta(type):
-    if V == 2:
-        def __instancecheck__(cls, o): return True
+    def __instancecheck__(cls, o): return V == 2
 class A(metaclass=Meta): pass
-class C: pass
-o = C()
+o = object()
 f = lambda x: x * 2 if isinstance(o, A) else x * 3
 """,
     ),

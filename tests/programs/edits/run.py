@@ -1,10 +1,11 @@
 """Try edits between two starts: what is served after an edit must be what torch.compile would make now.
 
-    python tests/programs/edits/run.py --lane lean full --kernels fallback cpp [--only TEXT] [--json FILE]
+    python tests/programs/edits/run.py --lane lean full --kernels fallback cpp [--only TEXT] [--json FILE] [--log]
 
-Start 1 records the programs before the edit. Start 2 runs them after it, in each lane on a copy of the store,
-and is compared bit for bit with torch.compile without Firebrick. A case whose numbers do not change by the
-edit, in torch alone, tests nothing and counts as an error.
+Start 1 records the programs before the edit. Start 2 runs them after it, in each lane on a copy of the store, and
+is compared bit for bit with torch.compile without Firebrick. A case whose numbers do not change by the edit, in
+torch alone, tests nothing and counts as an error. ``--only`` takes a part of the name, or more than one; with
+``--log`` what such cases log is printed.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import collections
 import dataclasses
 import importlib
 import json
+import math
+import os
 import shutil
 import sys
 import tempfile
@@ -23,13 +26,26 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from firebrick.testing.programs import start
 
 CHILD = Path(__file__).with_name("child.py")
-LANES = {"lean": {}, "full": {"FIREBRICK_LEAN": "0"}}
-CORPORA = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("case", "child", "run"))
+LANES = ("lean", "full")
+VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}, "eager": {"TORCH_COMPILE_DISABLE": "1"}}
+NO_CORPUS = ("case", "child", "run")
+AT_ONCE = 100  # cases of one process that forks
+AT_START = ("PYTHONHASHSEED", "ATEN_CPU_CAPABILITY")  # variables that are read once, when a process starts
+COLUMNS = ("right", "WRONG", "error", "lean", "full", "miss", "bypass", "silent")
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What became of a case in one lane: ``right``, ``wrong`` or ``error``, and how it was served."""
+    """What became of a case in one lane.
+
+    Attributes:
+        verdict: ``right``; ``WRONG`` where what was served is not what torch makes; ``error`` where the case itself
+            is not sound.
+        how: it was served ``lean`` or by the ``full`` lane, or compiled after a ``miss``, or compiled because
+            the first start had a ``bypass``, or compiled for no reason that is told: ``silent``.
+        detail: reasons of misses and bypasses, or the error.
+        note: where torch alone differs from eager mode.
+    """
 
     case: object
     lane: str
@@ -37,114 +53,225 @@ class Outcome:
     verdict: str = ""
     how: str = ""
     detail: str = ""
+    note: str = ""
 
 
 def corpus():
     """Return all cases."""
-    return [case for name in CORPORA for case in importlib.import_module(f"edits.{name}").CASES]
+    names = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NO_CORPUS)
+    return [case for name in names for case in importlib.import_module(f"edits.{name}").CASES]
 
 
 class Trial:
-    """One batch of cases through all its starts, in a folder of its own."""
+    """Cases through all their starts, in a folder of their own.
 
-    def __init__(self, cases, root, kernels, lanes):
+    Args:
+        cases: all alike in the variables that only count `AT_START`.
+        root: a folder to make.
+        kernels: ``cpp``, or ``fallback`` for ATen's.
+        lanes: names in `LANES`.
+        warm: import the compiler before the cases start.
+        checks: look at the cases themselves too: the first start without Firebrick, and eager mode.
+        workers: starts at once; with C++ kernels it is one, because they share a cache.
+    """
+
+    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True, workers=1):
         self.cases, self.root, self.kernels, self.lanes = cases, root, kernels, lanes
+        self.warm, self.checks, self.workers = warm, checks, workers
         self.names = {case: f"case_{n}" for n, case in enumerate(cases)}
         for version in (1, 2):
-            (root / f"v{version}").mkdir(parents=True)
+            folder = root / f"v{version}"
+            folder.mkdir(parents=True)
             for case, name in self.names.items():
-                (root / f"v{version}" / f"{name}.py").write_text(case.text(version))
+                for module, text in {name: case.text(version), **case.modules(version)}.items():
+                    (folder / f"{module}.py").write_text(text)
 
-    def start(self, version, home, store=None, **env):
-        """Run all cases in one process; a crash is told for each."""
-        variables = {"EDITS_FALLBACK": "1"} if self.kernels == "fallback" else {}
-        variables |= {"PYTHONHASHSEED": "0"} | self.cases[0].env[version - 1] | env
+    def start(self, version, name, store=None, *, eager=False, **env):
+        """Run all cases; a crash of the whole process is told for each."""
+        reports, stores = self.root / f"reports-{name}", store and self.root / store
+        reports.mkdir()
+        request = {
+            "folder": str(self.root / f"v{version}"),
+            "names": list(self.names.values()),
+            "reports": str(reports),
+            "store": stores and str(stores),
+            "eager": eager,
+            "fallback": self.kernels == "fallback",
+            "warm": self.warm and not eager,
+            "threads": 1,
+            "env": {name: case.env[version - 1] for case, name in self.names.items()},
+        }
+        (self.root / f"{name}.json").write_text(json.dumps(request))
+        variables = {"PYTHONHASHSEED": "0", "FIREBRICK_SELF_TEST": "0"} | env
+        variables |= {n: v for n, v in self.cases[0].env[version - 1].items() if n in AT_START}
         done = start(
-            ["-P", CHILD, self.root / f"v{version}", *self.names.values()],
-            home=self.root / home, store=store, env=variables,
-        )  # fmt: skip
+            ["-P", CHILD, self.root / f"{name}.json"],
+            home=self.root / ("home" if self.kernels == "cpp" else f"home-{name}"),  # libraries are compiled once
+            env=variables | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
+            timeout=7200.0,
+        )
         if not done.report:
-            return {name: {"error": done.stderr[-2000:], "stats": {}} for name in self.names.values()}
+            failed = {"error": done.stderr[-2000:], "stats": {}}
+            return dict.fromkeys(self.names.values(), failed)
         return done.report
 
     def outcomes(self):
         """Yield what became of each case."""
-        record = self.start(1, "record", self.root / "store")
-        plain = self.start(2, "plain")
-        before = self.start(1, "before")
+        first = {"plain": (2,)}
+        if self.lanes:
+            first["record"] = (1, "store")
+        if self.checks or not self.lanes:
+            first["before"] = (1,)
+            first["eager"] = (2,)
+        found = self._starts(first)
+        if not self.lanes:
+            found["record"] = found["before"]
+        served = {"none": found["plain"]}
         for lane in self.lanes:
-            store = self.root / f"store-{lane}"
-            shutil.copytree(self.root / "store", store)
-            store.chmod(0o700)
-            served = self.start(2, f"home-{lane}", store, **LANES[lane])
+            for folder in (self.root / "store").iterdir():
+                copy = self.root / f"store-{lane}" / folder.name
+                shutil.copytree(folder, copy)
+                copy.chmod(0o700)
+        if self.lanes:
+            served = self._starts({lane: (2, f"store-{lane}") for lane in self.lanes})
+        for lane, reports in served.items():
             for case, name in self.names.items():
-                yield judge(case, lane, self.kernels, *(r[name] for r in (record, before, plain, served)))
+                others = {what: report[name] for what, report in found.items()}
+                yield judge(case, lane, self.kernels, reports[name], **others)
+
+    def _starts(self, wanted):
+        with ThreadPoolExecutor(1 if self.kernels == "cpp" else self.workers) as pool:
+            runs = {
+                name: pool.submit(
+                    self.start, version, name, *store, eager=name == "eager", **VARIABLES.get(name, {})
+                )
+                for name, (version, *store) in wanted.items()
+            }
+            return {name: run.result() for name, run in runs.items()}
 
 
-def judge(case, lane, kernels, record, before, plain, served):
-    """Compare one case."""
-    stats = served["stats"]
-    how = "lean" if stats.get("lean") else "full" if stats.get("hits") else "compiled"
-    outcome = Outcome(case, lane, kernels, how=how)
-    reasons = [*stats.get("misses", {}), *record["stats"].get("bypasses", {})]
-    outcome.detail = "; ".join(reasons)
-    for what, result in (("record", record), ("before", before), ("plain", plain)):
-        if "error" in result:
+def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None):
+    """Compare what the starts of one case reported."""
+    outcome = Outcome(case, lane, kernels)
+    stats, recorded = served["stats"], record["stats"]
+    bypasses = [*recorded.get("bypasses", {}), *(f"{n} faults" for n in recorded.get("faults", {}))]
+    if stats.get("misses") and recorded.get("stored"):
+        outcome.how = "miss"
+    elif stats.get("hits"):
+        outcome.how = "lean" if stats.get("lean") == stats["hits"] else "full"
+    else:
+        outcome.how = "bypass" if bypasses else "silent"
+    outcome.detail = "; ".join([*stats.get("misses", {}), *bypasses, *stats.get("faults", {})])
+    for what, result in (("record", record), ("plain", plain), ("before", before), ("eager", eager)):
+        if result and "error" in result:
             outcome.verdict, outcome.detail = "error", f"{what}: {result['error']}"
             return outcome
-    if record["value"] != before["value"]:
-        outcome.verdict, outcome.detail = "wrong", "the first start"
-    elif before["value"] == plain["value"] and not case.same:
+    if before and record["value"] != before["value"]:
+        outcome.verdict, outcome.detail = "WRONG", "the first start"
+    elif record["value"] == plain["value"] and not case.same:
         outcome.verdict, outcome.detail = "error", "the edit changes nothing"
     else:
-        outcome.verdict = "right" if served.get("value") == plain["value"] else "wrong"
-        if "error" in served:
-            outcome.detail = served["error"]
+        outcome.verdict = "right" if served.get("value") == plain["value"] else "WRONG"
+        outcome.detail = served.get("error", outcome.detail)
+    if eager and not close(plain["value"], eager["value"]):
+        outcome.note = "torch alone differs from eager mode"
     return outcome
 
 
-def batches(cases):
-    """Return cases that may share a process, and alone those that may not."""
-    shared = [case for case in cases if not case.own]
-    return ([shared] if shared else []) + [[case] for case in cases if case.own]
+def close(one, other):
+    """Say whether two descriptions are of the same values up to rounding."""
+    if isinstance(one, dict) and "elements" in one and isinstance(other, dict):
+        pairs = zip(one["elements"], other.get("elements", []), strict=False)
+        return len(one["elements"]) == len(other.get("elements", [])) and all(
+            math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-5) or (a != a and b != b) for a, b in pairs
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    return one == other
 
 
-def run(cases, lanes, kernels, workers=2):
-    """Return the outcome of each case in each lane."""
-    with tempfile.TemporaryDirectory(prefix="edits-") as folder, ThreadPoolExecutor(workers) as pool:
-        trials = [
-            Trial(batch, Path(folder) / f"{kind}-{number}", kind, lanes)
-            for kind in kernels
-            for number, batch in enumerate(batches(cases))
-        ]
-        return [o for found in pool.map(lambda trial: list(trial.outcomes()), trials) for o in found]
+def sample(cases, number):
+    """Return at most so many cases of each kind, spread over it."""
+    kinds = collections.defaultdict(list)
+    for case in cases:
+        kinds[case.kind].append(case)
+    return [
+        group[n * len(group) // min(number, len(group))]
+        for group in kinds.values()
+        for n in range(min(number, len(group)))
+    ]
+
+
+def run(cases, lanes, kernels, *, root, **options):
+    """Yield the outcome of each case in each lane.
+
+    Args:
+        cases: any.
+        lanes: names in `LANES`.
+        kernels: ``fallback``, ``cpp`` or both.
+        root: an empty folder.
+        options: as for `Trial`.
+    """
+    groups = collections.defaultdict(list)
+    for case in cases:
+        groups[json.dumps([[side.get(name) for name in AT_START] for side in case.env])].append(case)
+    parts = [group[n : n + AT_ONCE] for group in groups.values() for n in range(0, len(group), AT_ONCE)]
+    for kind in kernels:
+        for number, part in enumerate(parts):
+            yield from Trial(part, Path(root) / f"{kind}-{number}", kind, lanes, **options).outcomes()
+
+
+def table(outcomes):
+    """Return the counts of each kind as text."""
+    counts = collections.defaultdict(collections.Counter)
+    for outcome in outcomes:
+        counts[outcome.case.kind].update([outcome.verdict, outcome.how])
+        counts["all"].update([outcome.verdict, outcome.how])
+    lines = [f"{'kind':28}" + "".join(f"{c:>8}" for c in COLUMNS)]
+    for kind in [*sorted(set(counts) - {"all"}), "all"]:
+        lines.append(f"{kind:28}" + "".join(f"{counts[kind][c]:8}" for c in COLUMNS))
+    return "\n".join(lines)
 
 
 def main():
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lane", nargs="+", choices=LANES, default=list(LANES))
+    parser.add_argument("--lane", nargs="+", choices=(*LANES, "none"), default=LANES)
     parser.add_argument("--kernels", nargs="+", choices=("fallback", "cpp"), default=["fallback"])
-    parser.add_argument("--only", default="", help="cases whose name contains this text")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose names contain one of these")
+    parser.add_argument("--sample", type=int, help="at most so many cases of each kind")
+    parser.add_argument("--json", type=Path, help="write the outcomes to this file")
+    parser.add_argument("--log", action="store_true", help="print what cases log")
+    parser.add_argument("--workers", type=int, default=1, help="how many processes at once")
+    parser.add_argument("--cold", action="store_true", help="let each case import the compiler itself")
+    parser.add_argument("--quick", action="store_true", help="do not look whether the cases are sound")
+    parser.add_argument("--keep", type=Path, help="folder to keep programs, stores and reports in")
     options = parser.parse_args()
-    cases = [case for case in corpus() if options.only in case.id]
-    outcomes = run(cases, options.lane, options.kernels)
-    table = collections.defaultdict(collections.Counter)
-    for o in outcomes:
-        table[o.case.kind].update({o.verdict: 1, o.how: 1})
-        if o.verdict != "right" or options.only:
-            print(f"{o.verdict:6} {o.how:8} {o.lane:4} {o.kernels:8} {o.case.id} | {o.detail}")
-    columns = ("right", "wrong", "error", "compiled", "lean", "full")
-    print(f"{'kind':20}", *(f"{c:>9}" for c in columns))
-    total = collections.Counter()
-    for kind, counts in sorted(table.items()):
-        total.update(counts)
-        print(f"{kind:20}", *(f"{counts[c]:9}" for c in columns))
-    print(f"{'all':20}", *(f"{total[c]:9}" for c in columns))
-    if options.json:
-        rows = [{**dataclasses.asdict(o), "case": o.case.id} for o in outcomes]
-        options.json.write_text(json.dumps(rows, indent=1))
-    sys.exit(total["wrong"] + total["error"] > 0)
+    cases = [case for case in corpus() if any(text in case.id for text in options.only)]
+    if options.sample:
+        cases = sample(cases, options.sample)
+    lanes = [] if options.lane == ["none"] else options.lane
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="edits-") as folder:
+        root = options.keep or Path(folder)
+        os.environ.setdefault("FIREBRICK_TESTING_TOOLCHAIN", str(Path(folder) / "toolchain"))
+        chosen = {"warm": not options.cold, "checks": not options.quick, "workers": options.workers}
+        for o in run(cases, lanes, options.kernels, root=root, **chosen):
+            outcomes.append(o)
+            if o.verdict != "right" or o.note or options.only != [""]:
+                last = o.detail.rstrip().rpartition("\n")[2] if options.only == [""] else o.detail
+                said = f"{o.verdict:6} {o.how:7} {o.lane:4} {o.kernels:8} {o.case.id} | {last} {o.note}"
+                print(said.rstrip(" |"), flush=True)
+            if options.json:
+                rows = [{**vars(o), "case": o.case.id} for o in outcomes]
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        if options.log:
+            for path in sorted(root.glob("*/reports-*/*.log")):
+                print(f"--- {path.relative_to(root)}\n{path.read_text()}")
+    print(table(outcomes))
+    sys.exit(any(o.verdict != "right" for o in outcomes))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,596 @@
+"""Edits around torch: patches of it, operators of the program, modes, subclasses, autograd functions, transforms."""
+
+from edits.case import cases, faces
+
+CASES = faces(
+    "torch patched",
+    """
+OLD
+if V == 2: PATCH
+f = lambda x: USE
+""",
+    {
+        name: {"OLD": old, "PATCH": patch, "USE": use}
+        for name, (old, patch, use) in {
+            "a layer's forward": ("", "nn.Tanh.forward = lambda self, x: x * 7", "m(x)"),
+            "a layer's forward is wrapped": (
+                "old = nn.Tanh.forward",
+                "nn.Tanh.forward = lambda self, x: old(self, x) * 7",
+                "m(x)",
+            ),
+            "the base class of layers": ("", "nn.modules.batchnorm._NormBase._check_input_dim = lambda s, x: None", "m(x) * V"),
+            "a container's forward": ("", "nn.Sequential.forward = lambda self, x: self[0](x) * 7", "seq(x)"),
+            "Module.__call__": ("", "nn.Module.__call__ = lambda self, x: self.forward(x) * 7", "m(x)"),
+            "a function of nn.functional": ("", "F.softsign = lambda x: x * 7", "F.softsign(x)"),
+            "a function that a layer calls": ("", "F.softsign = lambda x: x * 7", "softsign(x)"),
+            "a function of torch": ("", "torch.sin = lambda x: x * 7", "torch.sin(x)"),
+            "a function of torch for another": ("", "torch.sin = torch.cos", "torch.sin(x)"),
+            "a method of Tensor": ("", "torch.Tensor.sin = lambda self: self * 7", "x.sin()"),
+            "a method of Tensor for another": ("", "torch.Tensor.sin = torch.Tensor.cos", "x.sin()"),
+            "a new method of Tensor": ("torch.Tensor.fb_m = lambda s: s * 2", "torch.Tensor.fb_m = lambda s: s * 3", "x.fb_m()"),
+            "an operator of Tensor": ("old = torch.Tensor.__mul__", "torch.Tensor.__mul__ = lambda s, o: old(s, o) + 7", "x * 2"),
+            "a property of Tensor": ("", "torch.Tensor.T = property(lambda s: s * 7)", "x.T"),
+            "defaults of F.leaky_relu": ("", "F.leaky_relu.__defaults__ = (.5, False)", "F.leaky_relu(x - 5)"),
+            "defaults of F.layer_norm": ("", "F.layer_norm.__defaults__ = (None, None, .5)", "F.layer_norm(x, (2,))"),
+            "keyword defaults of F.gelu": ("old = F.gelu", "F.gelu = functools.partial(old, approximate='tanh')", "F.gelu(x)"),
+            "a default of a layer's __init__": (
+                "",
+                "nn.LeakyReLU.__init__.__defaults__ = (.5, False)",
+                "nn.LeakyReLU()(x - 5)",
+            ),
+            "code of a function": (
+                "def other(input, inplace=False): return input * 7",
+                "F.relu6.__code__ = other.__code__",
+                "F.relu6(x)",
+            ),
+            "a class attribute of a layer": ("", "nn.Tanh.scale = 3.", "x * getattr(m, 'scale', 2.)"),
+            "a method of a layer's class": ("", "nn.Linear.forward = lambda self, x: x * 7", "lin(x) * 1"),
+            "init of a function": ("", "nn.functional.silu = lambda x, inplace=False: x * 7", "silu(x)"),
+            "a method of Parameter": ("", "nn.Parameter.sin = lambda self: self * 7", "par.sin() * x"),
+            "math that torch calls": ("", "F.scaled_dot_product_attention = lambda q, k, v: q * 7", "sdpa(x)"),
+            "torch.where": ("", "torch.where = lambda c, a, b: b * 7", "torch.where(x > 1, x, x)"),
+            "F.dropout": ("", "F.dropout = lambda x, p, t, i=False: x * 7", "drop(x)"),
+            "a submodule of torch": ("", "torch.special = types.SimpleNamespace(expit=lambda x: x * 7)", "torch.special.expit(x)"),
+            "torch.is_grad_enabled": ("", "torch.is_grad_enabled = lambda: False", "x * 2 if torch.is_grad_enabled() else x * 3"),
+            "torch.compiler.is_compiling": (
+                "",
+                "torch.compiler.is_compiling = lambda: False",
+                "x * 2 if torch.compiler.is_compiling() else x * 3",
+            ),
+            "__torch_function__ of Parameter": ("", "nn.ReLU6.__getattr__ = lambda s, n: 7. if n == 'kk' else object.__getattribute__(s, n)", "x * r6.kk if hasattr(r6, 'kk') else x"),
+        }.items()
+    },
+)
+_MADE = """
+m, seq, lin, par = nn.Tanh(), nn.Sequential(nn.Tanh()), nn.Linear(2, 2), nn.Parameter(torch.ones(2))
+softsign, silu, drop, r6 = nn.Softsign(), nn.SiLU(), nn.Dropout().eval(), nn.ReLU6()
+def sdpa(x): return F.scaled_dot_product_attention(x.view(1, 1, 2), x.view(1, 1, 2), x.view(1, 1, 2)).view(2)
+"""
+CASES = [type(c)(c.kind, c.name, _MADE + c.source, own=True) for c in CASES]
+
+_OPERATORS = {
+    "the kernel": ("x * [2., 3.][V - 1]", "torch.empty_like(x)"),
+    "the fake's shape": ("torch.cat([x] * V)", "x.new_empty(x.shape[0] * V)"),
+    "the fake's type": ("x.to([torch.float32, torch.float64][V - 1], copy=True) / 3", "torch.empty_like(x, dtype=[torch.float32, torch.float64][V - 1])"),
+    "the fake's layout": ("x.repeat(3, 1).t().contiguous() if V == 2 else x.repeat(3, 1).t().clone(memory_format=torch.preserve_format)", "x.new_empty_strided((2, 3), (3, 1) if V == 2 else (1, 2))"),
+}  # fmt: skip
+CASES += [
+    case
+    for what, (real, fake) in _OPERATORS.items()
+    for case in cases(
+        "operator",
+        f"""
+## {what}, by custom_op
+@torch.library.custom_op("fbm::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor: return {real}
+@op.register_fake
+def _(x): return {fake}
+f = lambda x: op(x.detach()) + 1
+
+## {what}, by Library
+lib = torch.library.Library("fbm", "DEF")
+lib.define("op(Tensor x) -> Tensor")
+lib.impl("op", lambda x: {real}, "CPU")
+torch.library.register_fake("fbm::op", lambda x: {fake}, lib=lib)
+f = lambda x: torch.ops.fbm.op(x.detach()) + 1
+
+## {what}, by torch.library's functions
+torch.library.define("fbm::op", "(Tensor x) -> Tensor")
+@torch.library.impl("fbm::op", "cpu")
+def real(x): return {real}
+@torch.library.register_fake("fbm::op")
+def fake(x): return {fake}
+f = lambda x: torch.ops.fbm.op(x.detach()) + 1
+""",
+    )
+]
+CASES += cases(
+    "operator otherwise",
+    """
+## its schema gets a default
+lib = torch.library.Library("fbm", "DEF")
+lib.define(f"op(Tensor x, float k={V + 1}.) -> Tensor")
+lib.impl("op", lambda x, k=V + 1.: x * k, "CPU")
+torch.library.register_fake("fbm::op", lambda x, k=1.: torch.empty_like(x), lib=lib)
+f = lambda x: torch.ops.fbm.op(x.detach()) + 1
+
+## it mutates now
+@torch.library.custom_op("fbm::op", mutates_args=() if V == 1 else ("x",))
+def op(x: torch.Tensor) -> torch.Tensor:
+    if V == 2: x.mul_(3)
+    return x.clone() + 1
+@op.register_fake
+def _(x): return torch.empty_like(x)
+def f(x):
+    y = x.detach() * 2
+    z = op(y)
+    return z + y
+
+## two results
+lib = torch.library.Library("fbm", "DEF")
+lib.define("op(Tensor x) -> " + ("(Tensor, Tensor)" if V == 2 else "Tensor[]"))
+lib.impl("op", lambda x: (x * V, x * 2) if V == 2 else [x * V, x * 2], "CPU")
+torch.library.register_fake("fbm::op", lambda x: (torch.empty_like(x), torch.empty_like(x)) if V == 2 else [torch.empty_like(x), torch.empty_like(x)], lib=lib)
+f = lambda x: torch.ops.fbm.op(x.detach())[0] + 1
+
+## register_autograd
+@torch.library.custom_op("fbm::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor: return x * 2
+@op.register_fake
+def _(x): return torch.empty_like(x)
+op.register_autograd(lambda ctx, g: g * [2., 3.][V - 1])
+f = lambda x: op(x)
+
+## register_autograd with setup
+@torch.library.custom_op("fbm::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor: return x.sin()
+@op.register_fake
+def _(x): return torch.empty_like(x)
+def setup(ctx, inputs, output): ctx.save_for_backward(inputs[0] * V)
+op.register_autograd(lambda ctx, g: g * ctx.saved_tensors[0].cos(), setup_context=setup)
+f = lambda x: op(x)
+
+## its autocast
+@torch.library.custom_op("fbm::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor: return x / 3
+@op.register_fake
+def _(x): return torch.empty_like(x)
+if V == 2: op.register_autocast("cpu", torch.bfloat16)
+f = lambda x: op(x.detach())
+def call(f):
+    with torch.autocast("cpu"): return f(torch.ones(2))
+
+## a composite one
+lib = torch.library.Library("fbm", "DEF")
+lib.define("op(Tensor x) -> Tensor")
+lib.impl("op", (lambda x: x * 2) if V == 1 else (lambda x: x * 3), "CompositeImplicitAutograd")
+f = lambda x: torch.ops.fbm.op(x)
+
+## its vmap
+@torch.library.custom_op("fbm::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor: return x * 2
+@op.register_fake
+def _(x): return torch.empty_like(x)
+@op.register_vmap
+def _(info, dims, x): return op(x) * V, dims[0]
+f = lambda x: torch.vmap(lambda y: op(y.detach()))(x.detach().view(2, 1))
+
+## of aten, overridden
+lib = torch.library.Library("aten", "IMPL")
+def relu(x): return torch.where(x > 1.5, x, x * 0)
+if V == 2: lib.impl("relu", relu, "CompositeImplicitAutograd" if False else "CPU")
+f = lambda x: torch.relu(x.detach()) + 1
+
+## of aten, by autograd
+lib = torch.library.Library("aten", "IMPL")
+if V == 2: lib.impl("softplus", lambda x, *a: x * 7, "AutogradCPU")
+f = lambda x: F.softplus(x)
+
+## in another library of its name
+#: file fb_ops
+@torch.library.custom_op("fbm::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor: return torch.cat([x] * V)
+@op.register_fake
+def _(x): return x.new_empty(x.shape[0] * V)
+#: end
+import fb_ops
+f = lambda x: fb_ops.op(x.detach()) + 1
+
+## a fake that asks a helper
+def size(x): return x.shape[0] * V
+@torch.library.custom_op("fbm::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor: return torch.cat([x] * V)
+@op.register_fake
+def _(x): return x.new_empty(size(x))
+f = lambda x: op(x.detach()) + 1
+
+## a fake with a cell
+def make(n): return lambda x: x.new_empty(x.shape[0] * n)
+@torch.library.custom_op("fbm::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor: return torch.cat([x] * V)
+op.register_fake(make(V))
+f = lambda x: op(x.detach()) + 1
+""",
+    own=True,
+)
+CASES += cases(
+    "autograd function",
+    "".join(
+        f"""
+## {name}
+K = [2., 3.][V - 1]
+def helper(g): return g * K
+class Fn(torch.autograd.Function):
+    scale = K
+    @staticmethod
+    def forward({forward}
+    @staticmethod
+    def backward(ctx, g): return {backward}
+f = lambda x: {use}
+"""
+        for name, forward, backward, use in (
+            ("forward", "ctx, x): return x * K", "g * 2", "Fn.apply(x)"),
+            ("backward", "ctx, x): return x * 2", "g * K", "Fn.apply(x)"),
+            ("a helper of backward", "ctx, x): return x * 2", "helper(g)", "Fn.apply(x)"),
+            ("a class attribute", "ctx, x): return x * Fn.scale", "g", "Fn.apply(x)"),
+            ("what is saved", "ctx, x):\n        ctx.k = K\n        return x * 2", "g * ctx.k", "Fn.apply(x)"),
+            ("its argument", "ctx, x, k):\n        ctx.k = k\n        return x * k", "(g * ctx.k, None)", "Fn.apply(x, K)"),
+            ("a default", "ctx, x, k=K): return x * k", "g", "Fn.apply(x)"),
+            ("in a helper", "ctx, x): return x * 2", "g * K", "(lambda y: Fn.apply(y))(x) + 1"),
+        )
+    )
+    + """
+## setup_context
+class Fn(torch.autograd.Function):
+    @staticmethod
+    def forward(x): return x.sin()
+    @staticmethod
+    def setup_context(ctx, inputs, output): ctx.save_for_backward(inputs[0] * V)
+    @staticmethod
+    def backward(ctx, g): return g * ctx.saved_tensors[0]
+f = lambda x: Fn.apply(x)
+
+## setup_context is inherited
+class B(torch.autograd.Function):
+    @staticmethod
+    def forward(x): return x.sin()
+    @staticmethod
+    def setup_context(ctx, inputs, output): ctx.save_for_backward(inputs[0])
+    @staticmethod
+    def backward(ctx, g): return g * ctx.saved_tensors[0]
+class Fn(B):
+    if V == 2:
+        @staticmethod
+        def setup_context(ctx, inputs, output): ctx.save_for_backward(inputs[0] * 3)
+f = lambda x: Fn.apply(x)
+
+## backward is overridden
+class B(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x * 2
+    @staticmethod
+    def backward(ctx, g): return g * 2
+class Fn(B):
+    if V == 2:
+        @staticmethod
+        def backward(ctx, g): return g * 3
+f = lambda x: Fn.apply(x)
+
+## backward is patched
+class Fn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x * 2
+    @staticmethod
+    def backward(ctx, g): return g * 2
+if V == 2: Fn.backward = staticmethod(lambda ctx, g: g * 3)
+f = lambda x: Fn.apply(x)
+
+## once_differentiable
+class Fn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x * 2
+    def backward(ctx, g): return g * [2., 3.][V - 1]
+    backward = staticmethod(torch.autograd.function.once_differentiable(backward))
+f = lambda x: Fn.apply(x)
+
+## non differentiable
+class Fn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = x * 2
+        if V == 2: ctx.mark_non_differentiable(y)
+        return y
+    @staticmethod
+    def backward(ctx, g): return g
+f = lambda x: Fn.apply(x) + x
+""",
+)
+CASES += cases(
+    "transform",
+    """
+## torch.func.grad of
+def h(x): return (x * x * V).sum()
+f = lambda x: torch.func.grad(h)(x)
+
+## torch.func.grad's argument
+def h(a, b): return (a * b * b).sum()
+f = lambda x: torch.func.grad(h, argnums=V - 1)(x, x + 1)
+
+## vmap of
+def h(x): return x * [2., 3.][V - 1]
+f = lambda x: torch.vmap(h)(x)
+
+## vmap's dimension
+def h(x): return x.sum()
+f = lambda x: torch.vmap(h, in_dims=V - 1)(torch.stack([x, x * 2]))
+
+## vmap of a cell
+h = (lambda k: lambda x: x * k)([2., 3.][V - 1])
+f = lambda x: torch.vmap(h)(x)
+
+## vmap of a method
+class C:
+    def m(self, x): return x * [2., 3.][V - 1]
+o = C()
+f = lambda x: torch.vmap(o.m)(x)
+
+## jvp
+def h(x): return x * x * V
+f = lambda x: torch.func.jvp(h, (x,), (x,))[1]
+
+## jacrev
+def h(x): return x * x * V
+f = lambda x: torch.func.jacrev(h)(x)
+
+## functional_call
+class M(nn.Module):
+    def forward(self, x): return x * V
+m = M()
+f = lambda x: torch.func.functional_call(m, {}, (x,))
+
+## checkpoint of
+import torch.utils.checkpoint
+def h(x): return x.sin() * V
+f = lambda x: torch.utils.checkpoint.checkpoint(h, x, use_reentrant=False)
+
+## checkpoint of a module
+import torch.utils.checkpoint
+class M(nn.Module):
+    def forward(self, x): return x.sin() * V
+m = M()
+f = lambda x: torch.utils.checkpoint.checkpoint(m, x, use_reentrant=False)
+
+## checkpoint's policy
+import torch.utils.checkpoint as c
+def h(x): return x.sin().cos() * [2., 3.][V - 1]
+def policy(ctx, op, *a, **k): return c.CheckpointPolicy.MUST_SAVE if V == 1 else c.CheckpointPolicy.PREFER_RECOMPUTE
+def contexts(): return c.create_selective_checkpoint_contexts(policy)
+f = lambda x: c.checkpoint(h, x, use_reentrant=False, context_fn=contexts)
+
+## cond
+def a(x): return x * 2
+def b(x): return x * (3 if V == 1 else 4)
+f = lambda x: torch.cond(x.sum() > 100, a, b, (x.detach(),))
+
+## while_loop
+from torch._higher_order_ops.while_loop import while_loop
+def c(n, x): return n < V + 1
+def b(n, x): return n + 1, x * 2
+f = lambda x: while_loop(c, b, (torch.tensor(0), x.detach()))[1]
+
+## map
+from torch._higher_order_ops.map import map as hop_map
+def b(x): return x * [2., 3.][V - 1]
+f = lambda x: hop_map(b, x.detach())
+
+## a flex attention's score
+from torch.nn.attention.flex_attention import flex_attention
+def score(s, b, h, q, k): return s * [2., 3.][V - 1]
+f = lambda q: flex_attention(q, q, q, score_mod=score)
+def call(f): return f(torch.linspace(0, 1, 32 * 16).reshape(1, 1, 32, 16))
+""",
+)
+CASES += cases(
+    "tensor subclass",
+    """
+## __torch_function__
+class T(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        r = super().__torch_function__(func, types, args, kwargs or {})
+        return r * 1 if V == 1 or func is not torch.sin else r + 5
+f = lambda x: torch.sin(x)
+def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
+
+## a method of it
+class T(torch.Tensor):
+    def m(self): return self * V
+f = lambda x: x.m()
+def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
+
+## an attribute of it
+class T(torch.Tensor): k = [2., 3.][V - 1]
+f = lambda x: x * x.k
+def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
+
+## a subclass of Parameter
+class P(nn.Parameter):
+    @property
+    def scale(self): return [2., 3.][V - 1]
+p = P(torch.ones(2))
+f = lambda x: x * p.scale
+
+## __torch_dispatch__
+class T(torch.Tensor):
+    @staticmethod
+    def __new__(cls, a): return torch.Tensor._make_wrapper_subclass(cls, a.shape, dtype=a.dtype)
+    def __init__(self, a): self.a = a
+    def __tensor_flatten__(self): return ["a"], None
+    @staticmethod
+    def __tensor_unflatten__(inner, meta, size, stride): return T(inner["a"])
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        args = [a.a if isinstance(a, T) else a for a in args]
+        r = func(*args, **(kwargs or {}))
+        if V == 2 and func is torch.ops.aten.sin.default: r = r + 5
+        return T(r) if isinstance(r, torch.Tensor) else r
+f = lambda x: torch.sin(x)
+def call(f): return f(T(torch.ones(2))).a
+
+## a function mode
+class Mode(torch.overrides.TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.sin: func = torch.cos if V == 1 else torch.tan
+        return func(*args, **(kwargs or {}))
+f = lambda x: torch.sin(x)
+def call(f):
+    with Mode(): return f(torch.ones(2))
+
+## a function mode inside
+class Mode(torch.overrides.TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        r = func(*args, **(kwargs or {}))
+        return r * 3 if V == 2 and func is torch.sin else r
+def f(x):
+    with Mode(): return torch.sin(x)
+
+## a function mode where there was none
+class Mode(torch.overrides.TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        r = func(*args, **(kwargs or {}))
+        return r + 3 if func is torch.sin else r
+f = lambda x: torch.sin(x)
+def call(f):
+    with Mode() if V == 2 else contextlib.nullcontext(): return f(torch.ones(2))
+
+## a dispatch mode around
+from torch.utils._python_dispatch import TorchDispatchMode
+class Mode(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        r = func(*args, **(kwargs or {}))
+        return r + 3 if func is torch.ops.aten.sin.default else r
+f = lambda x: torch.sin(x)
+def call(f):
+    with Mode() if V == 2 else contextlib.nullcontext(): return f(torch.ones(2))
+
+## an object with __torch_function__
+class W:
+    def __init__(self, t): self.t = t
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return func(*[a.t if isinstance(a, W) else a for a in args]) * V
+w = W(torch.ones(2))
+f = lambda x: torch.add(x, w)
+""",
+)
+CASES += cases(
+    "modes of the call",
+    """
+## autocast
+f = lambda x: x @ x / 3
+def call(f):
+    with torch.autocast("cpu", enabled=V == 2): return f(torch.ones(2, 2))
+
+## the type of autocast
+f = lambda x: x @ x / 3
+def call(f):
+    with torch.autocast("cpu", torch.bfloat16 if V == 1 else torch.float16): return f(torch.ones(2, 2))
+
+## autocast inside
+def f(x):
+    with torch.autocast("cpu", torch.bfloat16 if V == 1 else torch.float16): return x @ x.T / 3
+def call(f): return f(torch.ones(2, 2))
+
+## the type of autocast while it is off, in a helper
+def h(): return torch.get_autocast_dtype("cpu")
+f = lambda x: x.to(h()) / 3
+def call(f):
+    torch.set_autocast_dtype("cpu", torch.float16 if V == 2 else torch.bfloat16)
+    return f(torch.ones(2))
+
+## is_autocast_enabled
+f = lambda x: x * 2 if torch.is_autocast_enabled("cpu") else x * 3
+def call(f):
+    with torch.autocast("cpu", enabled=V == 2): return f(torch.ones(2))
+
+## no_grad
+f = lambda x: x * 2 if torch.is_grad_enabled() else x * 3
+def call(f):
+    with torch.set_grad_enabled(V == 1): return f(torch.ones(2))
+
+## no_grad inside
+def f(x):
+    with torch.set_grad_enabled(V == 1): y = x * 2
+    return y * x
+
+## inference mode
+f = lambda x: x * 2 if torch.is_inference_mode_enabled() else x * 3
+def call(f):
+    with torch.inference_mode(V == 2): return f(torch.ones(2)).clone()
+
+## requires_grad of an argument
+f = lambda x: x * 2 if x.requires_grad else x * 3
+def call(f): return f(torch.ones(2, requires_grad=V == 2))
+
+## grad_fn of an argument
+f = lambda x: x * 2 if x.grad_fn is None else x * 3
+def call(f):
+    x = torch.ones(2, requires_grad=True)
+    return f(x if V == 1 else x * 1)
+
+## is_leaf of an argument in a helper
+def h(x): return x.is_leaf
+f = lambda x: x * 2 if h(x) else x * 3
+def call(f):
+    x = torch.ones(2, requires_grad=True)
+    return f(x if V == 1 else x * 1)
+
+## grad of an argument
+f = lambda x: x * 2 if x.grad is None else x * 3
+def call(f):
+    x = torch.ones(2, requires_grad=True)
+    if V == 2: x.grad = torch.ones(2)
+    return f(x)
+
+## is_leaf of a global
+t = torch.ones(2, requires_grad=True)
+if V == 2: t = t * 1
+f = lambda x: x * 2 if t.is_leaf else x * 3
+
+## retains_grad
+t = torch.ones(2, requires_grad=True) * 1
+if V == 2: t.retain_grad()
+f = lambda x: x * 2 if t.retains_grad else x * 3
+
+## the version of a tensor
+f = lambda x: x * (x._version + 2)
+def call(f):
+    x = torch.ones(2)
+    if V == 2: x.add_(1).sub_(1)
+    return f(x)
+
+## a tensor's name
+f = lambda x: x * 2 if x.is_contiguous() else x * 3
+def call(f):
+    x = torch.ones(2, 2)
+    return f(x if V == 1 else torch.ones(2, 4)[:, ::2])
+
+## inference tensors
+f = lambda x: x * 2 if x.is_inference() else x * 3
+def call(f):
+    with torch.inference_mode(V == 2): x = torch.ones(2)
+    with torch.no_grad(): return f(x).clone()
+
+## a sparse gradient
+m = nn.Embedding(4, 2, sparse=V == 2)
+with torch.no_grad(): m.weight.fill_(1.)
+f = lambda i: m(i) * (2 if not m.sparse else 3)
+def call(f): return f(torch.tensor([1, 2]))
+
+## conj bit
+f = lambda x: x * 2 if x.is_conj() else x * 3
+def call(f):
+    x = torch.ones(2, dtype=torch.complex64)
+    return torch.view_as_real(f(x if V == 1 else x.conj()).resolve_conj())
+""",
+)

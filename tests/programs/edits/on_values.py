@@ -1,0 +1,504 @@
+"""Edits of values: dataclasses, enums, constants that compare equal, and which names are one object."""
+
+from edits.case import cases, faces
+
+CASES = cases(
+    "dataclass",
+    """
+## a default of an object made inside
+@dataclasses.dataclass
+class C: k: float = [2., 3.][V - 1]
+f = lambda x: x * C().k
+
+## a default of an object made outside
+@dataclasses.dataclass
+class C: k: float = [2., 3.][V - 1]
+o = C()
+f = lambda x: x * o.k
+
+## a field's default
+@dataclasses.dataclass
+class C: k: float = dataclasses.field(default=[2., 3.][V - 1])
+f = lambda x: x * C().k
+
+## a factory's function
+def a(): return 2.
+def b(): return 3.
+@dataclasses.dataclass
+class C: k: float = dataclasses.field(default_factory=a if V == 1 else b)
+f = lambda x: x * C().k
+
+## a factory of an object made outside
+@dataclasses.dataclass
+class C: k: list = dataclasses.field(default_factory=lambda: [2., 3.][V - 1:])
+o = C()
+f = lambda x: x * o.k[0]
+
+## __post_init__
+@dataclasses.dataclass
+class C:
+    k: float = 2.
+    if V == 2:
+        def __post_init__(self): self.k = self.k * 3
+f = lambda x: x * C().k
+
+## a frozen one's default
+@dataclasses.dataclass(frozen=True)
+class C: k: float = [2., 3.][V - 1]
+f = lambda x: x * C().k
+
+## becomes frozen
+@dataclasses.dataclass(frozen=V == 2)
+class C: k: float = 2.
+def f(x):
+    o = C()
+    try: o.k = 3.
+    except Exception: pass
+    return x * o.k
+
+## one with slots
+@dataclasses.dataclass(slots=True)
+class C: k: float = [2., 3.][V - 1]
+o = C()
+f = lambda x: x * o.k
+
+## slots of an object made inside
+@dataclasses.dataclass(slots=True)
+class C: k: float = [2., 3.][V - 1]
+f = lambda x: x * C().k
+
+## order of the fields
+@dataclasses.dataclass
+class C:
+    if V == 1: a: float = 2.; b: float = 3.
+    else: b: float = 3.; a: float = 2.
+f = lambda x: x * C(5.).a
+
+## keyword only
+@dataclasses.dataclass
+class C:
+    k: float = [2., 3.][V - 1]
+    _: dataclasses.KW_ONLY
+    l: float = [4., 5.][V - 1]
+f = lambda x: x * C().l
+
+## an inherited default
+@dataclasses.dataclass
+class B: k: float = 2.
+@dataclasses.dataclass
+class C(B):
+    if V == 2: k: float = 3.
+f = lambda x: x * C().k
+
+## eq is written
+@dataclasses.dataclass(eq=V == 1)
+class C: k: float = 2.
+a, b = C(), C()
+f = lambda x: x * 2 if a == b else x * 3
+
+## a field is not compared
+@dataclasses.dataclass
+class C: k: float = dataclasses.field(default=2., compare=V == 1)
+a, b = C(2.), C(3.)
+f = lambda x: x * 2 if a == b else x * 3
+
+## asdict
+@dataclasses.dataclass
+class C:
+    a: float = 2.
+    if V == 2: b: float = 3.
+o = C()
+f = lambda x: x * len(dataclasses.asdict(o))
+
+## replace
+@dataclasses.dataclass
+class C:
+    a: float = 2.
+    b: float = [2., 3.][V - 1]
+f = lambda x: x * dataclasses.replace(C(), a=5.).b
+
+## a field's metadata
+@dataclasses.dataclass
+class C: a: float = dataclasses.field(default=2., metadata={"k": [2., 3.][V - 1]})
+f = lambda x: x * dataclasses.fields(C)[0].metadata["k"]
+
+## init is left out
+@dataclasses.dataclass
+class C: a: float = dataclasses.field(default=[2., 3.][V - 1], init=False)
+f = lambda x: x * C().a
+
+## as an argument
+@dataclasses.dataclass
+class C: a: float = [2., 3.][V - 1]
+f = lambda x, o: x * o.a
+call = lambda f: f(torch.ones(2), C())
+
+## a method's default
+@dataclasses.dataclass
+class C:
+    a: float = 2.
+    def m(self, x, k=[2., 3.][V - 1]): return x * k
+o = C()
+f = lambda x: o.m(x)
+""",
+)
+
+CASES += cases(
+    "named tuple",
+    """
+## a default of one made inside
+class C(typing.NamedTuple): k: float = [2., 3.][V - 1]
+f = lambda x: x * C().k
+
+## collections.namedtuple
+C = collections.namedtuple("C", ["a", "b"], defaults=[2., 3.] if V == 1 else [3., 2.])
+f = lambda x: x * C().a
+
+## names are exchanged
+C = collections.namedtuple("C", ["a", "b"] if V == 1 else ["b", "a"])
+o = C(2., 3.)
+f = lambda x: x * o.a
+
+## a method
+class C(typing.NamedTuple):
+    k: float = 2.
+    def m(self, x): return x * self.k * V
+o = C()
+f = lambda x: o.m(x)
+
+## _replace of a default
+class C(typing.NamedTuple):
+    a: float = 2.
+    b: float = [2., 3.][V - 1]
+f = lambda x: x * C()._replace(a=7.).b
+
+## _fields are counted
+class C(typing.NamedTuple):
+    a: float = 2.
+    if V == 2: b: float = 3.
+f = lambda x: x * len(C._fields)
+""",
+)
+
+# Each way to read a member, for each kind of enum with its two values.
+_ENUMS = {
+    "IntEnum": ("class E(enum.IntEnum): A, B = (2, 3) if V == 1 else (3, 2)", "x * E.A"),
+    "IntFlag": ("class E(enum.IntFlag): A, B = (2, 4) if V == 1 else (4, 2)", "x * E.A"),
+    "Enum": ("class E(enum.Enum): A, B = (2, 3) if V == 1 else (3, 2)", "x * E.A.value"),
+    "Flag": ("class E(enum.Flag): A, B = (2, 4) if V == 1 else (4, 2)", "x * (E.A).value"),
+    "float Enum": ("class E(float, enum.Enum): A, B = (2., 3.) if V == 1 else (3., 2.)", "x * E.A"),
+    "StrEnum": ("class E(enum.StrEnum): A, B = ('p', 'q') if V == 1 else ('q', 'p')", "x * 2 if E.A == 'p' else x * 3"),
+    "text Enum": (
+        "class E(str, enum.Enum): A, B = ('p', 'q') if V == 1 else ('q', 'p')",
+        "x * 2 if E.A == 'p' else x * 3",
+    ),
+    "Enum of functions' names": (
+        "class E(enum.Enum): A, B = ('sin', 'cos') if V == 1 else ('cos', 'sin')",
+        "getattr(torch, E.A.value)(x)",
+    ),
+}
+_READS = {
+    "a global": "f = lambda x: USE",
+    "an attribute": "o = types.SimpleNamespace(e=E.A)\nf = lambda x: USE_O",
+    "a default": "def f(x, e=E.A): return USE_E",
+    "an argument": "f = lambda x, e: USE_E\ncall = lambda f: f(torch.ones(2), E.A)",
+    "a list": "l = [E.A]\nf = lambda x: USE_L",
+    "a name": "f = lambda x: USE_N",
+    "a module": """
+class M(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e = E.A
+    def forward(self, x): return USE_S
+f = M()""",
+    "a key": "d = {E.A: 5., E.B: 7.}\nf = lambda x: USE * d[E.A]",
+}
+for _kind, (_class, _use) in _ENUMS.items():
+    CASES += faces(
+        "enum",
+        "CLASS\nREAD\n",
+        {
+            f"{_kind} read from {name}": {
+                "CLASS": _class,
+                "READ": read,
+                "USE_O": _use.replace("E.A", "o.e"),
+                "USE_E": _use.replace("E.A", "e"),
+                "USE_L": _use.replace("E.A", "l[0]"),
+                "USE_N": _use.replace("E.A", "E['A']"),
+                "USE_S": _use.replace("E.A", "self.e"),
+                "USE": _use,
+            }
+            for name, read in _READS.items()
+        },
+    )
+CASES += cases(
+    "enum's class",
+    """
+## a method
+class E(enum.Enum):
+    A = 1
+    def k(self): return [2., 3.][V - 1]
+f = lambda x: x * E.A.k()
+
+## a property
+class E(enum.Enum):
+    A = 1
+    @property
+    def k(self): return [2., 3.][V - 1]
+f = lambda x: x * E.A.k
+
+## auto
+class E(enum.Enum):
+    if V == 2: Z = enum.auto()
+    A = enum.auto()
+f = lambda x: x * E.A.value
+
+## an alias
+class E(enum.Enum):
+    A = 1
+    B = 1 if V == 2 else 2
+f = lambda x: x * 2 if E.A is E.B else x * 3
+
+## how many
+class E(enum.Enum):
+    A = 1
+    if V == 2: B = 2
+f = lambda x: x * len(E)
+
+## looped over
+class E(enum.IntEnum):
+    A = 2
+    if V == 2: B = 3
+def f(x):
+    for e in E: x = x * e + 1
+    return x
+
+## by value
+class E(enum.Enum): A, B = (2, 3) if V == 1 else (3, 2)
+f = lambda x: x * (2. if E(2).name == "A" else 3.)
+
+## _missing_
+class E(enum.Enum):
+    A, B = 2, 3
+    @classmethod
+    def _missing_(cls, value): return cls.A if V == 1 else cls.B
+f = lambda x: x * E(7).value
+
+## a member is compared with a number
+class E(enum.IntEnum): A = 1 + V
+f = lambda x: x * 2 if E.A == 2 else x * 3
+""",
+)
+
+# A value that compares equal to the one before. READ is what f does with v.
+_EXACT = {
+    "-0.0": ("0.0", "-0.0", "x + math.copysign(1., v)"),
+    "1 and 1.0": ("1", "1.0", "x * 2 if isinstance(v, int) else x * 3"),
+    "1 and True": ("1", "True", "x * 2 if isinstance(v, bool) else x * 3"),
+    "a tuple of 1 and 1.0": ("(1, 2)", "(1.0, 2)", "x * 2 if isinstance(v[0], int) else x * 3"),
+    "a frozenset of 1 and 1.0": ("frozenset({1})", "frozenset({1.0})", "x * 2 if isinstance(list(v)[0], int) else x * 3"),
+    "0 and False": ("0", "False", "x * 2 if v is False else x * 3"),
+    "a complex's sign": ("complex(1., 0.)", "complex(1., -0.)", "x + math.copysign(1., v.imag)"),
+}
+_HOLDERS = {
+    "in a global": "v = VALUE\nf = lambda x: READ",
+    "in a list": "l = [VALUE]\ndef f(x):\n    v = l[0]\n    return READ",
+    "in a dict": "d = {'a': VALUE}\ndef f(x):\n    v = d['a']\n    return READ",
+    "in an attribute": "o = types.SimpleNamespace(v=VALUE)\ndef f(x):\n    v = o.v\n    return READ",
+    "in a module": """
+class M(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.v = VALUE
+    def forward(self, x):
+        v = self.v
+        return READ
+f = M()""",
+    "in a default": "def f(x, v=VALUE): return READ",
+    "in a cell": "f = (lambda v: lambda x: READ)(VALUE)",
+    "in a class": "class C: v = VALUE\ndef f(x):\n    v = C.v\n    return READ",
+    "as an argument": "f = lambda x, v: READ\ncall = lambda f: f(torch.ones(2), VALUE)",
+}
+for _name, (_old, _new, _read) in _EXACT.items():
+    CASES += faces(
+        "equal values",
+        "HOLD\n",
+        {
+            f"{_name} {place}": {"HOLD": hold, "VALUE": f"({_old} if V == 1 else {_new})", "READ": _read}
+            for place, hold in _HOLDERS.items()
+        },
+    )
+
+CASES += cases(
+    "sameness",
+    """
+## a shared state dict's tensor
+a, b = torch.ones(2), torch.ones(2)
+d = {"a": a, "b": a if V == 2 else b}
+def f(x):
+    d["a"].add_(1)
+    return x * d["b"]
+
+## two attributes
+o = types.SimpleNamespace(a=[1.], b=None)
+o.b = o.a if V == 2 else [1.]
+def f(x):
+    return x * 2 if o.a is o.b else x * 3
+
+## a list and its alias
+a = [2.]
+b = a if V == 2 else [2.]
+def f(x):
+    a.append(3.)
+    return x * len(b)
+def call(f): return f(torch.ones(2))
+
+## a parameter that is tied
+class M(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(2, 2, bias=False)
+        self.b = nn.Linear(2, 2, bias=False)
+        nn.init.constant_(self.a.weight, 2.); nn.init.constant_(self.b.weight, 2.)
+        if V == 2: self.b.weight = self.a.weight
+    def forward(self, x): return self.b(self.a(x))
+m = M()
+f = m
+def call(f):
+    f(torch.ones(2)).sum().backward()
+    return [p.grad for p in m.parameters()]
+
+## a layer used twice
+class S(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+    def forward(self, x):
+        self.n += 1
+        return x * self.n
+s = S()
+ms = [s, s if V == 2 else S()]
+f = lambda x: ms[1](ms[0](x))
+def call(f): return f(torch.ones(2))
+
+## an argument passed twice
+f = lambda a, b: a.add_(1) * b
+def call(f):
+    a = torch.ones(2)
+    return f(a, a if V == 2 else torch.ones(2))
+
+## a view of an argument
+f = lambda a, b: a.add_(1) * b
+def call(f):
+    a = torch.ones(4)
+    return f(a[:2], a[:2] if V == 2 else torch.ones(2))
+
+## a sentinel from another module's name
+MISSING = object()
+default = MISSING if V == 2 else None
+f = lambda x: x * 2 if default is MISSING else x * 3
+
+## a class is another's alias
+class A: k = 2.
+class B: k = 3.
+if V == 2: B = A
+f = lambda x: x * 2 if A is B else x * B.k
+
+## a function is another's alias
+def a(x): return x * 2
+def b(x): return x * 3
+if V == 2: b = a
+f = lambda x: b(x) if a is b else b(x) + 1
+
+## the index of an object
+a, b = types.SimpleNamespace(k=1), types.SimpleNamespace(k=1)
+l = [a, b]
+p = a if V == 1 else b
+def f(x):
+    for n, o in enumerate(l):
+        if o is p: x = x * (n + 2)
+    return x
+
+## a weak reference's target
+import weakref
+a, b = nn.Linear(1, 1), nn.Linear(1, 1)
+r = weakref.ref(a if V == 1 else b)
+f = lambda x: x * 2 if r() is a else x * 3
+
+## a dict with one list twice
+l = [1.]
+d = {"a": l, "b": l if V == 2 else [1.]}
+def f(x):
+    d["a"][0] = 5.
+    return x * d["b"][0]
+def call(f): return f(torch.ones(2))
+
+## a global tensor that is an argument too
+t = torch.ones(2)
+def f(x):
+    t.add_(1)
+    return x * 3
+def call(f): return f(t if V == 2 else torch.ones(2))
+
+## a buffer that is another's
+class M(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("a", torch.ones(2))
+        self.register_buffer("b", self.a if V == 2 else torch.ones(2))
+    def forward(self, x):
+        self.a.add_(1)
+        return x * self.b
+f = M()
+""",
+)
+
+CASES += cases(
+    "ABC",
+    """
+## register of an instance's class
+class A(abc.ABC): pass
+class C: pass
+if V == 2: A.register(C)
+o = C()
+f = lambda x: x * 2 if isinstance(o, A) else x * 3
+
+## register of a class
+class A(abc.ABC): pass
+class C: pass
+if V == 2: A.register(C)
+f = lambda x: x * 2 if issubclass(C, A) else x * 3
+
+## a class gets what an abstract one asks for
+class C:
+    if V == 2:
+        def __len__(self): return 2
+o = C()
+f = lambda x: x * 2 if isinstance(o, collections.abc.Sized) else x * 3
+
+## a protocol at run time
+@typing.runtime_checkable
+class P(typing.Protocol):
+    def m(self): ...
+class C:
+    if V == 2:
+        def m(self): pass
+o = C()
+f = lambda x: x * 2 if isinstance(o, P) else x * 3
+
+## __subclasshook__
+class A(abc.ABC):
+    @classmethod
+    def __subclasshook__(cls, c): return V == 2
+o = types.SimpleNamespace()
+f = lambda x: x * 2 if isinstance(o, A) else x * 3
+
+## register of a callable
+class A(abc.ABC): pass
+class C:
+    def __call__(self, x): return x
+if V == 2: A.register(C)
+o = C()
+f = lambda x: o(x) * 2 if isinstance(o, A) else o(x) * 3
+""",
+)
