@@ -258,7 +258,7 @@ class TestLimits:
 
 class TestTexts:
     def test_a_scope_comes_back(self):
-        seen = Scope(frozenset({"b", "a"}), frozenset({"c"}), ("torch:x",))
+        seen = Scope(frozenset({"b", "a"}), frozenset({"c"}), (("torch:x", "y"),))
         assert scope_of(scope_text(seen)) == seen
 
     @pytest.mark.parametrize("text", ["", "[1]", "[[1],[],[]]", "{}"])

@@ -14,7 +14,7 @@ from firebrick.platform import PROCESS_FUNCTIONS
 from firebrick.validity.code import code_facts, names_in
 from firebrick.validity.facts import FOLDS, HASH_SEED, OVERRIDES, PURE, ask, path_of
 from firebrick.validity.operators import UNKNOWN
-from firebrick.validity.reach import Reach, Scope, reach
+from firebrick.validity.reach import Reach, Scope, function_text, reach
 from firebrick.validity.shipped import code_key, find, of_compiler, shipped_file
 from firebrick.validity.tensors import TENSOR_STATE
 
@@ -36,8 +36,7 @@ class Traced:
         self.facts: list[list[Any]] = []
         self.refused = ""
         self._codes: dict[int, CodeType] = {}
-        self._functions: dict[int, FunctionType] = {}
-        self._called: set[str] = set()
+        self._roots: set[str] = set()
         self._sorting = 0
         self.inlined(code, None)
 
@@ -54,12 +53,13 @@ class Traced:
             if not shipped_file(code.co_filename):
                 self.names |= {f"tensor.{name}" for name in names & TENSOR_STATE}
         if type(function) is FunctionType:
-            self._functions[id(function)] = function
+            self.called(function)
 
     def called(self, function: FunctionType) -> None:
-        """Note a Python function that the graph calls, which torch traces later."""
-        if shipped_file(function.__code__.co_filename):
-            self._called.add(f"{function.__module__}:{function.__qualname__}")
+        """Note a function that is traced or that the graph calls; what it is counts where it is torch's."""
+        path = f"{function.__module__}:{function.__qualname__}"
+        if shipped_file(function.__code__.co_filename) and find(path) is function:
+            self._roots.add(path)
 
     def fact(self, name: str, arguments: list[Any]) -> None:
         """Keep what a function says of this process."""
@@ -109,20 +109,11 @@ class Traced:
         elif kind not in _EVEN:
             self.refuse(f"the order or hash of {kind.__qualname__} objects, another in each process")
 
-    def scope(self, found: Reach | None = None) -> Scope:
-        """Return what counts.
-
-        Args:
-            found: of a first walk; traced functions of torch that it did not meet become roots.
-        """
+    def scope(self) -> Scope:
+        """Return what counts."""
         codes = {code_facts(code).digest for code in self._codes.values()}
-        roots = set(self._called)
-        for function in self._functions.values():
-            digest = code_facts(function.__code__).digest
-            path = f"{function.__module__}:{function.__qualname__}"
-            if ":" in digest and found is not None and digest not in found.codes and find(path) is function:
-                roots.add(path)
-        return Scope(frozenset(self.names), frozenset(codes), tuple(sorted(roots)))
+        texts = [(path, text) for path in sorted(self._roots) if (text := function_text(path)) is not None]
+        return Scope(frozenset(self.names), frozenset(codes), tuple(texts))
 
     def walk(
         self, code: CodeType, scope: Mapping[str, Any], values: Mapping[str, Any], guarded: Iterable[str]
@@ -141,9 +132,8 @@ class Traced:
         self.fact(OVERRIDES, [])
         if self.refused:
             raise NotStorable(self.refused)
-        first = reach(code, scope, values, self.scope())
-        seen = self.scope(first)
-        found = reach(code, scope, values, seen) if seen.roots else first
+        seen = self.scope()
+        found = reach(code, scope, values, seen)
         known, compared = set(found.codes), set(guarded)
         for traced in self._codes.values():
             facts = code_facts(traced)

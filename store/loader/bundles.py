@@ -19,7 +19,7 @@ from firebrick.platform import CURRENT_GPU, gpu_facts
 from firebrick.store import Store
 from firebrick.torch_api.lean import gradient_buckets
 from firebrick.validity.facts import ask
-from firebrick.validity.reach import Scope
+from firebrick.validity.reach import Scope, roots_changed
 from firebrick.validity.stored import Frame, changes, scope_of
 
 _TOLD: Final = 20  # differences that a miss names
@@ -153,7 +153,10 @@ class Bundles:
         return manifest
 
     def _check_reach(self, manifest: dict[str, Any], wanted: bytes, frame: Frame) -> None:
-        found = frame.reach(manifest["scope"], lambda: self._scope(manifest["scope"]))
+        seen = self._scope(manifest["scope"])
+        if others := roots_changed(seen):
+            raise Miss(listed(others[:1]), code="changed", changes=others[:_TOLD])
+        found = frame.reach(manifest["scope"], seen)
         if found.digest != wanted:
             differences = changes(self.part(Kind.TEXT, manifest["entries"]), found)
             words = listed(differences[:1]) or "the order of what is within reach changed"

@@ -76,7 +76,7 @@ class Functions(Classes):
 
     def _state(self, path: str, function: types.FunctionType, *, shipped: bool) -> None:
         """Note what a function holds beside its code."""
-        silent = shipped and path not in self.scope.roots and not path.startswith("class ")
+        silent = shipped and not path.startswith("class ")
         for number, value in enumerate(() if silent else function.__defaults__ or ()):
             self.add(f"{path}.__defaults__[{number}]", value, whole=True)
         for name, value in ({} if silent else function.__kwdefaults__ or {}).items():

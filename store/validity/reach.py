@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import sys
 import types
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -56,12 +57,14 @@ class Scope(NamedTuple):
     Attributes:
         names: of globals and attributes, and texts that may be such.
         codes: digests of the code that was traced (see `code_facts`); the globals that it loads are followed.
-        roots: ``module:qualified name`` of traced functions of torch and Python that no name leads to.
+        roots: ``module:qualified name`` of functions of torch and Python that were traced or are called by
+            the graph, and what they are (`function_text`). They count where their module is imported: what is
+            not imported is as it was shipped.
     """
 
     names: frozenset[str]
     codes: frozenset[str]
-    roots: tuple[str, ...]
+    roots: tuple[tuple[str, str], ...]
 
 
 class Reach(NamedTuple):
@@ -95,6 +98,28 @@ def reach(code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, A
     return walk.finish()
 
 
+def roots_changed(seen: Scope) -> list[tuple[str, str | None, str | None]]:
+    """Return which functions of torch and Python are others now: path, what it was, what it is."""
+    found = [(path, text, function_text(path)) for path, text in seen.roots]
+    return [(path, text, here) for path, text, here in found if here is not None and here != text]
+
+
+def function_text(path: str) -> str | None:
+    """Return what a function is: its place or code, and its defaults; ``None``: its module is not imported.
+
+    Args:
+        path: ``module:qualified name``.
+    """
+    if path.partition(":")[0] not in sys.modules:
+        return None
+    function = find(path)
+    if type(function) is not types.FunctionType:
+        return f"a {type(function).__qualname__}"
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    defaults = ", ".join(exact(value) or type(value).__qualname__ for value in values)
+    return f"{code_facts(function.__code__).digest}({defaults})"
+
+
 class Walk(Functions):
     """One walk; used once. Runs nothing of the program: no descriptor, no ``__getattr__``, no comparison."""
 
@@ -110,10 +135,6 @@ class Walk(Functions):
         for name, hooks in vars(nn_module).items():
             if name.startswith("_global_") and isinstance(hooks, dict) and hooks:
                 self.add(f"torch.nn.{name}", list(hooks.values()))
-        for path in self.scope.roots:
-            if (found := find(path)) is not None or not of_compiler(path.partition(":")[0]):
-                self.note(path, "there" if found is not None else "gone")
-                self.add(path, found, whole=True)
 
     def finish(self) -> Reach:
         """Look at everything that is left, and return what there is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
@@ -30,10 +30,12 @@ def scope_of(text: str) -> Scope:
         names, codes, roots = json.loads(text)
     except ValueError as error:
         raise DecodeError(f"not a scope: {error}") from None
-    for part in (names, codes, roots):
+    for part in (names, codes, *roots) if type(roots) is list else (None,):
         if type(part) is not list or not all(type(item) is str for item in part):
-            raise DecodeError("not a scope: three lists of texts are expected")
-    return Scope(frozenset(names), frozenset(codes), tuple(roots))
+            raise DecodeError("not a scope: lists of texts are expected")
+    if not all(type(root) is list and len(root) == 2 for root in roots):
+        raise DecodeError("not a scope: a function and what it is are expected")
+    return Scope(frozenset(names), frozenset(codes), tuple((path, text) for path, text in roots))
 
 
 def entries_text(entries: Mapping[str, str]) -> str:
@@ -87,16 +89,16 @@ class Frame:
         self.values = values
         self._found: dict[bytes, Reach] = {}
 
-    def reach(self, key: bytes, scope: Callable[[], Scope]) -> Reach:
+    def reach(self, key: bytes, scope: Scope) -> Reach:
         """Return what a walk finds.
 
         Args:
             key: of the names and code that count.
-            scope: gives them; bundles of one frame often have the same.
+            scope: these; bundles of one frame often have the same.
 
         Raises:
             NotStorable: more is within reach than can be looked at.
         """
         if key not in self._found:
-            self._found[key] = reach(self.code, self.scope, self.values, scope())
+            self._found[key] = reach(self.code, self.scope, self.values, scope)
         return self._found[key]
