@@ -70,16 +70,17 @@ def test_there_are_many_changes_and_each_has_a_name_of_its_own():
     assert len({change.name for change in CHANGES}) == len(CHANGES) >= 30
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("main")
+    (folder / "tool.py").write_text(MAIN)
+    first = start([folder / "tool.py"], home=folder / "home", store=folder / "store")
+    assert first.report["stats"]["stored"], first.stderr
+    return folder, first.report
+
+
 class TestAProgramThatIsTheMainModule:
     """Its functions are those of ``__main__``, however Python was told to run it."""
-
-    @pytest.fixture(scope="class")
-    def recorded(self, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("main")
-        (folder / "tool.py").write_text(MAIN)
-        first = start([folder / "tool.py"], home=folder / "home", store=folder / "store")
-        assert first.report["stats"]["stored"], first.stderr
-        return folder, first.report
 
     def again(self, recorded, tmp_path, *arguments, cwd):
         store = tmp_path / "store"

@@ -60,7 +60,7 @@ def forked(request, name):
     forget()
     os.environ.update(request.get("env", {}).get(name, {}))
     try:
-        if request["fallback"]:
+        if request["fallback"] and not request["eager"]:
             import torch._inductor.config
 
             torch._inductor.config.fallback_by_default = True
