@@ -21,8 +21,12 @@ PROGRAM = pathlib.Path(__file__).parent / "programs" / "reasons.py"
 EXPECTED: dict[str, tuple[str, str, list[Any]]] = {
     "by_global": ("value", "global `SCALE` was 2, is 3", ["global `SCALE`", "2", "3"]),
     "by_item": ("value", "`G['TABLE']['b']` ", ["`G['TABLE']['b']`", "2", "3"]),
-    "by_class": ("value", "`G['Conf'].factor` ", ["`G['Conf'].factor`", "2", "3"]),
-    "by_function": ("object", "half", ["code of global `CHOSEN`", "other code", "half"]),
+    "by_class": ("changed", "`reasons.py:Conf.factor` ", ["`reasons.py:Conf.factor`", "2", "3"]),
+    "by_function": (
+        "changed",
+        "half",
+        ["`reasons.CHOSEN`", "function reasons:double", "function reasons:half"],
+    ),
     "by_stride": (
         "tensor",
         "`L['x'].stride()` stored (64, 1), now (1, 64)",

@@ -1,4 +1,4 @@
-"""What does not matter to a program may change between two starts: everything is served, without the compiler."""
+"""What does not matter to a program may change between two starts: all is served, without the compiler."""
 
 import json
 import sys
@@ -36,7 +36,8 @@ def main():
     stats = firebrick.stats()
     firebrick.flush()
     loaded = "torch._inductor" in sys.modules
-    print(json.dumps({"value": value, "stats": stats.as_dict(), "compiler": ["torch._inductor"] if loaded else []}))
+    compiler = ["torch._inductor"] if loaded else []
+    print(json.dumps({"value": value, "stats": stats.as_dict(), "compiler": compiler}))
 
 
 if __name__ == "__main__":

@@ -26,10 +26,14 @@ def walk(function, values=None, **scope):
     return reach(code, {"__name__": "program", **scope}, values or {}, seen)
 
 
+def between(first, second):
+    """Return in what two walks differ."""
+    return [(what.strip("`"), *values) for what, *values in changes(entries_text(first.entries), second)]
+
+
 def differs(function, before, after):
     """Say what differs between a walk with one global scope and with another."""
-    first, second = walk(function, **before), walk(function, **after)
-    return [change[0] for change in changes(entries_text(first.entries), second)]
+    return [change[0] for change in between(walk(function, **before), walk(function, **after))]
 
 
 def uses_helper(x):
@@ -150,7 +154,7 @@ class TestModules:
         net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
         before = walk(TestModules.f, net=net)
         net[1].register_forward_hook(lambda module, args, result: result)
-        found = [c[0] for c in changes(entries_text(before.entries), walk(TestModules.f, net=net))]
+        found = [c[0] for c in between(before, walk(TestModules.f, net=net))]
         assert "program.net.1._forward_hooks" in found
 
     def test_a_forward_of_the_instance_counts(self):
@@ -163,7 +167,7 @@ class TestModules:
         net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
         before = walk(TestModules.f, net=net)
         net[1].weight = net[0].weight
-        found = changes(entries_text(before.entries), walk(TestModules.f, net=net))
+        found = between(before, walk(TestModules.f, net=net))
         assert found == [("program.net.1.weight", None, "is program.net.0.weight")]
 
     def test_values_of_weights_do_not_count(self):
@@ -183,7 +187,7 @@ class TestTorch:
     def test_a_patched_function_is(self, monkeypatch):
         before = walk(TestTorch.f, functional=nn.functional)
         monkeypatch.setattr(nn.functional, "relu", made(2))
-        found = changes(entries_text(before.entries), walk(TestTorch.f, functional=nn.functional))
+        found = between(before, walk(TestTorch.f, functional=nn.functional))
         assert found[0][0] == "torch.nn.functional.relu"
 
     def test_one_method_of_torch_in_the_place_of_another_is(self, monkeypatch):
@@ -270,14 +274,14 @@ class TestTexts:
 
     def test_both_values_are_named(self):
         stored, here = walk(uses_helper, helper=made(2)), walk(uses_helper, helper=made(3))
-        assert changes(entries_text(stored.entries), here) == [("program.helper closure k", "2", "3")]
+        assert between(stored, here) == [("program.helper closure k", "2", "3")]
 
     def test_other_code_is_said_without_digests(self):
         stored, here = walk(uses_helper, helper=made(2)), walk(uses_helper, helper=made(2, 3))
         scope = {"helper": types.FunctionType(uses_helper.__code__, {}, "helper")}
-        changed = changes(entries_text(walk(uses_helper, **scope).entries), here)
+        changed = between(walk(uses_helper, **scope), here)
         assert not any("code " in str(part) for change in changed for part in change)
-        assert changes(entries_text(stored.entries), stored) == []
+        assert between(stored, stored) == []
 
 
 class TestWhole:
@@ -298,9 +302,7 @@ class TestWhole:
 
         before = whole_reach(outer)
         settings.rate = 2
-        assert [
-            c[0].rpartition(".")[2] for c in changes(entries_text(before.entries), whole_reach(outer))
-        ] == ["rate"]
+        assert [c[0].rpartition(".")[2] for c in between(before, whole_reach(outer))] == ["rate"]
 
 
 def test_shipped_files_are_those_of_torch_and_python():

@@ -67,6 +67,7 @@ def _worded(place: str, before: str | None, now: str | None) -> Change:
     if name.startswith("class "):
         module, _, rest = name.removeprefix("class ").partition(":")
         name = where(module, rest)
+    name = f"`{name}`"
     if before is not None and now is not None and _CODE.sub("", before) == _CODE.sub("", now):
         return name, None, None  # the same function, with other code
     return name, before and _CODE.sub("", before), now and _CODE.sub("", now)
