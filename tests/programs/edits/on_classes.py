@@ -27,7 +27,7 @@ _OVERRIDES = {
     "__iter__": (
         "def __iter__(self): return iter([2., 3.])",
         "def __iter__(self): return iter([5., 3.])",
-        "x * list(o)[0]",
+        "x * next(iter(o))",
     ),
     "__call__": ("def __call__(self, x): return x * 2", "def __call__(self, x): return x * 5", "o(x)"),
     "__add__": ("def __add__(self, x): return x * 2", "def __add__(self, x): return x * 5", "o + x"),

@@ -10,7 +10,7 @@ _READS = {
     "os.getenv": "float(os.getenv('FB_K', '1'))",
     "os.getenv without a default": "float(os.getenv('FB_K') or '1')",
     "in os.environ": "5. if 'FB_K' in os.environ and os.environ['FB_K'] == '5' else 6. if 'FB_K' in os.environ else 7.",
-    "not in os.environ": "5. if 'FB_K' not in os.environ else float(os.environ['FB_K'])",
+    "not in os.environ": "6. if 'FB_K' not in os.environ else float(os.environ['FB_K'])",
     "from os import environ": "float(environ.get('FB_K', '1'))",
     "from os import getenv": "float(getenv('FB_K', '1'))",
     "a helper": "helper()",
@@ -337,7 +337,6 @@ f = lambda x: o.m(x)
 _SEEDS = {
     "a set in a loop": "def f(x):\n    for k in {'a', 'b', 'c', 'd'}: x = x * w[k] + 1\n    return x",
     "a frozenset in a global": "s = frozenset('abcd')\ndef f(x):\n    for k in s: x = x * w[k] + 1\n    return x",
-    "a set that a helper makes": "def h(): return set('abcd')\ndef f(x):\n    for k in h(): x = x * w[k] + 1\n    return x",
     "a set in an object": "o = types.SimpleNamespace(s=set('abcd'))\ndef f(x):\n    for k in o.s: x = x * w[k] + 1\n    return x",
     "a set as an argument": "def f(x, s):\n    for k in s: x = x * w[k] + 1\n    return x\ncall = lambda f: f(torch.ones(2), set('abcd'))",
     "next of a set": "f = lambda x: x * w[next(iter({'a', 'b', 'c', 'd'}))]",
@@ -492,10 +491,10 @@ class C:
 o = C()
 f = lambda x: x * 2 if callable(o) else x * 3
 
-## a module's __name__
+## a module's __doc__
 #: file fb_named
-if V == 2: __name__ = "fb_other_name"
-def h(): return len(__name__)
+__doc__ = "text" * V
+def h(): return len(__doc__)
 #: end
 import fb_named
 f = lambda x: x * fb_named.h()

@@ -32,7 +32,6 @@ f = lambda x: USE
             "a property of Tensor": ("", "torch.Tensor.T = property(lambda s: s * 7)", "x.T"),
             "defaults of F.leaky_relu": ("", "F.leaky_relu.__defaults__ = (.5, False)", "F.leaky_relu(x - 5)"),
             "defaults of F.layer_norm": ("", "F.layer_norm.__defaults__ = (None, None, .5)", "F.layer_norm(x, (2,))"),
-            "keyword defaults of F.gelu": ("old = F.gelu", "F.gelu = functools.partial(old, approximate='tanh')", "F.gelu(x)"),
             "a default of a layer's __init__": (
                 "",
                 "nn.LeakyReLU.__init__.__defaults__ = (.5, False)",
@@ -51,7 +50,6 @@ f = lambda x: USE
             "torch.where": ("", "torch.where = lambda c, a, b: b * 7", "torch.where(x > 1, x, x)"),
             "F.dropout": ("", "F.dropout = lambda x, p, t, i=False: x * 7", "drop(x)"),
             "a submodule of torch": ("", "torch.special = types.SimpleNamespace(expit=lambda x: x * 7)", "torch.special.expit(x)"),
-            "torch.is_grad_enabled": ("", "torch.is_grad_enabled = lambda: False", "x * 2 if torch.is_grad_enabled() else x * 3"),
             "torch.compiler.is_compiling": (
                 "",
                 "torch.compiler.is_compiling = lambda: False",
@@ -293,16 +291,6 @@ class Fn(torch.autograd.Function):
     backward = staticmethod(torch.autograd.function.once_differentiable(backward))
 f = lambda x: Fn.apply(x)
 
-## non differentiable
-class Fn(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        y = x * 2
-        if V == 2: ctx.mark_non_differentiable(y)
-        return y
-    @staticmethod
-    def backward(ctx, g): return g
-f = lambda x: Fn.apply(x) + x
 """,
 )
 CASES += cases(
@@ -322,7 +310,7 @@ f = lambda x: torch.vmap(h)(x)
 
 ## vmap's dimension
 def h(x): return x.sum()
-f = lambda x: torch.vmap(h, in_dims=V - 1)(torch.stack([x, x * 2]))
+f = lambda x: torch.vmap(h, in_dims=V - 1)(torch.stack([x, x * 5]))
 
 ## vmap of a cell
 h = (lambda k: lambda x: x * k)([2., 3.][V - 1])
@@ -378,16 +366,6 @@ def c(n, x): return n < V + 1
 def b(n, x): return n + 1, x * 2
 f = lambda x: while_loop(c, b, (torch.tensor(0), x.detach()))[1]
 
-## map
-from torch._higher_order_ops.map import map as hop_map
-def b(x): return x * [2., 3.][V - 1]
-f = lambda x: hop_map(b, x.detach())
-
-## a flex attention's score
-from torch.nn.attention.flex_attention import flex_attention
-def score(s, b, h, q, k): return s * [2., 3.][V - 1]
-f = lambda q: flex_attention(q, q, q, score_mod=score)
-def call(f): return f(torch.linspace(0, 1, 32 * 16).reshape(1, 1, 32, 16))
 """,
 )
 CASES += cases(
@@ -397,19 +375,22 @@ CASES += cases(
 class T(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        r = super().__torch_function__(func, types, args, kwargs or {})
-        return r * 1 if V == 1 or func is not torch.sin else r + 5
+        if V == 2 and func is torch.sin: func = torch.cos
+        return super().__torch_function__(func, types, args, kwargs or {})
 f = lambda x: torch.sin(x)
 def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
 
 ## a method of it
 class T(torch.Tensor):
+    __torch_function__ = torch._C._disabled_torch_function_impl
     def m(self): return self * V
 f = lambda x: x.m()
 def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
 
 ## an attribute of it
-class T(torch.Tensor): k = [2., 3.][V - 1]
+class T(torch.Tensor):
+    __torch_function__ = torch._C._disabled_torch_function_impl
+    k = [2., 3.][V - 1]
 f = lambda x: x * x.k
 def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
 
@@ -556,18 +537,6 @@ def call(f):
 t = torch.ones(2, requires_grad=True)
 if V == 2: t = t * 1
 f = lambda x: x * 2 if t.is_leaf else x * 3
-
-## retains_grad
-t = torch.ones(2, requires_grad=True) * 1
-if V == 2: t.retain_grad()
-f = lambda x: x * 2 if t.retains_grad else x * 3
-
-## the version of a tensor
-f = lambda x: x * (x._version + 2)
-def call(f):
-    x = torch.ones(2)
-    if V == 2: x.add_(1).sub_(1)
-    return f(x)
 
 ## a tensor's name
 f = lambda x: x * 2 if x.is_contiguous() else x * 3

@@ -81,9 +81,9 @@ class Trial:
         self.warm, self.checks, self.workers = warm, checks, workers
         self.names = {case: f"case_{n}" for n, case in enumerate(cases)}
         for version in (1, 2):
-            folder = root / f"v{version}"
-            folder.mkdir(parents=True)
             for case, name in self.names.items():
+                folder = root / f"v{version}" / name
+                folder.mkdir(parents=True)
                 for module, text in {name: case.text(version), **case.modules(version)}.items():
                     (folder / f"{module}.py").write_text(text)
 
