@@ -12,7 +12,7 @@ from typing import Any, Final
 from firebrick._tuples import NamedTuple
 from firebrick.blob import Blob
 from firebrick.codecs.abc import Codec, Source
-from firebrick.errors import UnknownKind
+from firebrick.errors import DecodeError, UnknownKind
 from firebrick.format import Kind
 from firebrick.keys import ContentKey, content_key
 
@@ -113,4 +113,7 @@ def decode(kind: int, version: int, data: bytes | memoryview, source: Source) ->
         UnknownKind, UnknownVersion: This Firebrick can not read it.
         CodecError: The bytes are not valid.
     """
-    return codec_for(kind).decode(data, source, version)
+    try:
+        return codec_for(kind).decode(data, source, version)
+    except (MemoryError, RecursionError) as error:
+        raise DecodeError(f"more than this process can hold: {type(error).__name__}") from None

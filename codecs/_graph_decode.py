@@ -27,7 +27,7 @@ from firebrick.codecs._graph_format import (
     setstate_name,
 )
 from firebrick.codecs._msgpack import Limits, unpack
-from firebrick.codecs.abc import Codec, Source, child
+from firebrick.codecs.abc import Codec, Source, check_arguments, child
 from firebrick.errors import DecodeError, FirebrickError, ForbiddenGlobal, LimitExceeded
 from firebrick.format import Kind
 
@@ -221,8 +221,14 @@ class Decoder:
             raise ForbiddenGlobal(name or repr(self._at(position))[:60], NO_CALL)
         return self._at(position)
 
+    def _arguments(self, node: Node) -> list[Any]:
+        arguments = self._all(node, 2)
+        check_arguments(arguments)
+        return arguments
+
     def _keywords(self, node: Node) -> tuple[Any, dict[str, Any]]:
         arguments, names, values = self._all(node, 2)
+        check_arguments((*arguments, *values))
         return arguments, dict(zip(names, values, strict=True))
 
     def _partial(self, node: Node) -> Any:
@@ -238,7 +244,7 @@ class Decoder:
         return types.MethodType(function, owner)
 
     def _call(self, node: Node) -> Any:
-        return self._callable(node[1])(*self._all(node, 2))
+        return self._callable(node[1])(*self._arguments(node))
 
     def _call_keywords(self, node: Node) -> Any:
         arguments, keywords = self._keywords(node)
@@ -261,7 +267,7 @@ class Decoder:
         if len(node) == 2:
             return (self._builders.get(node[1]) or self._builder(node[1]))()
         cls = self._callable(node[1])
-        return cls.__new__(cls, *self._all(node, 2))
+        return cls.__new__(cls, *self._arguments(node))
 
     def _contents(self, node: Node) -> Any:
         position, contents = self._exactly(node, 2)

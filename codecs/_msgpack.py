@@ -106,6 +106,8 @@ def unpack(data: Data, limits: Limits = DEFAULT_LIMITS) -> Any:
         raise DecodeError(f"{len(error.extra)} bytes left over") from None
     except msgpack.StackError:
         raise LimitExceeded("nesting", limits.depth + 1, limits.depth) from None
+    except MemoryError:
+        raise DecodeError("there is no memory for what it says it holds") from None
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise DecodeError(f"not msgpack: {error}") from None
     _check_depth(value, limits.depth)

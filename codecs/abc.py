@@ -12,14 +12,15 @@ them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
-from firebrick.errors import DecodeError, UnknownVersion
-from firebrick.format import Kind
+from firebrick.errors import DecodeError, LimitExceeded, UnknownVersion
+from firebrick.format import KEY_BYTES, Kind
 from firebrick.keys import ContentKey
 
 T = TypeVar("T")
+MAX_COUNT: Final = 1 << 20  # of values that a number in an encoding stands for
 
 
 class Stored(Protocol):
@@ -73,11 +74,34 @@ class Codec(ABC, Generic[T]):
             raise UnknownVersion(self.kind, version)
 
 
-def child(source: Source, key: bytes, kind: Kind) -> Stored:
-    """Fetch a child blob and check that it is of the kind that its parent expects."""
-    blob = source(ContentKey(bytes(key)))
+def child(source: Source, key: Any, kind: Kind) -> Stored:
+    """Fetch a child blob and check that it is of the kind that its parent expects.
+
+    Args:
+        source: Gives the blob.
+        key: What stands where the parent names it: 32 bytes, or the parent is not valid.
+        kind: What it must be.
+
+    Raises:
+        DecodeError: The key is none, or the blob is of another kind. And what `source` raises.
+    """
+    if type(key) is not bytes or len(key) != KEY_BYTES:
+        raise DecodeError(f"{key!r:.40} is not a content key")
+    blob = source(ContentKey(key))
     if blob.kind != kind:
-        raise DecodeError(
-            f"child {bytes(key).hex()[:12]} is a {Kind(blob.kind).name} blob, expected {kind.name}"
-        )
+        raise DecodeError(f"child {key.hex()[:12]} is a {Kind(blob.kind).name} blob, expected {kind.name}")
     return blob
+
+
+def check_count(what: str, count: int) -> None:
+    """Refuse with a DecodeError a number, by which something will be made, outside 0 to `MAX_COUNT`."""
+    if not 0 <= count <= MAX_COUNT:
+        raise DecodeError(f"{what} is {count}, expected 0 to {MAX_COUNT}")
+
+
+def check_arguments(arguments: Iterable[Any]) -> None:
+    """Refuse arguments from which a constructor makes far more than was encoded: a long range."""
+    for argument in arguments:
+        if type(argument) is range and argument[MAX_COUNT:]:
+            length = (argument[-1] - argument[0]) // argument.step + 1
+            raise LimitExceeded("length of a range", length, MAX_COUNT)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from firebrick._tuples import NamedTuple
 from firebrick.codecs._msgpack import INT64, Limits, pack, unpack
-from firebrick.codecs.abc import Codec, Sink, Source
+from firebrick.codecs.abc import MAX_COUNT, Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError
 from firebrick.format import Kind
 
@@ -304,7 +304,8 @@ def _check(program: GuardProgram) -> None:
     _need(all(row[3] in (FIND, SOURCE) for row in program.identities), "identities")
     identities = len(program.identities)
     _rows(program.examples, int, int, int, what="examples")
-    _need(all(-1 <= row[0] < identities and row[1] in (0, 1) for row in program.examples), "examples")
+    for cls, immutable, length in program.examples:
+        _need(-1 <= cls < identities and immutable in (0, 1) and OF_NODES <= length <= MAX_COUNT, "examples")
     _rows(program.tensors, str, str, (int, type(None)), bool, int, what="tensors")
     _need(all(row[4] >= 0 for row in program.tensors), "tensors")
     _need(type(program.terms) is list, "terms")

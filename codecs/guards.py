@@ -77,7 +77,7 @@ def scan(data: bytes | memoryview) -> list[str]:
         DecodeError: Not one whole pickle of protocol 4 or 5, an opcode that could reach a global in
             another way, or a global whose name is not two plain strings.
     """
-    data = bytes(data)
+    data = bytes(memoryview(data))
     found: set[str] = set()
     memo: dict[int, str | None] = {}
     module: str | None = None  # the two values on top of the stack, where they are known strings
@@ -206,7 +206,9 @@ class GuardsCodec(Codec[bytes]):
     def encode(self, value: bytes, sink: Sink) -> bytes:
         """Give the list of globals and the pickle."""
         try:
-            return pack([scan(value), bytes(value)], maps=False)
+            if not isinstance(value, bytes):
+                raise EncodeError(type(value).__name__, reason="not a pickled guard state")
+            return pack([scan(value), value], maps=False)
         except DecodeError as error:
             raise EncodeError("guard state", reason=error.reason) from None
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from firebrick._tuples import NamedTuple
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs._typed import plain, rebuilt, typed
-from firebrick.codecs.abc import Codec, Sink, Source, child
+from firebrick.codecs.abc import Codec, Sink, Source, check_count, child
 from firebrick.codecs.code import CodeCodec
 from firebrick.codecs.library import Library, LibraryCodec
 from firebrick.errors import DecodeError, EncodeError
@@ -240,8 +240,10 @@ def check_program(program: Program) -> None:
         if not 0 <= number < count:
             raise DecodeError(f"{what} {number} of {count}")
 
-    if program.inputs < 0 or program.bases < 0 or program.dynamic_mark not in DYNAMIC_MARKS:
-        raise DecodeError("a program with impossible counts or an unknown mark")
+    check_count("number of inputs", program.inputs)
+    check_count("number of bases", program.bases)
+    if program.dynamic_mark not in DYNAMIC_MARKS:
+        raise DecodeError("a program with an unknown mark")
     for number in (*program.versions, *(m.index for m in program.mutations)):
         index("mutated input", number, program.inputs)
     for output in program.outputs:

@@ -14,7 +14,7 @@ from typing import Final
 from firebrick._tuples import NamedTuple
 from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs._typed import plain, typed
-from firebrick.codecs.abc import Codec, Sink, Source, child
+from firebrick.codecs.abc import Codec, Sink, Source, check_count, child
 from firebrick.codecs.lean_backend import LeanBackend, LeanBackendCodec
 from firebrick.errors import DecodeError, EncodeError
 from firebrick.format import Kind
@@ -65,8 +65,7 @@ def check_steps(steps: Steps, parts: int) -> None:
     Raises:
         DecodeError: naming the first that is not.
     """
-    if steps.inputs < 0:
-        raise DecodeError(f"{steps.inputs} inputs")
+    check_count("number of inputs", steps.inputs)
     for made, (part, arguments, item) in enumerate(steps.steps, steps.inputs):
         if not NO_PART <= part < parts:
             raise DecodeError(f"part {part} of {parts}")

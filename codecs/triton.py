@@ -74,7 +74,7 @@ class TritonKernel:
                 if PACKAGE in data:
                     raise EncodeError("Triton kernel", name, "it holds a placeholder already")
                 data = _INSTALLED.sub(b'"' + PACKAGE + b"/backends/", data)
-            files.append((name, bytes(data)))
+            files.append((name, bytes(memoryview(data))))
         kernel = cls(kernel_hash, tuple(files))
         if reason := kernel._fault():
             raise EncodeError("Triton kernel", kernel_hash, reason)

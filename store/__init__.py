@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from firebrick._explain import explain as explain
     from firebrick.attach import compile as compile
     from firebrick.attach import disable as disable
     from firebrick.attach import enable as enable
@@ -31,6 +32,7 @@ _PUBLIC = {
     "disable": "firebrick.attach",
     "enable": "firebrick.attach",
     "enabled": "firebrick.attach",
+    "explain": "firebrick._explain",
     "flush": "firebrick.attach",
     "stats": "firebrick.attach",
 }

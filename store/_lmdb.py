@@ -7,14 +7,17 @@ Source: LMDB 0.9 `lmdb.h` and `mdb.c`, py-lmdb 3.0 `cpython.c` and its documenta
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
+from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar
 
 import lmdb
 
 from firebrick import format as fmt
+from firebrick._faults import from_system, store_error
+from firebrick._lock_file import LockFile
+from firebrick._place import Place
 from firebrick.blob import decode_record, encode_record
 from firebrick.errors import (
     DamagedError,
@@ -23,8 +26,6 @@ from firebrick.errors import (
     StoreFull,
     StoreLocked,
     StoreNotFound,
-    StorePermissionError,
-    StoreReadOnly,
     StoreVersionError,
 )
 
@@ -36,42 +37,61 @@ MapFull = lmdb.MapFullError
 MapResized = lmdb.MapResizedError
 
 
+class AlreadyOpen(Exception):
+    """Something else in this process has the file open; closing its lock file would unlock it."""
+
+
 def open_environment(
-    path: str, map_size: int | None, *, write: bool = True, lock: bool = True
+    place: Place, map_size: int | None, *, write: bool, lock_file: LockFile | None
 ) -> Environment:
     """Open the environment in a directory, with as much address space as is asked for or to be had.
 
     Args:
-        path: The directory.
+        place: The directory.
         map_size: Bytes of address space; None for the default.
         write: Open it for writing.
-        lock: Use the lock file, which means to write to it.
+        lock_file: Its lock file, which is made ready for each attempt; None to do without.
 
     Raises:
-        StoreVersionError: The file is not one of LMDB 0.9.
+        AlreadyOpen: Something that is not ours has it open in this process.
+        StoreLocked: The lock file is not to be had, or the map grows too fast.
+        StoreError: The path cannot be given to LMDB.
     """
-    sizes = _map_sizes(map_size, os.path.join(path, fmt.DATA_FILE))
-    while True:
-        try:
-            return lmdb.Environment(
-                path,
-                map_size=sizes.pop(0),
-                readonly=not write,
-                lock=lock,
-                metasync=False,
-                mode=fmt.DIRECTORY_MODE,
-                create=False,
-                max_readers=fmt.MAX_READERS,
-                max_dbs=len(fmt.DATABASES),
-                lib_version=fmt.LMDB_MAJOR,
-            )
-        except lmdb.MemoryError:
-            if not sizes:
-                raise
+    inside = place.inside
+    for _ in range(fmt.MAX_REMAPS):
+        data = place.stat(fmt.DATA_FILE)
+        sizes = _map_sizes(map_size, 0 if data is None else data.st_size)
+        while sizes:
+            if lock_file is not None:
+                lock_file.make_ready()
+            try:
+                return lmdb.Environment(
+                    inside,
+                    map_size=sizes.pop(0),
+                    readonly=not write,
+                    lock=lock_file is not None,
+                    metasync=False,
+                    mode=fmt.DIRECTORY_MODE,
+                    create=False,
+                    max_readers=fmt.MAX_READERS,
+                    max_dbs=len(fmt.DATABASES),
+                    lib_version=fmt.LMDB_MAJOR,
+                )
+            except lmdb.MemoryError:
+                if not sizes:
+                    raise
+            except MapResized:  # in the transaction that py-lmdb begins at once
+                break
+            except UnicodeError:
+                raise StoreError(place.path, "without /proc, its path must be valid UTF-8") from None
+            except lmdb.Error as error:
+                if "already open" not in str(error):  # py-lmdb has neither a class nor a code for it
+                    raise
+                raise AlreadyOpen(str(error)) from None
+    raise outgrown(place.path)
 
 
-def _map_sizes(wanted: int | None, file: str) -> list[int]:
-    used = os.stat(file).st_size if os.path.exists(file) else 0
+def _map_sizes(wanted: int | None, used: int) -> list[int]:
     small = max(fmt.MIN_MAP_SIZE, 2 * used)
     if wanted is not None:
         sizes = [max(wanted, used)]
@@ -80,6 +100,27 @@ def _map_sizes(wanted: int | None, file: str) -> list[int]:
     else:
         sizes = [size for size in (fmt.MAP_SIZE, *fmt.SMALL_MAP_SIZES) if size > small] + [small]
     return [-(-size // 65536) * 65536 for size in sizes]
+
+
+def remapped(env: Environment, path: str, action: Callable[[], T]) -> T:
+    """Run an action again while others let the map grow; nothing else may use the environment.
+
+    Raises:
+        StoreLocked: The map grows faster than it can be followed.
+    """
+    for _ in range(fmt.MAX_REMAPS):
+        try:
+            return action()
+        except MapResized:
+            env.set_mapsize(0)
+        except MapFull:
+            env.set_mapsize(2 * env.info()["map_size"])
+    raise outgrown(path)
+
+
+def outgrown(path: str) -> StoreLocked:
+    """Return the error that ends the following of a map."""
+    return StoreLocked(path, "other processes let its map grow faster than it can be followed")
 
 
 def open_databases(env: Environment, path: str) -> Handles:
@@ -154,15 +195,16 @@ def begin(env: Environment, *, write: bool) -> Raw:
         return env.begin(write=write, buffers=True)
 
 
-def check_file(env: Environment, path: str) -> None:
+def check_file(env: Environment, place: Place) -> None:
     """Refuse a file that lacks pages, before a read behind its end kills the process with SIGBUS.
 
     Free pages at the end may be missing, so a short file is verified.
     """
     needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    size = os.stat(os.path.join(path, fmt.DATA_FILE)).st_size
-    if size < needed and (problems := verify(path)):
-        raise StoreDamaged(path, f"{size} bytes of {needed} are there: {problems[0]}")
+    inside = place.inside
+    size = os.stat(os.path.join(inside, fmt.DATA_FILE)).st_size
+    if size < needed and (problems := verify(inside)):
+        raise StoreDamaged(place.path, f"{size} bytes of {needed} are there: {problems[0]}")
 
 
 def verify(path: str) -> list[str]:
@@ -172,12 +214,12 @@ def verify(path: str) -> list[str]:
     try:
         problems: list[str] = lmdb.verify.verify(os.path.join(path, fmt.DATA_FILE))
         return problems
-    except (lmdb.verify.VerifyError, OSError) as error:
-        return [str(error)]
+    except Exception as error:  # whatever it stumbles over is wrong with the file
+        return [f"{type(error).__name__}: {error}"]
 
 
 class translated(Generic[T]):
-    """Turn errors of LMDB and the system into store errors, but for those that growing cures.
+    """Turn errors of LMDB and the system into store errors.
 
     A context manager, for a store at `path`; `value` is what `with` gives.
     """
@@ -195,34 +237,22 @@ class translated(Generic[T]):
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Raise the store error that is meant."""
-        if isinstance(error, lmdb.Error | OSError) and not isinstance(error, MapFull | MapResized):
+        if isinstance(error, lmdb.Error):
             raise _translate(self._path, error) from error
+        if isinstance(error, OSError):
+            raise from_system(self._path, error) from error
 
 
-def _translate(path: str, error: lmdb.Error | OSError) -> StoreError:
-    code = (error.code if isinstance(error, lmdb.Error) else error.errno) or 0
+def _translate(path: str, error: lmdb.Error) -> StoreError:
     detail = str(error)
-    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or (code == errno.EIO and _no_room(path)):
-        return StoreFull(path, detail)
     if isinstance(error, lmdb.ReadersFullError):
         return StoreLocked(path, f"all reader slots are in use: {detail}")
+    if isinstance(error, MapFull):
+        return StoreFull(path, detail)
+    if isinstance(error, MapResized):
+        return StoreLocked(path, f"others let its map grow: {detail}")
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
         return StoreDamaged(path, detail)
     if isinstance(error, lmdb.VersionMismatchError | lmdb.InvalidError | lmdb.IncompatibleError):
         return StoreVersionError(path, f"not a file of LMDB 0.9: {detail}")
-    if code == errno.EROFS:
-        return StoreReadOnly(path, detail)
-    if code in (errno.EACCES, errno.EPERM):
-        return StorePermissionError(path, detail)
-    if code == errno.ENOENT:
-        return StoreNotFound(path, detail)
-    if "already open" in detail:  # py-lmdb has neither a class nor a code for it
-        return StoreLocked(path, f"something else in this process has the file open: {detail}")
-    return StoreError(path, detail)
-
-
-def _no_room(path: str) -> bool:
-    """Tell whether a short write, an I/O error to LMDB, may come from a full disk or a limit."""
-    disk = os.statvfs(path)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    return disk.f_bavail * disk.f_frsize < 1 << 20 or limit != resource.RLIM_INFINITY
+    return store_error(path, getattr(error, "code", None) or 0, detail)

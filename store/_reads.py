@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeAlias
 
@@ -24,6 +25,7 @@ from firebrick.keys import ContentKey, Data, short_hash, unpack_components, unpa
 _KINDS = frozenset(int(kind) for kind in Kind)
 Keys: TypeAlias = list[ContentKey]
 Names: TypeAlias = list[str]
+Recipes: TypeAlias = list[bytes]
 
 
 class Reads(ABC):
@@ -54,9 +56,16 @@ class Reads(ABC):
             return iter([info for info in blob_infos(txn) if kind in (None, info.kind)])
 
     def bundles(self, recipe: bytes) -> Keys:
-        """List the bundles of a recipe, by key; a recipe that is not known has none."""
+        """List the bundles of a recipe, by key; a recipe that is not known has none.
+
+        Raises:
+            DamagedError: It names a bundle that is not there; publishing one under it removes such names.
+        """
         with self._reading() as txn:
-            return [ContentKey(key) for key in txn.duplicates("recipes", check_key(recipe))]
+            keys = txn.duplicates("recipes", check_key(recipe))
+            if stray := stray_bundles(txn, keys):
+                raise DamagedError(recipe, f"names bundle {stray[0].hex()}, which is not there")
+            return [ContentKey(key) for key in keys]
 
     def bundle(self, key: bytes) -> bytes:
         """Fetch the manifest of a bundle; BundleMissing, DamagedError or UnknownVersion."""
@@ -69,18 +78,44 @@ class Reads(ABC):
     def parts(self, key: bytes) -> Keys:
         """List the blobs that a bundle needs, by key; BundleMissing or DamagedError."""
         with self._reading() as txn:
-            return split_bundle(key, _bundle(txn, key))[1]
+            manifest, parts = split_bundle(key, _bundle(txn, key))
+            decode_blob(key, manifest, copy=False)  # its length tells where the list begins
+            if not check_parts(txn, key, parts):  # by an earlier version
+                for part in parts:
+                    if not txn.has("blobs", part):
+                        raise DamagedError(key, f"needs blob {part.hex()}, which is not there")
+            return parts
 
     def recipes(self) -> Iterator[bytes]:
-        """List the keys of all recipes as they are now, by key."""
+        """List the keys of all recipes as they are now, by key; those without components are left out."""
         with self._reading() as txn:
-            return iter(dict.fromkeys(key for key, _ in txn.items("recipes")))
+            keys = dict.fromkeys(key for key, _ in txn.items("recipes"))
+            return iter([key for key in keys if txn.has("components", key)])
 
     def components(self, recipe: bytes) -> dict[str, str] | None:
         """Fetch the components of a recipe, None if it is not known; DamagedError."""
         with self._reading() as txn:
             body = txn.record("components", check_key(recipe))
         return None if body is None else unpack_components(body)
+
+    def recipes_of(self, module: str, name: str, *, limit: int | None = None) -> Recipes:
+        """List the recipes of a function, by key, at most `limit`; those that are not indexed are left out.
+
+        Args:
+            module: Component ``function.module`` of the recipes.
+            name: Component ``function.name``.
+            limit: How many to look at, however many there are.
+        """
+        prefix = function_prefix(module, name)
+        with self._reading() as txn:
+            found = (key[len(prefix) :] for key, _ in txn.items("names", prefix=prefix))
+            return [*itertools.islice(found, limit)]
+
+    @property
+    def indexed(self) -> bool:
+        """Whether every recipe is in the index of functions; not in stores from before there was one."""
+        with self._reading() as txn:
+            return txn.entries("names") >= txn.entries("components") + txn.entries("bundles")
 
     def facts(self, key: bytes) -> dict[str, Any]:
         """Fetch what was noted beside a bundle, empty if nothing was; DamagedError."""
@@ -152,6 +187,31 @@ def split_bundle(key: bytes, value: Data) -> tuple[Data, Keys]:
     return value[:end], keys
 
 
+def parts_check(parts: Iterable[bytes]) -> bytes:
+    """Make the check of a bundle's list of parts; it finds damage, not forgery."""
+    return short_hash("parts", *parts)
+
+
+def check_parts(txn: Transaction, key: bytes, parts: Keys) -> bool:
+    """Compare a bundle's list of parts with its check.
+
+    Returns:
+        False if there is no check, because an earlier version published the bundle.
+
+    Raises:
+        DamagedError: It is another list, or the check is damaged.
+    """
+    check = txn.record("names", fmt.NAME_PARTS + key)
+    if check is not None and check != parts_check(parts):
+        raise DamagedError(key, "its list of parts is not the one that was published")
+    return check is not None
+
+
+def stray_bundles(txn: Transaction, keys: Iterable[bytes]) -> list[bytes]:
+    """Return those of a recipe's bundles that are not there."""
+    return [key for key in keys if not txn.has("bundles", key)]
+
+
 def _bundle(txn: Transaction, key: bytes) -> memoryview:
     value = txn.get("bundles", check_key(key))
     if value is None:
@@ -162,6 +222,11 @@ def _bundle(txn: Transaction, key: bytes) -> memoryview:
 def context_prefix(context: str) -> bytes:
     """Make the part of a registry key that all entries of a context share."""
     return short_hash("context", context.encode())
+
+
+def function_prefix(module: str, name: str) -> bytes:
+    """Make the part of a key in `names` that all recipes of a function share."""
+    return fmt.NAMES_FUNCTION + short_hash("function", module.encode(), name.encode())
 
 
 def registry_key(context: str, section: str, name: str) -> bytes:

@@ -13,7 +13,7 @@ from firebrick.format import DATABASES
 from firebrick.keys import Data
 
 if TYPE_CHECKING:
-    from firebrick._lmdb import Raw
+    from firebrick._lmdb import Handles, Raw
     from firebrick.engine import Engine
 
 
@@ -23,11 +23,12 @@ class Transaction:
     A context manager. Views it hands out are valid until it ends. One thread at a time may use it.
     """
 
-    __slots__ = ("_engine", "_raw", "_token", "dirty")
+    __slots__ = ("_engine", "_handles", "_raw", "_token", "dirty")
 
-    def __init__(self, engine: Engine, raw: Raw, token: int) -> None:
-        """Take over an LMDB transaction and its place in the engine's gate."""
+    def __init__(self, engine: Engine, raw: Raw, handles: Handles, token: int) -> None:
+        """Take over an LMDB transaction, its databases, and its place in the engine's gate."""
         self._engine = engine
+        self._handles = handles
         self._raw: Raw | None = raw
         self._token = token
         self.dirty = False
@@ -57,18 +58,18 @@ class Transaction:
 
     def get(self, database: str, key: bytes) -> memoryview | None:
         """Look a value up; the view is valid until the transaction ends."""
-        return self._open.get(key, db=self._engine.handles[database])
+        return self._open.get(key, db=self._handles[database])
 
     def has(self, database: str, key: bytes, value: bytes | None = None) -> bool:
         """Tell whether a key is there, or with `value` that duplicate of it, without reading it."""
-        with self._open.cursor(self._engine.handles[database]) as cursor:
+        with self._open.cursor(self._handles[database]) as cursor:
             return cursor.set_key(key) if value is None else cursor.set_key_dup(key, value)
 
     def items(
         self, database: str, start: bytes = b"", prefix: bytes = b""
     ) -> Iterator[tuple[bytes, memoryview]]:
         """Walk the keys with a prefix, in order, from `start` if that is later; with duplicates."""
-        with self._open.cursor(self._engine.handles[database]) as cursor:
+        with self._open.cursor(self._handles[database]) as cursor:
             start = max(start, prefix)
             more = cursor.set_range(start) if start else cursor.first()
             while more and (key := bytes(cursor.key())).startswith(prefix):
@@ -77,16 +78,16 @@ class Transaction:
 
     def duplicates(self, database: str, key: bytes) -> list[bytes]:
         """List the values of one key in a DUPSORT database, sorted."""
-        with self._open.cursor(self._engine.handles[database]) as cursor:
+        with self._open.cursor(self._handles[database]) as cursor:
             return [bytes(value) for _, value in cursor.getmulti([key], dupdata=True)]
 
     def entries(self, database: str) -> int:
         """Count the entries of a database."""
-        return self._open.stat(self._engine.handles[database])["entries"]
+        return self._open.stat(self._handles[database])["entries"]
 
     def put(self, database: str, key: bytes, value: Data) -> bool:
         """Write a value, or add a duplicate; False if exactly that is there already."""
-        handle = self._engine.handles[database]
+        handle = self._handles[database]
         new = DATABASES[database] or self._open.get(key, db=handle) != value
         new = new and self._open.put(key, value, dupdata=not DATABASES[database], db=handle)
         self.dirty = self.dirty or new
@@ -94,7 +95,13 @@ class Transaction:
 
     def delete(self, database: str, key: bytes) -> bool:
         """Remove a key with all its values; False if it was not there."""
-        gone = self._open.delete(key, db=self._engine.handles[database])
+        gone = self._open.delete(key, db=self._handles[database])
+        self.dirty = self.dirty or gone
+        return gone
+
+    def delete_duplicate(self, database: str, key: bytes, value: bytes) -> bool:
+        """Remove one value of a key in a DUPSORT database; False if it was not there."""
+        gone = self._open.delete(key, value, db=self._handles[database])
         self.dirty = self.dirty or gone
         return gone
 
@@ -124,10 +131,11 @@ class Transaction:
         engine = self._engine
         try:
             if commit and self.dirty:
-                raw.commit()
+                raw.commit()  # the writer looks after its errors
             else:
-                stale = engine.is_stale(raw)
-                raw.abort()
+                with translated(engine.path, None):
+                    stale = engine.is_stale(raw)
+                    raw.abort()
                 if stale:
                     raise StoreLocked(
                         engine.path, "another process wrote to it while it was read without a lock"

@@ -10,7 +10,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-from firebrick.errors import StoreLocked, UsageError
+from firebrick._faults import from_system
+from firebrick._place import Place
+from firebrick.errors import StoreClosed, StoreLocked, UsageError
+from firebrick.format import DATA_FILE
 
 
 class WriterLock:
@@ -27,10 +30,10 @@ class WriterLock:
         self._threads = threading.Lock()
         self._owner: int | None = None
 
-    def open(self, file: str) -> None:
-        """Open the file that is locked."""
+    def open(self, place: Place) -> None:
+        """Open the data file of a place, which is what is locked."""
         self.close()
-        self._fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = place.open(DATA_FILE, os.O_RDONLY)
 
     def close(self) -> None:
         """Close the file; if it was locked, it no longer is."""
@@ -40,7 +43,14 @@ class WriterLock:
 
     @contextlib.contextmanager
     def held(self, timeout: float) -> Iterator[None]:
-        """Hold the lock; StoreLocked after `timeout` seconds, UsageError if this thread has it."""
+        """Hold the lock for the length of a `with` block.
+
+        Raises:
+            StoreLocked: Somebody else had it for `timeout` seconds.
+            UsageError: This thread has it.
+            StoreClosed: The store is closed by another thread.
+            StoreError: The system has no such lock, or none left.
+        """
         deadline = time.monotonic() + timeout
         if self._owner == threading.get_ident():
             raise UsageError("a write inside a write transaction of the same thread")
@@ -61,10 +71,14 @@ class WriterLock:
     def _poll(self, deadline: float) -> None:
         pause = 0.0002
         while True:
+            if (fd := self._fd) < 0:
+                raise StoreClosed(self._path, "another thread closed it")
             try:
-                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise StoreLocked(self._path, "another process is writing") from None
+            except OSError as error:
+                raise from_system(self._path, error) from error
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, 0.01)

@@ -23,9 +23,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from firebrick._collection import no_collection
+from firebrick._log import to_stderr
 from firebrick._patches import Patches
 from firebrick.counters import Stats
-from firebrick.errors import FirebrickError, StoreClosed, Unsupported, UsageError
+from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreReadOnly, Unsupported, UsageError
 from firebrick.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,21 +64,40 @@ class Session:
         self._warned: set[str] = set()
         self._lock = threading.RLock()
         self._closed = False
+        self._quiet: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Open the store and wait for torch's compiler, or attach at once where it is loaded."""
-        from firebrick.store import Store
-
         settings = self.settings
-        self.store = Store.open(
-            self.folder,
-            readonly=settings.readonly,
-            map_size=settings.map_size,
-            durable=settings.durable,
-        )
+        self._quiet = to_stderr(settings.log)
+        self.store = self._open_store()
+        self._after_import("torch", self._note_kernels)
         if settings.lean:
             self._after_import("torch", self._enter)
         self._after_import(_DYNAMO, self._attach)
+
+    def _open_store(self) -> Store:
+        """Open the store, for reading alone where nothing can be written to it, which is said."""
+        from firebrick.store import Store
+
+        settings = self.settings
+        options: dict[str, Any] = {"map_size": settings.map_size, "durable": settings.durable}
+        try:
+            return Store.open(self.folder, readonly=settings.readonly, **options)
+        except StoreReadOnly as error:
+            if settings.readonly or settings.strict or not settings.load:
+                raise
+            try:
+                store = Store.open(self.folder, readonly=True, **options)
+            except FirebrickError:
+                raise error from None
+            self.fault(error, "serving from the store, and storing nothing")
+            return store
+
+    @property
+    def recording(self) -> bool:
+        """Whether what torch compiles is written to the store."""
+        return self.settings.record and self.store is not None and not self.store.readonly
 
     def _after_import(self, name: str, then: Callable[[], None]) -> None:
         """Call a function now if a module is there, else right after it is imported."""
@@ -86,6 +106,12 @@ class Session:
         else:
             self._finders.append(_Finder(name, then))
             sys.meta_path.insert(0, self._finders[-1])
+
+    def _note_kernels(self) -> None:
+        """Note the kernels of operators that the program registers in Python."""
+        from firebrick.validity.operators import KERNELS
+
+        KERNELS.install(self._patches)
 
     def _enter(self) -> None:
         """Stand for ``torch.compile``; without it the full lane serves alone."""
@@ -132,15 +158,18 @@ class Session:
                 self.context.on_written = lambda size: self.stats.moved(written=size)
         return self.store, self.context
 
-    def fault(self, error: BaseException) -> None:
-        """Count a fault and warn once for its kind; in strict mode raise it."""
+    def fault(self, error: BaseException, outcome: str = "") -> None:
+        """Count a fault and warn once for its kind, saying what comes of it; in strict mode raise it."""
         self.stats.fault(error)
         if self.settings.strict:
             raise error
         kind = type(error).__name__
         if kind not in self._warned:
             self._warned.add(kind)
-            warn(f"going on without the store: {kind}: {error}")
+            if not outcome:
+                damage = isinstance(error, DamagedError)
+                outcome = "passing over what is damaged" if damage else "going on without the store"
+            warn(f"{outcome}: {describe(error)}")
         _log.debug("fault", exc_info=error)
 
     def stand_aside(self, error: Unsupported) -> None:
@@ -185,8 +214,21 @@ class Session:
             if self.context is not None:
                 self.context.close()
             if self.store is not None:
+                self._keep_events(self.store)
                 self.store.close()
             _log.info("%s", self.stats.summary())
+            if lost := self.stats.not_stored():
+                _log.info("%s", lost)
+            self._quiet()
+
+    def _keep_events(self, store: Store) -> None:
+        if self.stats.events.told():
+            from firebrick.runs import keep
+
+            try:
+                keep(store, self.stats)
+            except Exception as error:
+                self.fault(error)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -225,6 +267,12 @@ def warn(text: str) -> None:
     warnings.warn(f"firebrick: {text}", FirebrickWarning, stacklevel=2)
 
 
+def describe(error: BaseException) -> str:
+    """Put an error into one line: its class, what happened and, where there is advice, what to do."""
+    text = f"{type(error).__name__}: {error}"
+    return f"{text}. {error.hint}" if isinstance(error, FirebrickError) else text
+
+
 def session() -> Session | None:
     """Return the session of this process, if Firebrick is enabled."""
     return _session
@@ -241,7 +289,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
 
     Raises:
         UsageError: for a setting that is not valid, or where no folder is given anywhere.
-        FirebrickError: in strict mode, where the store can not be opened. Otherwise one warning is
+        Exception: in strict mode, whatever keeps Firebrick from being enabled. Otherwise one warning is
             given and the program goes on without a store.
     """
     global _session, _stats
@@ -256,10 +304,13 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
         try:
             with no_collection():
                 new.start()
-        except (FirebrickError, OSError, ImportError) as error:
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                new.close()
+            new._quiet()
             if chosen.strict:
                 raise
-            warn(f"not enabled: {type(error).__name__}: {error}")
+            warn(f"not enabled: {describe(error)}")
             return
         _session, _stats = new, new.stats
         atexit.register(_end)

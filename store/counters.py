@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from typing import Any
+
+from firebrick.events import BYPASS, HIT, LEAN, MISS, STORED, Event, Events
 
 
 class Stats:
@@ -21,6 +24,8 @@ class Stats:
         lean: how many of the hits were served without the compiler.
         not_lean: reason -> bundles that were stored for the full lane only.
         seconds_saved: seconds that compiling the served frames took when they were stored.
+        functions: name of a function -> how many frames of it were ``hits``, of these ``lean``, ``misses``,
+            ``bypasses`` and ``stored``; what is zero is left out.
     """
 
     def __init__(self) -> None:
@@ -34,28 +39,49 @@ class Stats:
         self.seconds_saved = 0.0
         self.lean = 0
         self.not_lean: Counter[str] = Counter()
+        self.functions: dict[str, Counter[str]] = {}
+        self._events = Events()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         """Show the counters."""
         return f"{type(self).__name__}({self.as_dict()})"
 
-    def hit(self, seconds: float, *, lean: bool = False) -> None:
-        """Count a served frame and the seconds of compilation that it saved."""
-        with self._lock:
-            self.hits += 1
-            self.lean += lean
-            self.seconds_saved += seconds
+    def record(self, event: Event, *, saved: float = 0.0) -> None:
+        """Count an event and keep it in `events`.
 
-    def miss(self, reason: str) -> None:
-        """Count a frame that was looked up in vain."""
+        Args:
+            event: what became of a frame. A miss of the lean lane is not counted: the full lane is next.
+            saved: for a hit, the seconds of compilation that it saved.
+        """
+        if not event.when:
+            event = event._replace(when=time.time())
+        lean = event.lane == LEAN
         with self._lock:
-            self.misses[reason] += 1
+            counts = self.functions.setdefault(event.function.name or event.function.qualname, Counter())
+            if event.outcome == HIT:
+                self.hits += 1
+                self.lean += lean
+                self.seconds_saved += saved
+                counts["hits"] += 1
+                if lean:
+                    counts["lean"] += 1
+            elif event.outcome == MISS and not lean:
+                self.misses[event.reason] += 1
+                counts["misses"] += 1
+            elif event.outcome == BYPASS:
+                self.bypasses[event.reason] += 1
+                counts["bypasses"] += 1
+            elif event.outcome == STORED:
+                counts["stored"] += 1
+            if not counts:
+                del self.functions[event.function.name or event.function.qualname]
+        self.events.add(event)
 
-    def bypass(self, reason: str) -> None:
-        """Count a compiled frame that could not be stored."""
-        with self._lock:
-            self.bypasses[reason] += 1
+    @property
+    def events(self) -> Events:
+        """The last events of this process."""
+        return self._events
 
     def fault(self, error: BaseException) -> None:
         """Count a fault that was passed over."""
@@ -83,6 +109,7 @@ class Stats:
         """Return the counters as plain values, fit for JSON."""
         with self._lock:
             values = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+            values["functions"] = {name: dict(counts) for name, counts in self.functions.items()}
         return {k: dict(v) if isinstance(v, Counter) else v for k, v in values.items()}
 
     def summary(self) -> str:
@@ -94,3 +121,16 @@ class Stats:
                 f"{self.bytes_read} bytes read, {self.bytes_written} bytes written, "
                 f"{self.seconds_saved:.1f} s of compilation saved"
             )
+
+    def not_stored(self) -> str:
+        """Return one line that says how many functions were not stored, and why; empty where all were."""
+        with self._lock:
+            total = sum(1 for counts in self.functions.values() if counts)
+            lost = sum(1 for counts in self.functions.values() if counts["bypasses"])
+            common = self.bypasses.most_common(3)
+            reasons = [f"{' '.join(reason.split()):.200} ({number})" for reason, number in common]
+            more = len(self.bypasses) - len(reasons)
+        if not lost:
+            return ""
+        rest = f"; and {more} more" if more > 0 else ""
+        return f"{lost} of {total} functions were not stored: {'; '.join(reasons)}{rest}"

@@ -14,7 +14,8 @@ Locks: LMDB's write lock can not be waited for with a limit. Writers therefore t
 on a descriptor of their own of the data file, by polling, up to a limit. The kernel drops it when a
 writer dies, and LMDB's own lock is robust. py-lmdb can open named databases of a file that is open
 for writing under this lock only; so that readers never depend on writers, a store that does not
-get it soon is opened for reading, and again for writing by its first write.
+get it soon is opened for reading, and again for writing by its first write. `_lock_file` says how
+the waits of LMDB itself are bounded.
 
 Damage: values are verified by their readers, but LMDB itself follows its tree as it is, and a
 damaged page can kill the process (docs/format.md has figures). `verify` finds such damage without
@@ -46,8 +47,9 @@ from typing import TypeVar
 from firebrick import _lmdb
 from firebrick import format as fmt
 from firebrick._gate import Gate
-from firebrick._lmdb import Environment, Handles, MapFull, MapResized, Raw
-from firebrick._place import prepare
+from firebrick._lmdb import Environment, MapFull, MapResized, Raw, translated
+from firebrick._opened import Opened
+from firebrick._place import Place, prepare
 from firebrick._transaction import Transaction
 from firebrick._writer_lock import WriterLock
 from firebrick.errors import (
@@ -70,7 +72,7 @@ _engines: dict[tuple[int, int], Engine] = {}
 class Engine:
     """Hold one environment; what it guarantees is said at the top of the module.
 
-    Any thread may call its methods. `handles`, `gate` and `live` belong to transactions.
+    Any thread may call its methods. `gate` and `live` belong to transactions.
     """
 
     def __init__(self, path: str, *, readonly: bool, map_size: int | None) -> None:
@@ -83,11 +85,9 @@ class Engine:
         self._reset()
 
     def _reset(self) -> None:
-        self.handles: Handles = {}
         self.gate = Gate()
         self.live: set[Transaction] = set()
-        self._env: Environment | None = None
-        self._writable = False
+        self._opened: Opened | None = None
         self._writer = WriterLock(self.path)
 
     # -- opening and closing
@@ -105,20 +105,19 @@ class Engine:
         Raises:
             StoreError: One of its subclasses, as their descriptions say.
         """
-        if map_size is not None and map_size < 1 << 16:
-            raise UsageError(f"map_size must be at least 65536 bytes, not {map_size}")
-        real = prepare(path, readonly=readonly, create=create)
-        with _lock:
-            identity = _identify(real)
+        if map_size is not None and not 1 << 16 <= map_size <= fmt.MAX_MAP_SIZE:
+            raise UsageError(f"map_size must be 65536 to {fmt.MAX_MAP_SIZE} bytes, not {map_size}")
+        with prepare(path, readonly=readonly, create=create) as place, _lock:
+            identity = place.identify()
             if identity is None and (readonly or not create):
-                raise StoreNotFound(real, f"it has no {fmt.DATA_FILE}")
+                raise StoreNotFound(place.path, f"it has no {fmt.DATA_FILE}")
             engine = _engines.get(identity) if identity else None
             if engine is None:
-                engine = Engine(real, readonly=readonly, map_size=map_size)
+                engine = Engine(place.path, readonly=readonly, map_size=map_size)
             if engine.readonly and not readonly:
-                engine._upgrade()
-            elif engine._env is None:
-                engine._start(create)
+                engine._upgrade(place)
+            elif engine._opened is None:
+                engine._start(place, create)
             engine._users += 1
             return engine
 
@@ -137,13 +136,13 @@ class Engine:
                 if alone:
                     self._stop()
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, place: Place) -> None:
         with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone:
             if not alone:
                 raise StoreLocked(self.path, "this process has it open for reading, with snapshots")
             self._stop()
             self.readonly = False
-            self._start(create=False)
+            self._start(place, create=False)
 
     def _upgrade_environment(self) -> None:
         """Open for writing what was opened for reading, because a writer held the lock."""
@@ -151,82 +150,88 @@ class Engine:
             if not alone:
                 raise StoreLocked(self.path, "a snapshot of this process prevents writing")
             try:
-                with _lmdb.translated(self.path, None):
+                with prepare(self.path, readonly=False, create=False) as place, translated(self.path, None):
+                    self._check_identity(place.identify())
                     self._close_environment()
-                    self._make_writable(create=False)
+                    self._opened = Opened(place, self._map_size, write=True, lock=True)
+                    self._opened.create_databases(create=False)
             except BaseException:
                 self._stop()
                 raise
 
-    def _start(self, create: bool) -> None:
+    def _start(self, place: Place, create: bool) -> None:
         try:
-            with _lmdb.translated(self.path, None):
-                if self.readonly or not self._start_writing(create):
-                    self._env = _lmdb.open_environment(
-                        self.path, self._map_size, write=False, lock=not self.readonly
-                    )
-                    _lmdb.check_file(self._env, self.path)
-                    self.handles = _lmdb.open_databases(self._env, self.path)
-            self._identity = _identify(self.path) or (-1, -1)
+            with translated(self.path, None):
+                if self.readonly or not self._start_writing(place, create):
+                    lock = not self.readonly
+                    self._opened = Opened(place, self._map_size, write=False, lock=lock)
+                    self._opened.read_databases()
+                self._identity = place.identify() or (-1, -1)
             _engines[self._identity] = self
         except BaseException:
             self._stop()
             raise
 
-    def _start_writing(self, create: bool) -> bool:
-        data = os.path.join(self.path, fmt.DATA_FILE)
-        fresh = not os.path.exists(data)
+    def _start_writing(self, place: Place, create: bool) -> bool:
+        fresh = place.identify() is None
         if fresh and not create:
             raise StoreNotFound(self.path, f"it has no {fmt.DATA_FILE}")
         if fresh:
-            self._env = _lmdb.open_environment(self.path, self._map_size)
-        self._writer.open(data)
+            self._opened = Opened(place, self._map_size, write=True, lock=True)
+        self._writer.open(place)
+        held = False
         try:
             with self._writer.held(fmt.LOCK_TIMEOUT_S if fresh else fmt.OPEN_TIMEOUT_S):
-                self._make_writable(create)
+                held = True
+                if self._opened is None:
+                    self._opened = Opened(place, self._map_size, write=True, lock=True)
+                self._opened.create_databases(create=create)
         except StoreLocked:
-            if fresh:
+            if fresh or held:
                 raise
             return False
         return True
 
-    def _make_writable(self, create: bool) -> None:
-        if self._env is None:
-            self._env = _lmdb.open_environment(self.path, self._map_size)
-        _lmdb.check_file(self._env, self.path)
-        self.handles = _lmdb.create_databases(self._env, self.path, create=create)
-        self._writable = True
+    def _check_identity(self, found: tuple[int, int] | None) -> None:
+        if found != self._identity:
+            raise StoreNotFound(self.path, "it was removed or replaced while it was open")
 
     def _close_environment(self) -> None:
-        self.handles = {}
-        self._writable = False
-        env, self._env = self._env, None
-        if env is not None:
-            env.close()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
     def _stop(self) -> None:
-        _engines.pop(self._identity, None)
+        if _engines.get(self._identity) is self:
+            del _engines[self._identity]
         self._close_environment()
         self._writer.close()
 
     @property
-    def _environment(self) -> Environment:
-        env = self._env
-        if env is None:  # after a fork, or closed
+    def _current(self) -> Opened:
+        opened = self._opened
+        if opened is None:  # after a fork, or closed
             with _lock:
-                if self._env is None:
+                if self._opened is None:
                     if self._users <= 0:
                         raise StoreClosed(self.path)
                     _engines.pop(self._identity, None)
-                    self._start(create=False)
-                return self._environment
-        return env
+                    with prepare(self.path, readonly=self.readonly, create=False) as place:
+                        self._start(place, create=False)
+                return self._current
+        return opened
+
+    @property
+    def _environment(self) -> Environment:
+        return self._current.env
 
     def forget(self) -> None:
         """Drop everything that belongs to the parent process; called in a new child process."""
         for txn in self.live:
             txn.forget()
         self._writer.close()
+        if self._opened is not None:
+            self._opened.forget()
         self._reset()
 
     # -- transactions
@@ -238,12 +243,13 @@ class Engine:
             StoreLocked: There is no reader slot left, or the map is being replaced.
         """
         deadline = time.monotonic() + fmt.LOCK_TIMEOUT_S
-        while True:
-            try:
-                with _lmdb.translated(self.path, None):
+        with translated(self.path, None):
+            for _ in range(fmt.MAX_REMAPS):
+                try:
                     return self._begin(False, deadline)
-            except MapResized:
-                self._resize(0)
+                except MapResized:
+                    self._resize(0)
+        raise _lmdb.outgrown(self.path)
 
     def write(
         self,
@@ -267,28 +273,32 @@ class Engine:
         if self.readonly:
             raise StoreReadOnly(self.path)
         deadline = time.monotonic() + timeout
-        self._environment  # noqa: B018 - opens the file again after a fork
-        with self._writer.held(timeout):
-            if _identify(self.path) != self._identity:
-                raise StoreNotFound(self.path, "it was removed or replaced while it was open")
-            if not self._writable:
+        self._current  # noqa: B018 - opens the file again after a fork
+        with self._writer.held(timeout), translated(self.path, None):
+            self._check_identity(_identify(self.path))
+            if not self._current.writable:
                 self._upgrade_environment()
-            while True:
-                try:
-                    with _lmdb.translated(self.path, None):
-                        result, dirty = self._attempt(body, deadline)
-                    break
-                except MapFull:
-                    self._resize(2 * self._environment.info()["map_size"])
-                except MapResized:
-                    self._resize(0)
+            result, dirty = self._grow(lambda: self._attempt(body, deadline))
         if dirty and durable:
             self.flush()
         return result
 
+    def _grow(self, attempt: Callable[[], T]) -> T:
+        """Try until the map is large enough for what is written, and for what others wrote."""
+        remaps = 0
+        while remaps < fmt.MAX_REMAPS:
+            try:
+                return attempt()
+            except MapFull:  # ends where address space does
+                self._resize(2 * self._environment.info()["map_size"])
+            except MapResized:
+                remaps += 1
+                self._resize(0)
+        raise _lmdb.outgrown(self.path)
+
     def flush(self) -> None:
         """Make every commit so far survive a crash of the system."""
-        with _lmdb.translated(self.path, None):
+        with translated(self.path, None):
             self._environment.sync(True)
 
     def _attempt(self, body: Callable[[Transaction], T], deadline: float) -> tuple[T, bool]:
@@ -306,7 +316,8 @@ class Engine:
         if token is None:
             raise StoreLocked(self.path, "its memory map is being replaced in this process")
         try:
-            txn = Transaction(self, _lmdb.begin(self._environment, write=write), token)
+            opened = self._current
+            txn = Transaction(self, opened.begin(write=write), opened.handles, token)
         except BaseException:
             gate.leave(token)
             raise
@@ -327,7 +338,7 @@ class Engine:
             env = self._environment
             before = env.info()["map_size"]
             try:
-                with _lmdb.translated(self.path, None):
+                with translated(self.path, None):
                     env.set_mapsize(size)
             except StoreError as error:  # the environment has lost its map
                 self._map_size = before
@@ -341,14 +352,14 @@ class Engine:
         """List what is structurally wrong with the file; writers are locked out meanwhile."""
         if self.readonly:
             return _lmdb.verify(self.path)
-        self._environment  # noqa: B018 - opens the file again after a fork
+        self._current  # noqa: B018 - opens the file again after a fork
         with self._writer.held(fmt.LOCK_TIMEOUT_S):
             return _lmdb.verify(self.path)
 
     def sizes(self) -> tuple[int, int]:
         """Return bytes on disk, of both files as allocated, and bytes of the map."""
         files = (os.path.join(self.path, name) for name in (fmt.DATA_FILE, fmt.LOCK_FILE))
-        with _lmdb.translated(self.path, None):
+        with translated(self.path, None):
             disk = sum(os.stat(file).st_blocks * 512 for file in files if os.path.exists(file))
             return disk, self._environment.info()["map_size"]
 

@@ -81,9 +81,12 @@ class StoreLocked(StoreError):
 
 
 class StoreReadOnly(StoreError):
-    """A write was asked of a store that is open for reading only."""
+    """A write was asked of a store that is open for reading only, or that can only be read."""
 
-    hint = "Open the store without readonly=True."
+    hint = (
+        "Open it without readonly=True; where it cannot be written to, FIREBRICK_READONLY=1 serves from it "
+        "without this message."
+    )
     exit_code = 13
     template = "store {} is read-only: {}"
 
@@ -91,7 +94,9 @@ class StoreReadOnly(StoreError):
 class StoreFull(StoreError):
     """The disk, the quota or the memory map has no room left; nothing stored before is lost."""
 
-    hint = "Free disk space or delete entries; the failed write left nothing behind."
+    hint = (
+        "Free disk space, or delete the directory and let it fill anew; the failed write left nothing behind."
+    )
     exit_code = 14
     template = "store {} is full: {}"
 

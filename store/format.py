@@ -14,7 +14,7 @@ from typing import Final
 FORMAT_VERSION: Final = 1  # of the whole store; kept in `meta`
 KEY_VERSION: Final = 1  # mixed into every key
 RECIPE_VERSION: Final = 1  # a component of every recipe; raise it when what a bundle means changes
-MANIFEST_VERSION: Final = 2  # codec version of bundle manifests
+MANIFEST_VERSION: Final = 3  # codec version of bundle manifests
 
 MAGIC: Final = b"FBRK"
 # magic, kind u8, codec version u8, flags u16, stored length u64, raw length u64
@@ -61,8 +61,10 @@ DATABASES: Final[dict[str, bool]] = {
     "meta": False,
 }
 META_FORMAT: Final = b"format"  # key in `meta`; its body is FORMAT_VERSION in ASCII digits
+NAMES_FUNCTION: Final = b"f"  # prefix in `names`: a recipe, by its function
 CLOCK_USE: Final = b"u"  # prefix in `clock`: last use
 CLOCK_NOTE: Final = b"n"  # prefix in `clock`: facts
+NAME_PARTS: Final = b"p"  # prefix in `names`: check of a bundle's list of parts
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 LMDB_MAJOR: Final = 0  # engine of new files: LMDB 0.9, which every LMDB tool reads
@@ -80,7 +82,7 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.GRAPH: 3,
     Kind.BUNDLE: None,
     Kind.REVISION: None,
-    Kind.TEXT: None,
+    Kind.TEXT: 3,
     Kind.GUARD_PROGRAM: 3,
     Kind.LEAN_BACKEND: None,
     Kind.LAUNCH: None,
@@ -102,6 +104,9 @@ MAX_READERS: Final = 4096
 LOCK_TIMEOUT_S: Final = 60.0  # longest wait for the write lock
 OPEN_TIMEOUT_S: Final = 1.0  # the same when a store is opened, which then begins with reading
 GROW_TIMEOUT_S: Final = 5.0  # longest wait for snapshots of this process before the map grows
+LMDB_TIMEOUT_S: Final = 5.0  # longest wait for the locks that LMDB has for itself
+MAX_REMAPS: Final = 100  # times that one call follows a map that others let grow
+MAX_MAP_SIZE: Final = 1 << 62
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
 DIRECTORY_MODE: Final = 0o700
 

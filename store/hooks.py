@@ -27,11 +27,11 @@ from firebrick.capture.self_tests import SelfTests
 from firebrick.capture.triton_kernels import encoded_winner
 from firebrick.codecs._msgpack import pack
 from firebrick.errors import InternalError, Unsupported
+from firebrick.events import BYPASS, FULL, LEFT, LEFT_ALONE, Event, function_of
 from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
 from firebrick.loader.frames import Frames
 from firebrick.loader.libraries import Libraries
-from firebrick.loader.module_hooks import hooks_of
 from firebrick.loader.triton_modules import TritonModules
 from firebrick.platform import gpu_facts, host_facts
 from firebrick.recipe import SKIPPED_FILE, Recipe, make_recipe
@@ -48,7 +48,7 @@ class Hooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._recording = session.settings.record and not session.settings.readonly
+        self._recording = session.recording
         self._lean = session.settings.lean
         self._asked = False
         self._api: Any = None
@@ -115,8 +115,9 @@ class Hooks:
         # a program that turns torch's own precompile on wants to see compilations in torch's registry
         self._asked = bool(api.dynamo_config.caching_precompile)
         libraries = Libraries()
-        kernels = Kernels(libraries)
-        self._frames = Frames(store, Backends(store, libraries, session.stats), session.stats)
+        kernels = Kernels(libraries, session.fault)
+        backends = Backends(store, libraries, session.stats)
+        self._frames = Frames(store, backends, session.stats, session.fault)
         artifacts = Artifacts(session, kernels)
         tests = None
         if self._recording and self._lean and session.settings.self_test:
@@ -211,11 +212,14 @@ class Hooks:
                 return self._watched(original, self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             backend = self._api.inductor_backend(self_)
             if backend is None or getattr(self_, "_export", False) or not self._api.may_compile(frame):
-                return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
+                result = original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
+                self._unwatched(self_, frame, result, backend)
+                return result
             try:
                 recipe = self._recipe(self_, frame, backend)
                 served = self._serve(recipe, frame, frame_state, backend)
             except Exception as error:
+                self._note(frame, BYPASS, "error", f"{type(error).__name__}: {error}")
                 self._session.fault(error)
                 return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             if served is not None:
@@ -232,6 +236,23 @@ class Hooks:
                 self._serving.recipe = None
 
         return convert
+
+    def _note(self, frame: Any, outcome: str, code: str, reason: str) -> None:
+        """Record what became of a frame that is neither looked up nor watched."""
+        function = function_of(frame.f_code, frame.f_globals.get("__name__", ""), frame.f_locals)
+        self._session.stats.record(Event(function, FULL, outcome, code, reason))
+
+    def _unwatched(self, converter: Any, frame: Any, result: Any, backend: Any) -> None:
+        """Record that torch compiled a frame for which Firebrick does nothing."""
+        if getattr(result, "guarded_code", None) is None:
+            return
+        if getattr(converter, "_export", False):
+            self._note(frame, LEFT, "export", "torch exports it")
+        elif backend is None:
+            name = self._api.backend_name(converter)
+            self._note(frame, LEFT, "other-backend", f"it is compiled by the backend {name}")
+        else:
+            self._note(frame, BYPASS, "unwatched", "torch compiled what it says it does not look at")
 
     def _recipe(self, converter: Any, frame: Any, backend: Any) -> Recipe:
         options = self._api.options(converter, backend)
@@ -274,6 +295,8 @@ class Hooks:
         return catch
 
     def _serve(self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any) -> Any | None:
+        if self._asked:
+            self._note(frame, LEFT, "own-precompile", "the program uses torch's own precompile")
         if not self._session.settings.load or self._asked:
             return None
         with no_collection():
@@ -296,22 +319,36 @@ class Hooks:
         )  # frames inside are frames of their own
         package = self._api.compile_package(self_)
         if not self._recording or package is None:
-            return original(self_, frame, cache_entry, *args, **kw)
+            result = original(self_, frame, cache_entry, *args, **kw)
+            if self._recording and not self._asked and result.guarded_code is not None:
+                self._note(
+                    frame, BYPASS, "unwatched", "torch records nothing of it (made before Firebrick was on)"
+                )
+            return result
         watched = Compilation(recipe, frame.f_code, frame.f_globals)
-        watched.hooks = hooks_of(frame.f_code, frame.f_locals, frame.f_globals)
+        watched.function = function_of(frame.f_code, frame.f_globals.get("__name__", ""), frame.f_locals)
         watched.buckets = gradient_buckets()
         with self._recorder.compiling(watched) as compilation:
             try:
                 result = original(self_, frame, cache_entry, *args, **kw)
-            except self._api.Unsupported:
-                if not self._api.must_compile(self_):
-                    self._skipped(compilation, cache_entry)
+            except self._api.Unsupported as error:
+                if self._api.must_compile(self_):
+                    self._failed(compilation, error)
+                else:
+                    self._skipped(compilation, frame, cache_entry)
+                raise
+            except self._api.SkipFrame:
+                self._skipped(compilation, frame, cache_entry)
+                raise
+            except BaseException as error:
+                self._failed(compilation, error)
                 raise
         if result.guarded_code is None:
             if not self._api.must_compile(self_):
-                self._skipped(compilation, cache_entry)
+                self._skipped(compilation, frame, cache_entry)
             return result
         try:
+            compilation.reach(frame.f_locals)
             compilation.resumes = {
                 name: code
                 for name, code in self._api.resume_functions(package).items()
@@ -321,11 +358,21 @@ class Hooks:
             compilation.requires = gpu_facts() if self._api.uses_gpu(package) else {}
             self._recorder.compiled(compilation)
         except Exception as error:
+            self._session.stats.record(compilation.event(BYPASS, "error", f"{type(error).__name__}: {error}"))
             self._session.fault(error)
         return result
 
-    def _skipped(self, compilation: Compilation, cache_entry: Any) -> None:
+    def _failed(self, compilation: Compilation, error: BaseException) -> None:
+        text = str(error).strip().partition("\n")[0]
+        reason = f"torch could not compile it: {type(error).__name__}: {text:.200}"
+        self._session.stats.record(compilation.event(BYPASS, "failed", reason))
+
+    def _skipped(self, compilation: Compilation, frame: Any, cache_entry: Any) -> None:
         # a frame of torch is shared by many modules: what one of them made it do says nothing of the others
         shared = compilation.recipe.components["function.module"].startswith("torch.")
         if compilation.traced and cache_entry is None and compilation.refused is None and not shared:
-            self._recorder.skipped(compilation)
+            compilation.reach(frame.f_locals)
+            if compilation.refused is None:
+                self._recorder.skipped(compilation)
+        elif compilation.traced:
+            self._session.stats.record(compilation.event(LEFT, *LEFT_ALONE))

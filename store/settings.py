@@ -15,6 +15,7 @@ from firebrick.errors import UsageError
 
 _PREFIX = "FIREBRICK_"
 _TRUE = frozenset({"1", "true", "yes", "on"})
+LEVELS = ("info", "debug")
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
@@ -46,6 +47,8 @@ class Settings(NamedTuple):
     """Flush every commit to the disk; without it the last commits may be lost at a power failure."""
     map_size: int | None = None
     """Size of the store's memory map in bytes at the start, which grows as needed; ``None`` chooses one."""
+    log: str | None = None
+    """Level from which events go to standard error: ``info`` or ``debug``; ``None`` leaves the log alone."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
@@ -106,6 +109,13 @@ def _name(name: str, value: object) -> str:
     return value
 
 
+def _level(name: str, value: object) -> str:
+    text = str(value).strip().lower()
+    if text not in LEVELS:
+        raise UsageError(f"{name} is {value!r}: expected one of {', '.join(LEVELS)}")
+    return text
+
+
 _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "cache_dir": _folder,
     "context": _name,
@@ -118,4 +128,5 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "strict": _flag,
     "durable": _flag,
     "map_size": _size,
+    "log": _level,
 }

@@ -20,10 +20,13 @@ from firebrick._reads import (
     Reads,
     blob_infos,
     check_key,
+    function_prefix,
+    parts_check,
     read_registry_entry,
     registry_key,
     registry_value,
     split_bundle,
+    stray_bundles,
 )
 from firebrick._snapshot import Snapshot
 from firebrick._transaction import Transaction
@@ -96,8 +99,8 @@ class Store(Reads):
                 undo the last writes, each as a whole; that of a process loses nothing either way.
 
         Raises:
-            StoreError: StoreNotFound, StorePermissionError, NetworkFilesystemError,
-                StoreVersionError, StoreDamaged, StoreLocked or StoreFull.
+            StoreError: StoreNotFound, StorePermissionError, StoreReadOnly, StoreVersionError,
+                NetworkFilesystemError, StoreDamaged, StoreLocked, StoreFull, or what the system says.
             UsageError: An argument is not valid.
         """
         engine = Engine.acquire(path, readonly=readonly, create=create, map_size=map_size)
@@ -229,7 +232,13 @@ class Store(Reads):
             if missing := [part for part in wanted if not txn.has("blobs", part)]:
                 raise IncompleteBundle(missing)
             txn.put("bundles", bundle, value)
+            txn.put_record("names", fmt.NAME_PARTS + bundle, parts_check(wanted))
             txn.put_record("components", recipe, packed)
+            for stray in stray_bundles(txn, txn.duplicates("recipes", recipe)):
+                txn.delete_duplicate("recipes", recipe, stray)
+            module, name = components.get("function.module"), components.get("function.name")
+            if module is not None and name is not None:
+                txn.put_record("names", function_prefix(module, name) + recipe, b"")
             return txn.put("recipes", recipe, bundle)
 
         if not fresh and not self.readonly:
@@ -258,7 +267,7 @@ class Store(Reads):
         Returns:
             Whether something was written; never in a store that is open for reading.
         """
-        seconds = int(time.time() if now is None else now)
+        seconds = max(0, int(time.time() if now is None else now))  # a clock may be before 1970
         check_key(key)
         if self.readonly:
             return False
@@ -364,6 +373,8 @@ def _is_published(
             txn.has("recipes", recipe, bundle)
             and stored is not None
             and bytes(stored) == value
+            and txn.record("names", fmt.NAME_PARTS + bundle) == parts_check(parts)
+            and not stray_bundles(txn, txn.duplicates("recipes", recipe))
             and txn.record("components", recipe) == packed
             and all(txn.has("blobs", part) for part in parts)
         )

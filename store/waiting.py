@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from firebrick import torch_api
 from firebrick._patches import Patches
+from firebrick.events import FULL, LEFT, OTHER_BACKEND, Event, Function
 from firebrick.torch_api import registry
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Waiting:
     def __init__(self, session: Session) -> None:
         torch_api.check_minor()
         self._session = session
-        self._recording = session.settings.record and not session.settings.readonly
+        self._recording = session.recording
         self._patches = Patches()
         self._undo_mirror: Callable[[], None] | None = None
         self._hooks: Hooks | None = None
@@ -85,6 +86,10 @@ class Waiting:
                 if self._session.entry is not None:
                     self._session.entry.made(backend, made)
                 return made
+            if self._hooks is None:  # else each frame is told of
+                name = getattr(backend, "compiler_name", None) or getattr(backend, "__name__", str(backend))
+                function = Function("", f"torch.compile(backend={name!r:.60})")
+                self._session.stats.record(Event(function, FULL, LEFT, *OTHER_BACKEND))
             with self._hooks.aside() if self._hooks is not None else contextlib.nullcontext():
                 return original(*arguments, **kwargs)
 

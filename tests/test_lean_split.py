@@ -102,7 +102,8 @@ def test_a_stored_one_becomes_a_function(tmp_path):
 @pytest.mark.parametrize(
     ("steps", "reason"),
     [
-        (STEPS._replace(inputs=-1), "-1 inputs"),
+        (STEPS._replace(inputs=-1), "number of inputs is -1"),
+        (STEPS._replace(inputs=1 << 40), "number of inputs is"),
         (STEPS._replace(outputs=(5,)), "value 5 of 5"),
         (STEPS._replace(outputs=(-1,)), "value -1 of 5"),
         (STEPS._replace(steps=(Step(2, (0,), None),)), "part 2 of 2"),

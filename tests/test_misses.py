@@ -245,7 +245,7 @@ class TestADamagedStore:
         assert "hits" not in case["stats"]
         assert case["work"]["traces"] == 1
         (reason,) = case["stats"]["misses"]
-        expected = "missing" if name.startswith("gone") else "damaged"
+        expected = "missing" if name.startswith("gone") and name != "gone_BUNDLE" else "damaged"
         if name in UNKNOWN:
             expected = "version"
         assert FOREIGN.get(name, "" if name == "swapped" else expected) in reason
@@ -258,6 +258,15 @@ class TestADamagedStore:
         assert case["work"] == {}
         assert case["stats"]["hits"] == 1
         assert "lean" not in case["stats"]
+
+    def test_is_said_once_and_counted(self, damaged):
+        for finished, names in (
+            (damaged[1], ["flipped_CODE", "cut_BUNDLE"]),
+            (damaged[3], ["flipped_LEAN_BACKEND"]),
+        ):
+            assert finished.stderr.count("passing over what is damaged: DamagedError") == 1
+            for name in names:
+                assert finished.case(name)["stats"]["faults"]["DamagedError"] >= 1
 
     def test_what_is_whole_is_a_hit(self, damaged):
         assert damaged[1].case("whole")["work"] == {}

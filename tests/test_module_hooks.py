@@ -4,9 +4,7 @@ import functools
 from pathlib import Path
 
 import pytest
-import torch
 
-from firebrick.loader.module_hooks import hooks_of
 from firebrick.testing.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "hooked.py"
@@ -56,23 +54,3 @@ def test_other_hooks_are_not(store, eager, tmp_path, hooks, lean):
     assert case["work"]["lowerings"] >= 1
     assert "hits" not in case["stats"]
     assert case["value"]["elements"] == eager(hooks)
-
-
-def test_where_hooks_are():
-    def frame(net):
-        return net(OTHER)
-
-    code, net = frame.__code__, torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
-    assert hooks_of(code, {"net": net}, {}) == ""
-    handle = net[1].register_forward_hook(print)
-    assert hooks_of(code, {"net": net}, {}) == "net.1 _forward_hooks 1"
-    assert hooks_of(code, {}, {"OTHER": net, "unused": net}) == "OTHER.1 _forward_hooks 1"
-    handle.remove()
-    handle = torch.nn.modules.module.register_module_forward_hook(print)
-    try:
-        assert hooks_of(code, {"net": net}, {}) == "_global_forward_hooks 1"
-    finally:
-        handle.remove()
-
-
-OTHER = None

@@ -22,9 +22,8 @@ class TestStore(StoreSuite):
             handle = env.open_db(database.encode(), create=False, dupsort=dup, dupfixed=dup)
             with env.begin(write=True, db=handle) as txn:
                 value = change(txn.get(key, b""))
-                if value is None:
-                    txn.delete(key)
-                else:
+                txn.delete(key)  # with all its duplicates
+                if value is not None:
                     txn.put(key, value)
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import importlib
 import os
 import random
 import resource
@@ -250,3 +251,71 @@ def in_a_child(action: Callable[[], int]) -> int:
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# Where a publishing process is killed, as module, class or function, and attribute; before it and after it.
+MOMENTS = [
+    ("firebrick._lock_file", "LockFile", "__init__"),
+    ("firebrick._lock_file", "LockFile", "make_ready"),
+    ("firebrick._lmdb", "", "open_environment"),
+    ("firebrick._lmdb", "", "check_file"),
+    ("firebrick._lmdb", "", "create_databases"),
+    ("firebrick._transaction", "Transaction", "put"),
+    ("firebrick._transaction", "Transaction", "put_record"),
+    ("firebrick._transaction", "Transaction", "end"),
+    ("firebrick.engine", "Engine", "flush"),
+]
+
+
+def kill_at(moment: tuple[str, str, str], after: bool, times: int) -> None:
+    """Have this process killed when something is called for the so-many-th time."""
+    module, owner, name = moment
+    place = importlib.import_module(module)
+    place = getattr(place, owner) if owner else place
+    real, calls = getattr(place, name), [0]
+
+    def call(*args: object, **options: object) -> object:
+        calls[0] += 1
+        if calls[0] == times and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **options)
+        if calls[0] == times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(place, name, call)
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["new", "old"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment[2])
+def test_a_process_killed_at_any_moment_leaves_all_or_nothing(
+    path: Path, moment: tuple[str, str, str], after: bool, new: bool
+) -> None:
+    components, manifest, parts = bundle(1)
+    recipe, keys = recipe_key(components), [part.key for part in parts]
+    if not new:
+        with Store.open(path) as store:
+            others, first, blobs = bundle(2)
+            store.publish(recipe_key(others), others, first, [blob.key for blob in blobs], blobs)
+    killed = 0
+    for times in 1, 2, 3, 5:
+
+        def publish(times: int = times) -> int:
+            kill_at(moment, after, times)
+            with Store.open(path) as store:
+                store.publish(recipe, components, manifest, keys, parts)
+            return SOUND
+
+        killed += in_a_child(publish) == -signal.SIGKILL
+        with Store.open(path) as store:
+            assert store.check().clean
+            if store.bundles(recipe):
+                assert store.parts(manifest.key) == sorted(set(keys))
+                break
+            assert store.stat().blobs == (0 if new else len({blob.key for blob in bundle(2)[2]}))
+    assert killed
+    with Store.open(path) as store:
+        store.publish(recipe, components, manifest, keys, parts)
+        assert store.bundles(recipe) == [manifest.key]
+        assert store.check().clean

@@ -18,9 +18,10 @@ from firebrick.codecs.code import rename
 from firebrick.errors import NotLean, NotStorable
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
-from firebrick.loader.bundles import parts_digest
-from firebrick.loader.inlined import Inlined, nested
+from firebrick.loader.bundles import expectations_digest, parts_digest
 from firebrick.store import Blob
+from firebrick.validity.code import nested
+from firebrick.validity.stored import entries_text, scope_text
 
 if TYPE_CHECKING:
     from firebrick.capture.recorder import Compilation
@@ -41,7 +42,6 @@ def generated_names(code: CodeType, prefix: str) -> frozenset[str]:
 def frame_manifest(
     compilation: Compilation,
     backends: dict[str, Part],
-    inlined: list[Inlined],
     *,
     skip: bool,
     lean: Mapping[str, LeanPart | str] | None = None,
@@ -51,7 +51,6 @@ def frame_manifest(
     Args:
         compilation: the frame.
         backends: torch's backend id -> stored artifact.
-        inlined: functions that were inlined.
         skip: whether torch decided to run the frame as it is; the bundle then says only this.
         lean: torch's backend id -> lean backend, or the reason why there is none.
 
@@ -63,9 +62,8 @@ def frame_manifest(
         "version": MANIFEST_VERSION,
         "recipe": compilation.recipe.key,
         "skip": skip,
-        "inlined": [list(entry) for entry in inlined],
-        "hooks": compilation.hooks,
-        "process": sorted(compilation.process, key=pack),
+        "process": sorted([*compilation.process, *compilation.tracing.facts], key=pack),
+        "reach": b"",
         "lean": "off",
     }
     if compilation.buckets and not skip:
@@ -80,6 +78,13 @@ def frame_manifest(
             parts.append(blob.key)
         return encoded.root.key
 
+    if compilation.reached is not None:
+        seen, found = compilation.reached
+        body |= {
+            "reach": found.digest,
+            "scope": add(Kind.TEXT, scope_text(seen)),
+            "entries": add(Kind.TEXT, entries_text(found.entries)),
+        }
     if not skip and compilation.compiled is not None:
         api = torch_api.load()
         names = {n: api.BACKEND_PREFIX + part.key.hex()[:32] for n, part in backends.items()}
@@ -90,7 +95,8 @@ def frame_manifest(
             resumes[names[name]] = key
         body |= {
             "guards": b"" if compilation.not_full else add(Kind.GUARDS, compilation.guards_state),
-            "expected": compilation.expected,
+            "expected": expectations_digest(compilation.expected),
+            "expectations": b"" if compilation.not_full else add(Kind.TEXT, compilation.expected),
             "code": add(Kind.CODE, rename(compilation.compiled, names)),
             "resumes": resumes,
             "backends": {names[name]: part.key for name, part in backends.items()},

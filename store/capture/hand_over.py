@@ -17,6 +17,7 @@ from firebrick.platform import CURRENT_GPU, NO_FACT, process_fact
 if TYPE_CHECKING:
     from firebrick._patches import Patches
     from firebrick.capture.guard_program import GuardRecorder
+    from firebrick.capture.traced import Traced
 
 
 class HandOver:
@@ -59,11 +60,15 @@ class HandOver:
         ):
             patches.set(package, name, wrap(getattr(package, name)))
         patches.set(api.OutputGraph, "bypass_package", self._bypassing)
+        api.note_tracing(patches, self._tracing_of)
         api.note_devices(patches, api.OutputGraph, self._devices)
         api.note_process_functions(patches, self._asked, self._recorder.refuse)
 
     def _devices(self) -> TracedDevices | None:
         return None if (compilation := self._recorder.current) is None else compilation.devices
+
+    def _tracing_of(self) -> Traced | None:
+        return None if (compilation := self._recorder.current) is None else compilation.tracing
 
     def _asked(self, name: str, arguments: list[Any]) -> None:
         if (compilation := self._recorder.current) is not None:
@@ -122,9 +127,6 @@ class HandOver:
     def _adding_sources(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def add_inlined_source(self_: Any, sources: list[Any]) -> None:
-            if (compilation := self._recorder.current) is not None:
-                resumes = set(self._api.resume_functions(self_).values())
-                compilation.inlined = [code for code in sources if code not in resumes]
             self._tell_inspect()
             try:  # torch finds no module for what has no file, and looks through all of them to see it
                 original(self_, [code for code in sources if not code.co_filename.startswith("<")])

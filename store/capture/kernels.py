@@ -27,10 +27,13 @@ class Kernels:
 
     Args:
         provided: the libraries that the loader has at hand; asked before anything is compiled.
+        on_fault: is told why a provided library could not be loaded, after which it is compiled. Without
+            it the error is raised.
     """
 
-    def __init__(self, provided: Libraries) -> None:
+    def __init__(self, provided: Libraries, on_fault: Callable[[BaseException], None] | None = None) -> None:
         self._provided = provided
+        self._on_fault = on_fault
         self._wrapper = threading.local()
         self._wrappers: dict[str, dict[str, None]] = {}
         self._modules: weakref.WeakValueDictionary[str, ModuleType] = weakref.WeakValueDictionary()
@@ -68,12 +71,27 @@ class Kernels:
             digest = request_digest(cls, original, args, kwargs)
             if (key := getattr(self._wrapper, "key", None)) is not None:
                 self._wrappers[key][digest] = None
+            compile_it = functools.partial(original, cls, *args, **kwargs)
             if provided := self._provided.loader(cls, digest):
-                return provided
-            self._compiled[digest] = result = original(cls, *args, **kwargs)
+                return functools.partial(self._load, digest, provided, compile_it)
+            self._compiled[digest] = result = compile_it()
             return result
 
         return load_async
+
+    def _load(
+        self, digest: str, provided: Callable[[], Any], compile_it: Callable[[], Callable[[], Any]]
+    ) -> Any:
+        """Load a provided library, or have it compiled where that fails: torch's caller knows no miss."""
+        try:
+            return provided()
+        except Exception as error:
+            if self._on_fault is None:
+                raise
+            self._on_fault(error)
+        self._provided.discard(digest)
+        self._compiled[digest] = result = compile_it()
+        return result()
 
     def absent(self, wrapper_keys: Iterable[str]) -> set[str]:
         """Return which of some wrappers this process did not load."""

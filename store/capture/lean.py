@@ -16,8 +16,8 @@ from firebrick import codecs
 from firebrick.capture.places import gpu_of
 from firebrick.errors import NotLean
 from firebrick.format import Kind
-from firebrick.loader.inlined import nested
 from firebrick.runtime.helpers import HELPERS
+from firebrick.validity.code import nested
 
 if TYPE_CHECKING:
     from firebrick.capture.recorder import Compilation

@@ -14,8 +14,8 @@ import torch
 
 from firebrick.capture.devices import leaves_of
 from firebrick.codecs.guard_program import NUMBERS
-from firebrick.loader.inlined import nested
 from firebrick.platform import CURRENT_GPU
+from firebrick.validity.code import nested
 
 if TYPE_CHECKING:
     from firebrick.capture.recorder import Compilation

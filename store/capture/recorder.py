@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +20,20 @@ from firebrick import torch_api
 from firebrick.capture.artifacts import Artifacts
 from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.devices import TracedDevices
-from firebrick.capture.inlined import inlined_functions
+from firebrick.capture.traced import Traced
 from firebrick.counters import Stats
+from firebrick.detectors import divergent
 from firebrick.errors import EncodeError, NotStorable
+from firebrick.events import BYPASS, FULL, LEFT, LEFT_ALONE, NOTICE, STORED, Event, Function, function_of
 from firebrick.loader.bundles import SELF_TEST
 from firebrick.recipe import Recipe
 from firebrick.store import Store
+from firebrick.validity.facts import OPERATOR
+from firebrick.validity.reach import Reach, Scope
 
 if TYPE_CHECKING:
     from firebrick.capture.self_tests import SelfTests
     from firebrick.torch_api._backward import PendingBackward
-
-_log = logging.getLogger("firebrick")
 
 
 @dataclasses.dataclass(repr=False)
@@ -50,22 +51,48 @@ class Compilation:
     program: Any = "its guards were not recorded"  # guard program, or why there is none
     not_lean: str | None = None  # why only the full lane may serve it
     not_full: str | None = None  # why only the lean lane may
-    hooks: str = ""
     buckets: str = ""  # of gradients, for which the graph is split
     compiled: CodeType | None = None
-    inlined: list[CodeType] = dataclasses.field(default_factory=list)
     guarded: set[str] = dataclasses.field(default_factory=set)
     installed: frozenset[str] = frozenset()
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
     resumes: dict[str, CodeType] = dataclasses.field(default_factory=dict)
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
     process: list[list[Any]] = dataclasses.field(default_factory=list)  # function, arguments, what it said
+    tracing: Traced = dataclasses.field(init=False)
+    reached: tuple[Scope, Reach] | None = None  # what the traced code can reach, once that is known
     devices: TracedDevices = dataclasses.field(default_factory=TracedDevices)
     refused: str | None = None
+    code_of_refusal: str = "not-storable"
+    function: Function | None = None
 
-    def refuse(self, reason: str) -> None:
+    def __post_init__(self) -> None:
+        self.tracing = Traced(self.code)
+
+    def refuse(self, reason: str, code: str = "not-storable") -> None:
         """Note why the frame can not be stored; the first reason stands."""
-        self.refused = self.refused or reason
+        if not self.refused:
+            self.refused, self.code_of_refusal = reason, code
+
+    def event(self, outcome: str, code: str, reason: str) -> Event:
+        """Return what became of the frame as an event."""
+        function = self.function or function_of(self.code, self.scope.get("__name__", ""))
+        return Event(
+            function, FULL, outcome, code, reason, seconds=self.seconds, recipe=self.recipe.key.hex()
+        )
+
+    def reach(self, values: Mapping[str, Any]) -> None:
+        """Find out what the code that was traced can reach; where that cannot be known, refuse.
+
+        Args:
+            values: the frame's locals.
+        """
+        try:
+            for operator in sorted(self.devices.operators):
+                self.tracing.fact(OPERATOR, [operator])
+            self.reached = self.tracing.walk(self.code, self.scope, values, self.guarded)
+        except (NotStorable, EncodeError) as error:
+            self.refuse(str(error))
 
 
 class Recorder:
@@ -130,7 +157,7 @@ class Recorder:
     def compiled(self, compilation: Compilation) -> None:
         """Take a frame that torch compiled: publish it, or let it wait for its backends."""
         if compilation.compiled is None:
-            compilation.refuse("torch did not hand over the compiled frame")
+            compilation.refuse("torch did not hand over the compiled frame", "unwatched")
         if compilation.refused is not None or compilation.compiled is None:
             self._bypass(compilation)
             return
@@ -165,7 +192,7 @@ class Recorder:
                     try:
                         self._backwards.pop(name).compile(ending=ending)
                     except Exception as error:
-                        compilation.refuse(f"backward: {error}")
+                        compilation.refuse(f"backward: {error}", "no-backward")
 
     def close(self, *, ending: bool = False) -> None:
         """Flush, and count the frames that still wait: their bundles would not be whole.
@@ -176,7 +203,8 @@ class Recorder:
         with self._lock:
             self.flush(ending=ending)
             for compilation, _ in self._waiting.values():
-                compilation.refuse("no artifact of its backend (backward not compiled, or torch's bypass)")
+                reason = "no artifact of its backend (backward not compiled, or torch's bypass)"
+                compilation.refuse(reason, "no-backward")
                 self._bypass(compilation)
             self._waiting.clear()
         if self._tests is not None:
@@ -197,6 +225,8 @@ class Recorder:
             compilation.refuse(str(error))
             self._bypass(compilation)
         except Exception as error:
+            compilation.refuse(f"{type(error).__name__}: {error}", "error")
+            self._bypass(compilation)
             self._fault(error)
 
     def _publish(
@@ -204,9 +234,8 @@ class Recorder:
     ) -> None:
         if not skip:
             self._check_operators(compilation, backends or {})
-        inlined = inlined_functions(compilation.code, compilation.inlined, compilation.guarded)
         lean = {name: self._artifacts.lean_part(name) for name in backends or {}} if self._lean else None
-        manifest, blobs, parts = frame_manifest(compilation, backends or {}, inlined, skip=skip, lean=lean)
+        manifest, blobs, parts = frame_manifest(compilation, backends or {}, skip=skip, lean=lean)
         recipe = compilation.recipe
         new = self._store.publish(recipe.key, recipe.components, manifest, parts, blobs)
         if new:
@@ -221,7 +250,17 @@ class Recorder:
             self._store.note(manifest.key, facts)
             if self._tests is not None and SELF_TEST in facts:
                 self._tests.add(manifest.key)
-        _log.debug("published %s as %s", compilation.code.co_qualname, manifest.key.hex()[:12])
+            if others := divergent(self._store, recipe.key, manifest):
+                self._stats.record(compilation.event(NOTICE, "divergence", others))
+        if compilation.traced or not skip:
+            outcome = (
+                ("stored", f"stored as {manifest.key.hex()[:12]}")
+                if new
+                else ("known", "in the store already")
+            )
+            self._stats.record(
+                compilation.event(LEFT if skip else STORED, *(LEFT_ALONE if skip else outcome))
+            )
 
     def _check_operators(self, compilation: Compilation, backends: dict[str, Part]) -> None:
         """Check that no Python of the program is in the graphs but what Dynamo has traced.
@@ -236,6 +275,6 @@ class Recorder:
             raise NotStorable(f"operator {operator}, whose parts torch compiled in its place")
 
     def _bypass(self, compilation: Compilation) -> None:
-        self._stats.bypass(compilation.refused or "")
-        name = compilation.code.co_qualname
-        _log.info("%s is compiled but not stored: %s", name, compilation.refused)
+        self._stats.record(
+            compilation.event(BYPASS, compilation.code_of_refusal, compilation.refused or "no reason given")
+        )

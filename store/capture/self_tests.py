@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from firebrick.errors import DamagedError
 from firebrick.keys import ContentKey
 from firebrick.loader.bundles import PENDING, SELF_TEST
 from firebrick.loader.self_test import READY
@@ -81,7 +82,9 @@ class SelfTests:
         while (key := self._keys.get()) is not None:
             try:
                 verdict = self._test(key)
-                facts = {name: fact for name, fact in self._store.facts(key).items() if name != SELF_TEST}
+                facts: dict[str, Any] = {}
+                with contextlib.suppress(DamagedError):  # is noted anew
+                    facts = {name: fact for name, fact in self._store.facts(key).items() if name != SELF_TEST}
                 self._store.note(key, facts | ({SELF_TEST: verdict} if verdict else {}))
             except Exception as error:
                 self._fault(error)

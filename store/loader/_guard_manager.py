@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
+from firebrick.events import Change
 from firebrick.torch_api import imported
 
 _DYNAMO: Final = "torch._dynamo"
@@ -36,7 +37,18 @@ _handed_out = False  # whether C++ has our GuardManagerType
 
 
 class Unfit(Exception):
-    """The guards can not be built, or can not pass, now; they may at another call."""
+    """The guards can not be built, or can not pass, now; they may at another call.
+
+    Args:
+        reason: in words.
+        changes: what is another, with the stored and the present value as texts.
+    """
+
+    code = "value"
+
+    def __init__(self, reason: str, *changes: Change) -> None:
+        super().__init__(reason)
+        self.changes = changes
 
 
 class GuardManagerType(enum.Enum):

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from typing import Any
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from blake3 import blake3
 
 from firebrick import codecs
 from firebrick.codecs._msgpack import unpack
 from firebrick.counters import Stats
-from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
+from firebrick.errors import DamagedError, StoreError, UnknownVersion
+from firebrick.events import Change, listed
 from firebrick.format import MANIFEST_VERSION, Kind
 from firebrick.keys import ContentKey
-from firebrick.loader.inlined import Inlined, find_code
-from firebrick.platform import CURRENT_GPU, gpu_facts, process_fact
+from firebrick.platform import CURRENT_GPU, gpu_facts
 from firebrick.store import Store
 from firebrick.torch_api.lean import gradient_buckets
+from firebrick.validity.facts import ask
+from firebrick.validity.reach import Scope, roots_changed
+from firebrick.validity.stored import Frame, changes, scope_of
+
+_TOLD: Final = 20  # differences that a miss names
+
+Changes = Iterable[tuple[str, str | None, str | None]]
 
 
 class Miss(Exception):
-    """A bundle does not serve a frame; the text is the reason."""
+    """A bundle does not serve a frame; the text is the reason.
+
+    Args:
+        reason: in words.
+        code: stable name of the reason, one of `firebrick.events.CODES`.
+        changes: (what, stored value, present value) of what is another now; the values as texts.
+    """
+
+    def __init__(self, reason: str, *, code: str = "error", changes: Changes = ()) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.changes = tuple(Change(*change) for change in changes)
 
 
 def parts_digest(parts: Iterable[bytes]) -> bytes:
@@ -29,17 +47,9 @@ def parts_digest(parts: Iterable[bytes]) -> bytes:
     return blake3(b"".join(parts)).digest()
 
 
-def reason_of(error: BaseException) -> str:
-    """Return why a bundle does not serve, as it is counted."""
-    if isinstance(error, Miss):
-        return str(error)
-    if isinstance(error, NotFoundError):
-        return "a part is missing"
-    if isinstance(error, DamagedError):
-        return "a part is damaged"
-    if isinstance(error, UnknownVersion):
-        return "unknown version"
-    return f"{type(error).__name__}: {error}"
+def expectations_digest(texts: str) -> str:
+    """Return the digest of what guards expect, which stands in a manifest beside the key of the texts."""
+    return hashlib.sha256(texts.encode()).hexdigest()
 
 
 SELF_TEST = "self_test"  # among the facts of a bundle: `PENDING`, or what is wrong with it
@@ -52,20 +62,38 @@ class Bundles:
     Args:
         store: where they are.
         stats: counts the bytes that were read.
+        on_fault: is told what is damaged or out of order in the store, beside the miss that comes of it.
     """
 
-    def __init__(self, store: Store, stats: Stats) -> None:
+    def __init__(
+        self, store: Store, stats: Stats, on_fault: Callable[[BaseException], None] = lambda error: None
+    ) -> None:
         self.store = store
         self._stats = stats
+        self._on_fault = on_fault
         self._manifests: dict[ContentKey, dict[str, Any]] = {}
+        self._scopes: dict[bytes, Scope] = {}
 
     def of(self, recipe: bytes) -> dict[ContentKey, dict[str, Any]]:
         """Return the bundles of a recipe with their facts, oldest first.
 
         The order is that in which torch compiled them: a later one may be a more general one.
         """
-        facts = {key: self.store.facts(key) for key in self.store.bundles(recipe)}
+        facts = {key: self._facts(key) for key in self.store.bundles(recipe)}
         return dict(sorted(facts.items(), key=lambda item: (item[1].get("when", 0.0), item[0])))
+
+    def _facts(self, key: ContentKey) -> dict[str, Any]:
+        try:
+            return self.store.facts(key)
+        except DamagedError as error:  # a new test notes them anew
+            self._on_fault(error)
+            return {SELF_TEST: PENDING}
+
+    def passed_over(self, error: Exception) -> Exception:
+        """Return the error for which a bundle does not serve; what is wrong with the store itself is told."""
+        if isinstance(error, DamagedError | StoreError):
+            self._on_fault(error)
+        return error
 
     def manifest(self, key: ContentKey) -> dict[str, Any]:
         """Return a bundle's manifest.
@@ -86,17 +114,17 @@ class Bundles:
             self._manifests[key] = body
         return self._manifests[key]
 
-    def usable(self, key: ContentKey, recipe: bytes, hooks: str, *, moving: bool = False) -> dict[str, Any]:
+    def usable(self, key: ContentKey, recipe: bytes, frame: Frame, *, moving: bool = False) -> dict[str, Any]:
         """Return a bundle's manifest, once what it needs of this process was checked.
 
-        It must be of this recipe; inlined functions, the places of hooks of modules, the buckets of gradients
-        for which the graph is split, the GPU where it uses one, and what of the process is folded into its
-        graph, must be as they were.
+        It must be of this recipe; all that the traced code can reach by name, the buckets of gradients for
+        which the graph is split, the GPU where it uses one, and what of the process is folded into its
+        graph, must be as they were. Both lanes ask here and nowhere else.
 
         Args:
             key: of the bundle.
             recipe: key of the frame's recipe.
-            hooks: places of the hooks of modules.
+            frame: which is to be served.
             moving: the caller looks after the index of the current GPU.
 
         Raises:
@@ -105,37 +133,42 @@ class Bundles:
         """
         manifest = self.manifest(key)
         if manifest["recipe"] != recipe:
-            raise Miss("a bundle of another recipe")
-        if manifest["hooks"] != hooks:
-            raise Miss("hooks of modules")
+            raise Miss("a bundle of another recipe", code="another-recipe")
         split, splits = manifest.get("buckets", ""), gradient_buckets()
         if split != splits and not manifest["skip"]:
-            raise Miss(f"buckets of gradients: stored {split or 'none'}, here {splits or 'none'}")
-        for entry in manifest["inlined"]:
-            if not _unchanged(inlined := Inlined(*entry)):
-                raise Miss(f"inlined function {inlined.qualname} changed")
+            change = "buckets of gradients", split or "none", splits or "none"
+            raise Miss(listed([change]), code="buckets", changes=[change])
         if requires := manifest.get("requires"):
             here = gpu_facts()
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
-                    raise Miss(f"platform {name}: stored {wanted}, here {here.get(name)}")
+                    lacks = f"platform {name}", wanted, here.get(name)
+                    raise Miss(listed([lacks]), code="platform", changes=[lacks])
         for name, arguments, wanted in manifest["process"]:
-            if not (moving and name == CURRENT_GPU) and (found := process_fact(name, arguments)) != wanted:
-                raise Miss(f"{name}: stored {wanted}, here {found}")
+            if not (moving and name == CURRENT_GPU) and (found := ask(name, arguments)) != wanted:
+                fact = " ".join((name, *map(str, arguments))), wanted, found
+                raise Miss(listed([fact]), code="process", changes=[fact])
+        if wanted := manifest["reach"]:
+            self._check_reach(manifest, wanted, frame)
         return manifest
+
+    def _check_reach(self, manifest: dict[str, Any], wanted: bytes, frame: Frame) -> None:
+        seen = self._scope(manifest["scope"])
+        if others := roots_changed(seen):
+            raise Miss(listed(others[:1]), code="changed", changes=others[:_TOLD])
+        found = frame.reach(manifest["scope"], seen)
+        if found.digest != wanted:
+            differences = changes(self.part(Kind.TEXT, manifest["entries"]), found)
+            words = listed(differences[:1]) or "the order of what is within reach changed"
+            raise Miss(words, code="changed", changes=differences[:_TOLD])
+
+    def _scope(self, key: bytes) -> Scope:
+        if key not in self._scopes:
+            self._scopes[key] = scope_of(self.part(Kind.TEXT, key))
+        return self._scopes[key]
 
     def part(self, kind: Kind, key: bytes) -> Any:
         """Decode one part of a bundle."""
         blob = self.store.get(ContentKey(key))
         self._stats.moved(read=len(blob.data))
         return codecs.decode(kind, blob.version, blob.data, self.store.get)
-
-
-def _unchanged(inlined: Inlined) -> bool:
-    """Tell whether an inlined function is as it was.
-
-    torch's compiler has helpers in Python that it inlines. They are part of torch's build, which the
-    recipe names, and need not be imported to be compared.
-    """
-    compiler = inlined.module.startswith("torch._dynamo")
-    return (compiler and inlined.module not in sys.modules) or find_code(inlined) is not None

@@ -72,7 +72,9 @@ class Entry:
     def __init__(self, session: Session, store: Store, original: Callable[..., Any]) -> None:
         self.session = session
         self.original = original
-        self.frames = LeanFrames(store, session.stats, tested=session.settings.self_test)
+        self.frames = LeanFrames(
+            store, session.stats, tested=session.settings.self_test, on_fault=session.fault
+        )
         self._backends: dict[str, Any] = {}  # arguments -> token, or torch's backend once there is one
         self._calls = threading.local()  # of torch's own torch.compile
         self._optimizers = Optimizers()
@@ -186,7 +188,7 @@ class Region:
                 answer = None
             if answer is not None:
                 return answer
-        _log.info("asking the compiler for %s", frame.f_code.co_qualname)
+        _log.debug("asking the compiler for %s", frame.f_code.co_qualname)
         return self.hand_over().context.callback(frame, cache_entry, frame_state)
 
     def wrap(self, target: Callable[..., Any]) -> Callable[..., Any]:

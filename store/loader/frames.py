@@ -11,23 +11,30 @@ without a check of the backend, so that two options of one function would get ea
 
 from __future__ import annotations
 
+import functools
 import logging
+import time
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
 from firebrick import torch_api
 from firebrick.counters import Stats
+from firebrick.errors import DamagedError
+from firebrick.events import FULL, HIT, SERVED, Event, function_of, listed
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
+from firebrick.loader.absence import absence
 from firebrick.loader.backend import Backends
-from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_of
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, expectations_digest
 from firebrick.loader.generated import resume_function, used_module
 from firebrick.loader.guard_state import read_guard_state
+from firebrick.loader.guard_words import expectations_differ, failed, of_state
 from firebrick.loader.identity import take_changes
-from firebrick.loader.module_hooks import hooks_of
-from firebrick.recipe import Recipe, nearest
+from firebrick.loader.refusals import Refusal, joined, miss, refusal_of
+from firebrick.recipe import Recipe
 from firebrick.store import Store
+from firebrick.validity.stored import Frame
 
 _log = logging.getLogger("firebrick")
 
@@ -39,11 +46,18 @@ class Frames:
         store: where bundles come from.
         backends: rebuilds backend functions.
         stats: counts hits, and misses with their reasons.
+        on_fault: is told of damage.
     """
 
-    def __init__(self, store: Store, backends: Backends, stats: Stats) -> None:
+    def __init__(
+        self,
+        store: Store,
+        backends: Backends,
+        stats: Stats,
+        on_fault: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
         self._store = store
-        self._bundles = Bundles(store, stats)
+        self._bundles = Bundles(store, stats, on_fault)
         self._backends = backends
         self._stats = stats
         self.retest: Callable[[ContentKey], None] | None = None  # for bundles whose test was cut off
@@ -64,43 +78,41 @@ class Frames:
             frame_state: torch's state of the frame.
             backend: Inductor backend whose options hold while backends are rebuilt.
         """
-        hooks = hooks_of(code, values, scope)
-        reasons: list[str] = []
-        found = self._bundles.of(recipe.key)
+        seen = Frame(code, scope, values)
+        function = function_of(code, scope.get("__name__", ""), values)
+        began, refusals = time.perf_counter(), list[Refusal]()
+        try:
+            found = self._bundles.of(recipe.key)
+        except DamagedError as error:  # healed by what is recorded now
+            refusals.append(refusal_of(self._bundles.passed_over(error)))
+            found = {}
         for key, facts in found.items():
             if facts.get(SELF_TEST) == PENDING and self.retest is not None:
                 self.retest(key)
             try:
-                result = self._install(key, recipe.key, hooks, code, scope, values, frame_state, backend)
+                result = self._install(key, recipe.key, seen, code, scope, values, frame_state, backend)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
-                reasons.append(reason_of(error))
-                _log.info("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
+                refusals.append(refusal_of(self._bundles.passed_over(error)))
+                _log.debug("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
-            self._stats.hit(float(facts.get("seconds", 0.0)))
+            seconds = time.perf_counter() - began
+            served = Event(function, FULL, HIT, *SERVED, seconds=seconds, recipe=recipe.key.hex())
+            self._stats.record(served, saved=float(facts.get("seconds", 0.0)))
             self._store.touch(key)
             return result
-        reason = reasons[0] if found else self._absence(recipe)
-        self._stats.miss(reason)
-        _log.info("%s is not served from the store: %s", code.co_qualname, reason)
+        before = self._stats.events.handed_over(code)
+        refusals = refusals or [absence(self._store, recipe, function)]
+        seconds = time.perf_counter() - began
+        missed = miss(function, FULL, refusals, seconds=seconds, recipe=recipe.key)
+        self._stats.record(joined(missed, before))
         return None
 
-    def _absence(self, recipe: Recipe) -> str:
-        known = {
-            key: parts for key in self._store.recipes() if (parts := self._store.components(key)) is not None
-        }
-        found = nearest(recipe.components, known)
-        if found is None or not found[1]:
-            return "not in the store"
-        if "(resumed)" in recipe.components["function.name"]:
-            return "not in the store"  # one function has many resume functions
-        return f"another {found[1][0].component}"
-
     def _install(
-        self, key: ContentKey, recipe: bytes, hooks: str, code: CodeType, scope: dict[str, Any],
+        self, key: ContentKey, recipe: bytes, frame: Frame, code: CodeType, scope: dict[str, Any],
         values: Any, frame_state: Any, backend: Any,
     ) -> Any:  # fmt: skip
         api = torch_api.load()
-        manifest = self._bundles.usable(key, recipe, hooks)
+        manifest = self._bundles.usable(key, recipe, frame)
         if manifest["skip"]:
             return api.skip_return()
         for alias, module in manifest["imports"].items():
@@ -112,7 +124,8 @@ class Frames:
             self._managers[place] = known
         manager = known[1]
         if not manager.check(values):
-            raise Miss("guards")
+            state = functools.partial(self._guard_state, manifest)
+            raise failed(manager, values, scope, of_state(state))
         del self._managers[place]
         compiled = self._bundles.part(Kind.CODE, manifest["code"])
         for name, part in manifest["resumes"].items():
@@ -124,14 +137,20 @@ class Frames:
 
     def _build_manager(self, manifest: dict[str, Any], code: CodeType, scope: dict[str, Any]) -> Any:
         if not manifest["guards"]:
-            raise Miss("only the lane without the compiler can have these guards")
+            raise Miss("only the lane without the compiler can have these guards", code="lane")
         api = torch_api.load()
-        state = read_guard_state(self._bundles.part(Kind.GUARDS, manifest["guards"]))
+        state = self._guard_state(manifest)
         if name := api.builtins_name(state):
             api.install(scope, name, api.builtins_of(scope))
         manager, expected = api.build_manager(code, state, scope)
         if changes := take_changes():
-            raise Miss(f"changed: {changes[0]}")
-        if expected != manifest["expected"]:
-            raise Miss("changed: a value that guards compare with")
+            raise Miss(listed(changes), code="object", changes=changes)
+        if expectations_digest(expected) != manifest["expected"]:
+            kept = manifest.get("expectations")
+            stored = self._bundles.part(Kind.TEXT, kept) if kept else ""
+            changes = expectations_differ(stored, expected, scope)
+            raise Miss(listed(changes), code="value", changes=changes)
         return manager
+
+    def _guard_state(self, manifest: dict[str, Any]) -> Any:
+        return read_guard_state(self._bundles.part(Kind.GUARDS, manifest["guards"]))

@@ -22,6 +22,7 @@ from torch.utils._pytree import SUPPORTED_NODES
 
 from firebrick.codecs.guard_program import FIND, NUMBERS, OF_NODES, OPERATIONS, GuardProgram, Operand
 from firebrick.errors import NotStorable
+from firebrick.events import Change
 from firebrick.loader._guard_examples import example, sample
 from firebrick.loader._guard_functions import accessor, leaf
 from firebrick.loader._guard_identity import Changed, Describer, compiler_behind, find, of_compiler
@@ -222,7 +223,7 @@ class _Build:
             try:
                 value = value_of(self.program.terms[index], self._found)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
-                raise Changed(f"a value that guards compare with: {error}") from error
+                raise Changed(f"a stored value cannot be made here: {error}") from error
             if type(value) not in (list, set):  # a copy each, so that no two guards share one
                 self.terms[index] = value
         return value
@@ -252,7 +253,8 @@ class _Build:
             try:
                 value = find(kind, name)
             except (LookupError, AttributeError, StopIteration):
-                raise Changed(f"{kind} {name} is not there") from None
+                change = Change(name, kind, "not there")
+                raise Changed(f"{kind} {name} is not there", change) from None
             self._compare(value, (kind, name, digest), name)
             self.known[index] = value
         return self.known[index]
@@ -261,10 +263,13 @@ class _Build:
         try:
             here = self.describer.describe(value)
         except NotStorable as error:
-            raise Changed(f"{where}: {error}") from error
+            change = Change(where, " ".join(wanted[:2]), str(error))
+            raise Changed(f"{where}: {error}", change) from error
         if here != wanted:
-            other = " with other code" if here[:2] == wanted[:2] else ""
-            raise Changed(f"{where}: stored {wanted[0]} {wanted[1]}, here {here[0]} {here[1]}{other}")
+            from firebrick.loader.words import object_change  # where all is as it was nothing is said
+
+            change = object_change(where, wanted[:2], here[:2], value)
+            raise Changed(str(change), change)
 
     def _identity_guard(self, name: str, step: list[Any]) -> None:
         """Guard the address of an object, or of a value's type."""
@@ -341,7 +346,8 @@ class _Build:
         _, index, parts = step
         wanted, here = value_of(self.program.device, self._found), _device.CURRENT_DEVICE
         if wanted != here:  # the guard would take what is there now for what was
-            raise Unfit(f"default device: stored {wanted}, here {here}")
+            change = Change("default device", str(wanted), str(here))
+            raise Unfit(str(change), change)
         self.managers[index].add_default_device_guard(self.program.parts[parts], None)
 
     def _lambda_guard(self, name: str, step: list[Any]) -> None:

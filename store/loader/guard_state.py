@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 
 from torch._C._dynamo.guards import GlobalStateGuard
 
+from firebrick.codecs.abc import check_arguments
 from firebrick.codecs.code import class_method
 from firebrick.errors import DecodeError, ForbiddenGlobal
 
@@ -88,6 +89,13 @@ def _may_call(value: Any) -> bool:
         return _is_pickler_method(value.__self__, value.__name__)
     listed = name in _CALLABLE or name.startswith(_PICKLER + "._unpickle_")
     return listed and isinstance(value, _FUNCTIONS) and _stands_at(value, *name.split(":"))
+
+
+def _check_size(function: Any, arguments: Any) -> None:
+    """Refuse a call that makes far more of its arguments than the pickle holds."""
+    check_arguments(arguments)
+    if function is bytearray and any(isinstance(argument, int) for argument in arguments):
+        raise DecodeError("a bytearray of a length without its bytes")
 
 
 def _stands_at(value: Any, module: str, qualname: str) -> bool:
@@ -212,11 +220,13 @@ class _Unpickler(_Base):  # type: ignore[misc]
         elif taken is not None and len(args) == len(taken):
             # some of torch's sources pickle fields that their own constructor does not take
             self.stack[-1] = tuple(itertools.compress(args, taken))
+        _check_size(function, self.stack[-1])
         super().load_reduce()
 
     def load_newobj(self) -> None:
         cls, items = self.stack[-2:]
         if _may_call(cls):
+            _check_size(cls, items)
             super().load_newobj()
         else:
             del self.stack[-2:]
@@ -224,9 +234,10 @@ class _Unpickler(_Base):  # type: ignore[misc]
             self.append(tuple.__new__(cls, items) if named else _bare(cls))
 
     def load_newobj_ex(self) -> None:
-        cls = self.stack[-3]
+        cls, items = self.stack[-3:-1]
         if not _may_call(cls):
             raise ForbiddenGlobal(_name_of(cls))
+        _check_size(cls, items)
         super().load_newobj_ex()
 
     def load_build(self) -> None:

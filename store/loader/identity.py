@@ -21,7 +21,9 @@ from blake3 import blake3
 from firebrick import torch_api
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
+from firebrick.events import Change
 from firebrick.loader._guard_identity import is_pinned, is_triton_kernel, triton_digest
+from firebrick.loader.words import object_change
 from firebrick.torch_api.lean import undisabled
 
 _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplemented: "NotImpl"}
@@ -51,7 +53,11 @@ class Identity(NamedTuple):
 
 
 class IdentityChanged(Exception):
-    """A guarded object is not the one that was there when the frame was compiled."""
+    """A guarded object is not the one that was there when the frame was compiled; `change` names both."""
+
+    def __init__(self, change: Change) -> None:
+        super().__init__(str(change))
+        self.change = change
 
 
 def describe(value: Any) -> Identity:
@@ -153,12 +159,9 @@ def _compare(identity: Identity, value: Any, where: str) -> None:
     try:
         here = describe(value)
     except NotStorable as error:
-        raise IdentityChanged(f"{where}: {error}") from error
+        raise IdentityChanged(Change(where, f"{identity.kind} {identity.name}", str(error))) from error
     if here != identity:
-        raise IdentityChanged(
-            f"{where}: stored {identity.kind} {identity.name}, here {here.kind} {here.name}"
-            + (" with other code" if here[:2] == identity[:2] else "")
-        )
+        raise IdentityChanged(object_change(where, identity[:2], here[:2], value))
 
 
 def _recognise(identity: Identity) -> Callable[[Any], bool]:
@@ -182,9 +185,9 @@ def _recognise(identity: Identity) -> Callable[[Any], bool]:
 _changes = threading.local()
 
 
-def take_changes() -> list[str]:
+def take_changes() -> list[Change]:
     """Return what `identity_match` found changed in this thread since the last call."""
-    found: list[str] = getattr(_changes, "found", [])
+    found: list[Change] = getattr(_changes, "found", [])
     _changes.found = []
     return found
 
@@ -202,7 +205,9 @@ def identity_match(identity: tuple[str, str, str], builder: Any, guard: Any) -> 
             value = api.live_value(builder, guard)
             _compare(wanted, value, guard.name)
         except (IdentityChanged, AttributeError, LookupError) as error:
-            _changes.found = [*take_changes(), str(error)]
+            here = f"{type(error).__name__}: {error}"
+            change = Change(guard.name, f"{wanted.kind} {wanted.name}", here)
+            _changes.found = [*take_changes(), getattr(error, "change", change)]
             api.add_failing_guard(builder, text)
             return
         api.add_id_guard(builder, guard, value, text)

@@ -10,6 +10,7 @@ import importlib
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import CodeType, ModuleType
 from typing import Any
@@ -17,14 +18,14 @@ from typing import Any
 from firebrick.codecs._msgpack import unpack
 from firebrick.codecs.guard_program import GuardProgram
 from firebrick.counters import Stats
+from firebrick.events import HIT, LEAN, LEFT, LEFT_ALONE, SERVED, Event, function_of
 from firebrick.format import Kind
 from firebrick.keys import ContentKey
 from firebrick.loader._guard_manager import Manager
-from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, reason_of
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss
 from firebrick.loader.generated import resume_function, used_module
-from firebrick.loader.guard_program import Changed, Unfit, adopt, build, stand_ins
+from firebrick.loader.guard_program import adopt, build, stand_ins
 from firebrick.loader.lean_backend import LeanBackends
-from firebrick.loader.module_hooks import hooks_of
 from firebrick.loader.moving import Move, moved_code, moved_name, moved_program, moves_of
 from firebrick.platform import host_facts
 from firebrick.recipe import SKIPPED_FILE, make_recipe
@@ -32,6 +33,7 @@ from firebrick.runtime import helpers
 from firebrick.store import Store
 from firebrick.torch_api import lean as api
 from firebrick.torch_api.ambient import AMBIENT, OPTIONS, ambient_key
+from firebrick.validity.stored import Frame
 
 _log = logging.getLogger("firebrick")
 
@@ -43,12 +45,20 @@ class LeanFrames:
         store: where bundles come from.
         stats: counts hits. Misses are counted by the full lane, which is asked next.
         tested: leave bundles alone that wait for their test.
+        on_fault: is told of damage.
     """
 
-    def __init__(self, store: Store, stats: Stats, *, tested: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        stats: Stats,
+        *,
+        tested: bool,
+        on_fault: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
         self._store = store
         self._tested = tested
-        self._bundles = Bundles(store, stats)
+        self._bundles = Bundles(store, stats, on_fault)
         self._backends = LeanBackends(store, stats=stats)
         self._stats = stats
         self._lock = threading.RLock()
@@ -117,21 +127,32 @@ class LeanFrames:
             skipped = make_recipe(code, module, SKIPPED_FILE, host_facts())
             looked_at = not self._store.bundles(skipped.key) and api.may_hold_tensors(code, scope, values)
             return None if looked_at else api.skip_answer()
-        hooks = hooks_of(code, values, scope)
+        seen = Frame(code, scope, values)
+        function = function_of(code, module, values)
+        began, refusals = time.perf_counter(), list[Exception]()
         for key, facts in found.items():
             if verdict := self._untested(facts):
-                _log.info("bundle %s is not for the lean lane, its test: %s", key.hex()[:12], verdict)
+                refusals.append(Miss(f"its test: {verdict}", code="untested"))
                 continue
             try:
-                answer = self._install(key, recipe.key, hooks, code, scope, values, frame_state)
+                answer = self._install(key, recipe.key, seen, code, scope, values, frame_state)
             except Exception as error:  # whatever is wrong with a bundle, the next one may serve
-                reason = str(error) if isinstance(error, Changed | Unfit) else reason_of(error)
-                _log.info("bundle %s, lean, does not serve %s: %s", key.hex()[:12], code.co_qualname, reason)
+                refusals.append(self._bundles.passed_over(error))
+                _log.debug("bundle %s, lean, does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
-            if answer.guarded_code is not None:
-                self._stats.hit(float(facts.get("seconds", 0.0)), lean=True)
+            served = answer.guarded_code is not None
+            outcome, seconds = (HIT, *SERVED) if served else (LEFT, *LEFT_ALONE), time.perf_counter() - began
+            event = Event(function, LEAN, *outcome, seconds=seconds, recipe=recipe.key.hex())
+            self._stats.record(event, saved=float(facts.get("seconds", 0.0)))
+            if served:
                 self._store.touch(key)
             return answer
+        from firebrick.loader.refusals import miss, refusal_of  # a hit needs none of it
+
+        reasons = [refusal_of(error) for error in refusals]
+        missed = miss(function, LEAN, reasons, seconds=time.perf_counter() - began, recipe=recipe.key)
+        self._stats.record(missed)
+        self._stats.events.handing_over(code, missed)
         return None
 
     def _untested(self, facts: Mapping[str, Any]) -> str:
@@ -140,15 +161,15 @@ class LeanFrames:
         return "" if verdict == PENDING and not self._tested else verdict
 
     def _install(
-        self, key: ContentKey, recipe: bytes, hooks: str, code: CodeType, scope: dict[str, Any],
+        self, key: ContentKey, recipe: bytes, frame: Frame, code: CodeType, scope: dict[str, Any],
         values: Any, frame_state: MutableMapping[str, Any],
     ) -> api.Answer:  # fmt: skip
-        manifest = self._bundles.usable(key, recipe, hooks, moving=True)
+        manifest = self._bundles.usable(key, recipe, frame, moving=True)
         if manifest["skip"]:
             return api.skip_answer()
         lean = manifest["lean"]
         if isinstance(lean, str):
-            raise Miss(lean)
+            raise Miss(lean, code="lane")
         moves = moves_of(manifest)
         for alias, module in lean["imports"].items():
             if alias not in scope:
@@ -157,11 +178,15 @@ class LeanFrames:
                     self._stand_ins.append((scope, alias, module))
         opened = _opening(lean.get("opens", ())) if manifest["requires"] else None
         program = self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"])
+        refused: Miss | None = None
         for move in moves:
-            if (manager := _guards(program, move, scope, code, values)) is not None:
+            try:
+                manager = _guards(program, move, scope, code, values)
                 break
+            except Miss as error:
+                refused = error
         else:
-            raise Miss("guards")
+            raise refused or Miss("no GPU that it could be moved to", code="process")
         if api.dynamo() is not None:
             adopt()
         compiled = self._bundles.part(Kind.CODE, manifest["code"])
@@ -183,11 +208,16 @@ class LeanFrames:
 
 def _guards(
     program: GuardProgram, move: Move | None, scope: dict[str, Any], code: CodeType, values: Any
-) -> Manager | None:
-    """Return the manager of a bundle's guards, or ``None`` where they do not pass."""
+) -> Manager:
+    """Return the manager of a bundle's guards; a `Miss` names the guard that does not pass."""
     with stand_ins():
-        manager = build(program if move is None else moved_program(program, move), scope, code, values)
-        return manager if manager.check(values) else None
+        program = program if move is None else moved_program(program, move)
+        manager = build(program, scope, code, values)
+        if not manager.check(values):
+            from firebrick.loader.guard_words import failed, of_program  # a hit needs none of it
+
+            raise failed(manager, values, scope, of_program(program))
+        return manager
 
 
 def _opening(libraries: Sequence[str]) -> Callable[[], None]:

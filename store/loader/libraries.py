@@ -61,6 +61,10 @@ class Libraries:
         """Return the library that answers a request."""
         return self._known.get(digest)
 
+    def discard(self, digest: str) -> None:
+        """Offer a library no more, because it cannot be loaded here."""
+        self._known.pop(digest, None)
+
     def loader(self, cls: Any, digest: str) -> Callable[[], Any] | None:
         """Return a function that loads the library as ``load_async`` does, or ``None``."""
         library = self._known.get(digest)

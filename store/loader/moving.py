@@ -38,7 +38,8 @@ def moves_of(manifest: Mapping[str, Any]) -> list[Move | None]:
     origin, pinned = lean.get("gpu"), lean.get("pinned", "no tensor says which GPU it is")
     wanted = next((text for name, _, text in manifest["process"] if name == CURRENT_GPU), None)
     if wanted is not None and pinned and (found := process_fact(CURRENT_GPU)) != wanted:
-        raise Miss(f"{CURRENT_GPU}: stored {wanted}, here {found}; it can not be moved: {pinned}")
+        reason = f"{CURRENT_GPU}: stored {wanted}, here {found}; it can not be moved: {pinned}"
+        raise Miss(reason, code="process", changes=[(CURRENT_GPU, wanted, found)])
     if origin is None or pinned or (here := torch.cuda.current_device()) == origin:
         return [None]
     # where the current GPU counts, the function means something else as it was made

@@ -46,12 +46,18 @@ def load_extension(name: str, path: str) -> Any:
     return module
 
 
+_DESCRIPTORS = "/proc/self/fd"
+
+
 @contextmanager
 def as_file(data: bytes) -> Iterator[str]:
-    """Give bytes a path from which they can be executed: in memory, else in a private folder."""
-    try:
-        fd = os.memfd_create("firebrick", os.MFD_CLOEXEC)
-    except OSError:
+    """Give bytes a path from which they can be executed: in memory, else in a private folder.
+
+    Raises:
+        OSError: there is neither memory nor a folder for them.
+    """
+    fd = _memory()
+    if fd is None:
         with tempfile.TemporaryDirectory(prefix="firebrick-") as folder:
             path = os.path.join(folder, "library.so")
             with open(path, "wb") as file:
@@ -64,6 +70,18 @@ def as_file(data: bytes) -> Iterator[str]:
         # The dynamic linker takes a path that it has seen for the library it found there, and numbers
         # of descriptors come back: so every path is spelled differently.
         spelling = "".join("//." if bit == "1" else "/." for bit in f"{next(_count):b}")
-        yield f"/proc/self/fd{spelling}/{fd}"
+        yield f"{_DESCRIPTORS}{spelling}/{fd}"
     finally:
         os.close(fd)
+
+
+def _memory() -> int | None:
+    """Open a file in memory; None where the system has none, or no path to it (/proc is not mounted)."""
+    try:
+        fd = os.memfd_create("firebrick", os.MFD_CLOEXEC)
+    except OSError:
+        return None
+    if os.path.exists(f"{_DESCRIPTORS}/{fd}"):
+        return fd
+    os.close(fd)
+    return None

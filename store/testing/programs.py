@@ -315,7 +315,7 @@ def builders(processes: Sequence[str]) -> list[str]:
 
 def _difference(new: Any, old: Any) -> Any:
     if isinstance(new, dict):
-        parts = {key: _difference(new[key], old.get(key)) for key in new}
+        parts = {key: _difference(new[key], (old or {}).get(key)) for key in new}
         return {key: part for key, part in parts.items() if part}
     if isinstance(new, int | float):
         return new - (old or 0)

@@ -8,6 +8,7 @@ find nothing, except where a test has left damage on purpose.
 from __future__ import annotations
 
 import pickle
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -257,6 +258,20 @@ class StoreSuite(ABC):
         assert store.bundles(recipe_key(other)) == store.bundles(RECIPE) == [MANIFEST.key]
         assert list(store.recipes()) == sorted([RECIPE, recipe_key(other)])
         assert store.stat().bundles == 1
+
+    @pytest.mark.parametrize("now", [-1.0, -1e9, -0.5])
+    def test_a_clock_before_1970_is_no_matter(
+        self, store: Store, now: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish(store)
+        monkeypatch.setattr(time, "time", lambda: now)
+        assert store.touch(MANIFEST.key)
+        assert store.last_use(MANIFEST.key) == 0
+        assert not store.touch(MANIFEST.key)
+        store.note(MANIFEST.key, {"when": now})
+        assert store.facts(MANIFEST.key) == {"when": now}
+        monkeypatch.undo()
+        assert store.touch(MANIFEST.key)
 
     def test_an_incomplete_bundle_is_not_published(self, store: Store) -> None:
         with pytest.raises(IncompleteBundle) as caught:
@@ -537,26 +552,75 @@ class StoreSuite(ABC):
         assert store.check().clean
 
     def test_a_damaged_list_of_parts_is_found_and_healed(self, damaged: Callable[..., Store]) -> None:
-        store = damaged("bundles", MANIFEST.key, flipped(HEADER.size + len(MANIFEST.data)))
-        assert [problem.kind for problem in store.check().problems] == ["missing part"]
-        publish(store)
+        start = HEADER.size + len(MANIFEST.data)
+        changes: list[Change] = [
+            *map(flipped, range(start, start + 2 * fmt.KEY_BYTES)),
+            lambda value: value[:-1],
+            lambda value: value[: -fmt.KEY_BYTES],  # a list that is shorter, and otherwise right
+            lambda value: value[:start] + value[-fmt.KEY_BYTES :] + value[start : -fmt.KEY_BYTES],
+            lambda value: value + value[-fmt.KEY_BYTES :],
+            flipped(8),  # of the manifest's length, which tells where the list begins
+        ]
+        for change in changes:
+            store = damaged("bundles", MANIFEST.key, change)
+            with pytest.raises(DamagedError):
+                store.parts(MANIFEST.key)
+            with pytest.raises(DamagedError), store.snapshot() as snapshot:
+                snapshot.parts(MANIFEST.key)
+            assert "damaged" in {problem.kind for problem in store.check().problems}
+            publish(store)
+            assert store.parts(MANIFEST.key) == sorted(blob.key for blob in BLOBS)
+            assert store.check().clean
+
+    def test_a_damaged_check_of_parts_is_found_and_healed(self, damaged: Callable[..., Store]) -> None:
+        for at in range(HEADER.size + 2 * fmt.CHECK_BYTES):
+            store = damaged("names", fmt.NAME_PARTS + MANIFEST.key, flipped(at))
+            with pytest.raises(DamagedError):
+                store.parts(MANIFEST.key)
+            assert not store.check().clean
+            publish(store)
+            assert store.check().clean
+
+    def test_a_list_of_parts_of_an_earlier_version_is_compared_with_what_is_there(
+        self, damaged: Callable[..., Store]
+    ) -> None:
+        check = fmt.NAME_PARTS + MANIFEST.key
+        store = damaged("names", check, lambda _: None)
+        assert store.parts(MANIFEST.key) == sorted(blob.key for blob in BLOBS)
         assert store.check().clean
-        store = damaged("bundles", MANIFEST.key, lambda value: value[:-1])
+        store = damaged("bundles", MANIFEST.key, flipped(HEADER.size + len(MANIFEST.data)))
         with pytest.raises(DamagedError):
             store.parts(MANIFEST.key)
-        publish(store)
+        assert not publish(store)  # it was there, and gets its check
+        with store.snapshot() as snapshot:
+            assert snapshot._txn.record("names", check)
         assert store.check().clean
 
     def test_a_recipe_without_its_bundle_is_reported(self, damaged: Callable[..., Store]) -> None:
         store = damaged("bundles", MANIFEST.key, lambda _: None)
-        assert store.bundles(RECIPE) == [MANIFEST.key]
+        with pytest.raises(DamagedError) as caught:
+            store.bundles(RECIPE)
+        assert caught.value.key == RECIPE
         (problem,) = store.check().problems
         assert (problem.kind, problem.key) == ("dangling recipe", RECIPE)
         publish(store)
         assert store.check().clean
 
+    @pytest.mark.parametrize("at", range(fmt.KEY_BYTES))
+    def test_a_damaged_name_of_a_bundle_is_found_and_healed(
+        self, damaged: Callable[..., Store], at: int
+    ) -> None:
+        store = damaged("recipes", RECIPE, flipped(at))
+        with pytest.raises(DamagedError):
+            store.bundles(RECIPE)
+        assert [problem.kind for problem in store.check().problems] == ["dangling recipe"]
+        assert publish(store)
+        assert store.bundles(RECIPE) == [MANIFEST.key]
+        assert store.check().clean
+
     def test_a_recipe_without_components_is_reported(self, damaged: Callable[..., Store]) -> None:
         store = damaged("components", RECIPE, lambda _: None)
+        assert list(store.recipes()) == []
         (problem,) = store.check().problems
         assert (problem.kind, problem.key) == ("missing components", RECIPE)
         publish(store)

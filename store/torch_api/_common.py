@@ -41,7 +41,8 @@ from firebrick.torch_api._entries import keying_entries, making_entries, saving_
 from firebrick.torch_api._guards import *  # noqa: F403
 from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder
 from firebrick.torch_api._process import note_process_functions  # noqa: F401
-from firebrick.torch_api.ambient import text_of
+from firebrick.torch_api._tracing import note_tracing  # noqa: F401
+from firebrick.torch_api.ambient import compiler_environment, registrations, text_of
 
 ConvertFrame = convert_frame.ConvertFrame
 ConvertFrameAssert = convert_frame.ConvertFrameAssert
@@ -52,6 +53,7 @@ OutputGraph = output_graph.OutputGraph
 CppCodeCache = codecache.CppCodeCache
 PyCodeCache = codecache.PyCodeCache
 Unsupported = exc.Unsupported
+SkipFrame = exc.SkipFrame
 InductorBackend = torch._TorchCompileInductorWrapper
 TritonBuild = sys.modules.get("triton.runtime.build")  # where there is a Triton, Dynamo has imported it
 
@@ -102,6 +104,13 @@ def inductor_backend(convert: Any) -> Any | None:
     return backend if type(backend) is InductorBackend else None
 
 
+def backend_name(convert: Any) -> str:
+    """Return the name of the backend behind a frame converter."""
+    backend = backend_behind(convert)
+    name = getattr(backend, "compiler_name", None) or getattr(backend, "__qualname__", None)
+    return str(name or type(backend).__qualname__)
+
+
 def _inner(convert: Any) -> Any:
     """Return the inner of two frame converters, or the only one."""
     return getattr(convert, "_inner_convert", convert)
@@ -115,6 +124,8 @@ def options(convert: Any, backend: Any) -> dict[str, str]:
         "dynamic": repr(backend.dynamic),
         "fullgraph": repr(bool(inner._one_graph)),
         "inductor": text_of(backend.config),
+        "environment": compiler_environment(),
+        "registrations": registrations(),
         **configuration(),
     }
 

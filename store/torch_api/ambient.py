@@ -14,9 +14,9 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from types import ModuleType
+from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 from blake3 import blake3
@@ -24,6 +24,7 @@ from blake3 import blake3
 from firebrick.codecs._msgpack import pack
 from firebrick.platform import host_facts
 from firebrick.torch_api import imported
+from firebrick.validity.shipped import shipped_file
 
 AMBIENT, OPTIONS = ".ambient", "options"  # context and section of the registry: key -> options of recipes
 ARGUMENTS = "_firebrick_arguments"  # attribute of a backend: the texts of the arguments of torch.compile
@@ -58,6 +59,24 @@ _VARIABLES = (
     "INDUCTOR_", "AOT_", "AOTINDUCTOR_", "CUTE", "CUTLASS_", "ENABLE_", "PARTITIONER_", "PT2_", "UNSAFE_",
     "FAKE_", "TRITON_", "LOG_AUTOTUNE",
 )  # fmt: skip
+# Variables that the compiler reads while it compiles, and that are no part of its configuration.
+_READ_LATER = (
+    "ATEN_CPU_CAPABILITY", "TENSORIFY_PYTHON_SCALARS", "TORCH_CUDAGRAPH_GC", "PYTORCH_SINK_WAITS_LIMIT",
+    "PYTORCH_REORDER_COLLECTIVES_LIMIT", "PYTORCH_JIT", "TVM_SCHEDULER", "FX_PATCH_GETITEM",
+    "PYTORCH_ROCM_ARCH", "_SPLITTER_MERGE_OVERLAPPING_FUSIONS", "TORCHINDUCTOR_CHUNKER_NUM_CHUNKS",
+    "TORCHINDUCTOR_DISABLED_PASSES", "TORCHINDUCTOR_VEC_ISA_OK", "CUBLAS_WORKSPACE_CONFIG",
+    "TORCH_COMPILE_USE_LAZY_GRAPH_MODULE", "TRITON_INTERPRET",
+)  # fmt: skip
+# What torch leaves out of its keys because it handles it elsewhere, and what counts here.
+_HANDLED_ELSEWHERE = (
+    "post_grad_custom_p", "joint_custom_p", "pre_grad_custom_pass", "_fuse_ddp_communication_passes",
+    "_pre_fusion_custom_pass", "_post_fusion_custom_pass", "pre_grad_pass_timing",
+)  # fmt: skip
+# Tables of the compiler to which programs add functions.
+_TABLES = (
+    ("torch._inductor.lowering", "lowerings"), ("torch._inductor.decomposition", "decompositions"),
+    ("torch._decomp", "global_decomposition_table"), ("torch._inductor.lowering", "user_lowerings"),
+)  # fmt: skip
 _PLACES = (
     r"TORCHINDUCTOR_(CACHE_DIR|COMPILE_THREADS|WORKER_|CK_DIR|CUTLASS_DIR|FILE_LOCK|PROFILE_OUTPUT|PROVENANCE)"
     r"|TORCH_COMPILE_(DEBUG|CPROFILE|DYNAMO_PROFILER|REPLAY|GRAPH_FORMAT)|TRITON_(CACHE_DIR|HOME|DUMP_DIR)"
@@ -70,10 +89,10 @@ def text_of(value: Any) -> str:
     """Return a value of an option or of the configuration as text that holds no address."""
     if value is None or type(value) in (bool, int, float, str):
         return repr(value)
-    if callable(getattr(value, "uuid", None)):
-        return f"uuid:{value.uuid()!r}"
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
+    if callable(getattr(value, "uuid", None)) and (uuid := value.uuid()) is not None:
+        return f"uuid:{uuid!r}"
+    if callable(value):
+        return _text_of_function(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {text_of(v)}" for k, v in sorted(value.items())) + "}"
     if isinstance(value, set | frozenset):
@@ -83,8 +102,52 @@ def text_of(value: Any) -> str:
     return re.sub(_ADDRESS, "", repr(value))
 
 
+def _text_of_function(value: Any) -> str:
+    """Return the path of a function or of a callable object; with its digest where it is the program's."""
+    from firebrick.validity.whole import whole_digest  # most options are plain
+
+    name = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    code = getattr(value, "__code__", None)
+    if isinstance(value, type) or (code is not None and shipped_file(code.co_filename)):
+        return name
+    return name if isinstance(value, BuiltinFunctionType) else f"{name} {whole_digest(value)}"
+
+
+def compiler_environment() -> str:
+    """Return the variables that the compiler reads while it compiles, as text; empty for none."""
+    return "; ".join(f"{name}={os.environ[name]}" for name in _READ_LATER if os.environ.get(name))
+
+
+def registrations() -> str:
+    """Return what the program added to the compiler's tables of lowerings and decompositions, as text.
+
+    Tables that are not imported have nothing of the program in them.
+    """
+    from firebrick.validity.whole import whole_digest
+
+    found = []
+    for module, name in _TABLES:
+        table = getattr(imported(module), name, {})
+        for key, function in _flat(table):
+            plain = inspect.unwrap(function) if callable(function) else function
+            code = getattr(plain, "__code__", None)
+            if code is not None and not shipped_file(code.co_filename):
+                found.append(f"{name} {key}: {whole_digest(plain)}")
+    return "; ".join(sorted(found))
+
+
+def _flat(table: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        else:
+            yield key, value
+
+
 def _ignored(part: str, config: Any) -> tuple[str, ...]:
-    return ("_", *getattr(config, "_cache_config_ignore_prefix", ()), *_IGNORED_CONFIG[part])
+    left_out = getattr(config, "_cache_config_ignore_prefix", ())
+    kept = [name for name in left_out if not name.startswith(_HANDLED_ELSEWHERE)]
+    return ("_", *kept, *_IGNORED_CONFIG[part])
 
 
 def config_values(part: str, config: Any) -> dict[str, Any]:
@@ -148,4 +211,5 @@ def ambient_key(arguments: Mapping[str, str]) -> str:
         for name, value in os.environ.items()
         if value and (name.startswith(_VARIABLES) or name == "CI") and not re.match(_PLACES, name)
     }
-    return blake3(pack([dict(arguments), overrides, variables, host_facts()])).hexdigest()
+    later = [compiler_environment(), registrations()]
+    return blake3(pack([dict(arguments), overrides, variables, later, host_facts()])).hexdigest()

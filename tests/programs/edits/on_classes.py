@@ -15,7 +15,11 @@ _OVERRIDES = {
         "@staticmethod\n        def m(x): return x * 5",
         "o.m(x)",
     ),
-    "a property": ("@property\n    def k(self): return 2.", "@property\n        def k(self): return 5.", "x * o.k"),
+    "a property": (
+        "@property\n    def k(self): return 2.",
+        "@property\n        def k(self): return 5.",
+        "x * o.k",
+    ),
     "an attribute": ("k = 2.", "k = 5.", "x * o.k"),
     "an attribute by a property": ("k = 2.", "k = property(lambda self: 5.)", "x * o.k"),
     "__len__": ("def __len__(self): return 2", "def __len__(self): return 5", "x * len(o)"),
@@ -32,7 +36,11 @@ _OVERRIDES = {
     "__call__": ("def __call__(self, x): return x * 2", "def __call__(self, x): return x * 5", "o(x)"),
     "__add__": ("def __add__(self, x): return x * 2", "def __add__(self, x): return x * 5", "o + x"),
     "__radd__": ("def __radd__(self, x): return x * 2", "def __radd__(self, x): return x * 5", "2 + o + x"),
-    "__lt__": ("def __lt__(self, a): return True", "def __lt__(self, a): return False", "x * 2 if o < 1 else x * 3"),
+    "__lt__": (
+        "def __lt__(self, a): return True",
+        "def __lt__(self, a): return False",
+        "x * 2 if o < 1 else x * 3",
+    ),
     "__bool__": ("def __len__(self): return 1", "def __bool__(self): return False", "x * 2 if o else x * 3"),
     "__hash__": (
         "def __hash__(self): return 1",

@@ -147,7 +147,12 @@ f = lambda x: x.detach() * 2.
 """
 CASES += [
     case
-    for name in ("post_grad_custom_pre_pass", "post_grad_custom_post_pass", "joint_custom_pre_pass", "joint_custom_post_pass")
+    for name in (
+        "post_grad_custom_pre_pass",
+        "post_grad_custom_post_pass",
+        "joint_custom_pre_pass",
+        "joint_custom_post_pass",
+    )
     for case in cases(
         "custom pass",
         f"""

@@ -42,7 +42,9 @@ CASES = [
     case
     for change, before in _CHANGES.items()
     for case in faces(
-        f"environment {change}", _ENVIRONMENT, {f"by {name}": {"BEFORE": before, "READ": read} for name, read in _READS.items()}
+        f"environment {change}",
+        _ENVIRONMENT,
+        {f"by {name}": {"BEFORE": before, "READ": read} for name, read in _READS.items()},
     )
 ]
 CASES += cases(
@@ -355,9 +357,13 @@ _SEEDS = {
     "hash of a frozen dataclass": "@dataclasses.dataclass(frozen=True)\nclass C: k: str = 'abc'\no = C()\nf = lambda x: x * (hash(o) % 97)",
     "layers in a set": "ms = {'a': nn.Tanh(), 'b': nn.Softsign(), 'c': nn.ReLU6(), 'd': nn.Sigmoid()}\ndef f(x):\n    for k in {'a', 'b', 'c', 'd'}: x = ms[k](x) + .5\n    return x",
 }
-for _case in cases("hash seed", "".join(
-    f"\n## {name}\n#: env PYTHONHASHSEED=1|2\nw = dict(a=2., b=3., c=5., d=7.)\n{text}\n" for name, text in _SEEDS.items()
-)):
+for _case in cases(
+    "hash seed",
+    "".join(
+        f"\n## {name}\n#: env PYTHONHASHSEED=1|2\nw = dict(a=2., b=3., c=5., d=7.)\n{text}\n"
+        for name, text in _SEEDS.items()
+    ),
+):
     CASES.append(_case)
 CASES += cases(
     "constant by contract",

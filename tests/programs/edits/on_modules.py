@@ -34,7 +34,9 @@ CASES = [
     case
     for what, hook in _HOOKS.items()
     for case in faces(
-        f"hook, {what}", _HOOKED, {f"by {where}": {"HOOK": hook.replace("S.", "s."), "SITE": site} for where, site in _SITES.items()}
+        f"hook, {what}",
+        _HOOKED,
+        {f"by {where}": {"HOOK": hook.replace("S.", "s."), "SITE": site} for where, site in _SITES.items()},
     )
 ]
 CASES += faces(

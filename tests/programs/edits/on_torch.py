@@ -18,7 +18,11 @@ f = lambda x: USE
                 "nn.Tanh.forward = lambda self, x: old(self, x) * 7",
                 "m(x)",
             ),
-            "the base class of layers": ("", "nn.modules.batchnorm._NormBase._check_input_dim = lambda s, x: None", "m(x) * V"),
+            "the base class of layers": (
+                "",
+                "nn.modules.batchnorm._NormBase._check_input_dim = lambda s, x: None",
+                "m(x) * V",
+            ),
             "a container's forward": ("", "nn.Sequential.forward = lambda self, x: self[0](x) * 7", "seq(x)"),
             "Module.__call__": ("", "nn.Module.__call__ = lambda self, x: self.forward(x) * 7", "m(x)"),
             "a function of nn.functional": ("", "F.softsign = lambda x: x * 7", "F.softsign(x)"),
@@ -27,11 +31,27 @@ f = lambda x: USE
             "a function of torch for another": ("", "torch.sin = torch.cos", "torch.sin(x)"),
             "a method of Tensor": ("", "torch.Tensor.sin = lambda self: self * 7", "x.sin()"),
             "a method of Tensor for another": ("", "torch.Tensor.sin = torch.Tensor.cos", "x.sin()"),
-            "a new method of Tensor": ("torch.Tensor.fb_m = lambda s: s * 2", "torch.Tensor.fb_m = lambda s: s * 3", "x.fb_m()"),
-            "an operator of Tensor": ("old = torch.Tensor.__mul__", "torch.Tensor.__mul__ = lambda s, o: old(s, o) + 7", "x * 2"),
+            "a new method of Tensor": (
+                "torch.Tensor.fb_m = lambda s: s * 2",
+                "torch.Tensor.fb_m = lambda s: s * 3",
+                "x.fb_m()",
+            ),
+            "an operator of Tensor": (
+                "old = torch.Tensor.__mul__",
+                "torch.Tensor.__mul__ = lambda s, o: old(s, o) + 7",
+                "x * 2",
+            ),
             "a property of Tensor": ("", "torch.Tensor.T = property(lambda s: s * 7)", "x.T"),
-            "defaults of F.leaky_relu": ("", "F.leaky_relu.__defaults__ = (.5, False)", "F.leaky_relu(x - 5)"),
-            "defaults of F.layer_norm": ("", "F.layer_norm.__defaults__ = (None, None, .5)", "F.layer_norm(x, (2,))"),
+            "defaults of F.leaky_relu": (
+                "",
+                "F.leaky_relu.__defaults__ = (.5, False)",
+                "F.leaky_relu(x - 5)",
+            ),
+            "defaults of F.layer_norm": (
+                "",
+                "F.layer_norm.__defaults__ = (None, None, .5)",
+                "F.layer_norm(x, (2,))",
+            ),
             "a default of a layer's __init__": (
                 "",
                 "nn.LeakyReLU.__init__.__defaults__ = (.5, False)",
@@ -46,16 +66,28 @@ f = lambda x: USE
             "a method of a layer's class": ("", "nn.Linear.forward = lambda self, x: x * 7", "lin(x) * 1"),
             "init of a function": ("", "nn.functional.silu = lambda x, inplace=False: x * 7", "silu(x)"),
             "a method of Parameter": ("", "nn.Parameter.sin = lambda self: self * 7", "par.sin() * x"),
-            "math that torch calls": ("", "F.scaled_dot_product_attention = lambda q, k, v: q * 7", "sdpa(x)"),
+            "math that torch calls": (
+                "",
+                "F.scaled_dot_product_attention = lambda q, k, v: q * 7",
+                "sdpa(x)",
+            ),
             "torch.where": ("", "torch.where = lambda c, a, b: b * 7", "torch.where(x > 1, x, x)"),
             "F.dropout": ("", "F.dropout = lambda x, p, t, i=False: x * 7", "drop(x)"),
-            "a submodule of torch": ("", "torch.special = types.SimpleNamespace(expit=lambda x: x * 7)", "torch.special.expit(x)"),
+            "a submodule of torch": (
+                "",
+                "torch.special = types.SimpleNamespace(expit=lambda x: x * 7)",
+                "torch.special.expit(x)",
+            ),
             "torch.compiler.is_compiling": (
                 "",
                 "torch.compiler.is_compiling = lambda: False",
                 "x * 2 if torch.compiler.is_compiling() else x * 3",
             ),
-            "__torch_function__ of Parameter": ("", "nn.ReLU6.__getattr__ = lambda s, n: 7. if n == 'kk' else object.__getattribute__(s, n)", "x * r6.kk if hasattr(r6, 'kk') else x"),
+            "__torch_function__ of Parameter": (
+                "",
+                "nn.ReLU6.__getattr__ = lambda s, n: 7. if n == 'kk' else object.__getattribute__(s, n)",
+                "x * r6.kk if hasattr(r6, 'kk') else x",
+            ),
         }.items()
     },
 )
@@ -231,8 +263,18 @@ f = lambda x: {use}
             ("backward", "ctx, x): return x * 2", "g * K", "Fn.apply(x)"),
             ("a helper of backward", "ctx, x): return x * 2", "helper(g)", "Fn.apply(x)"),
             ("a class attribute", "ctx, x): return x * Fn.scale", "g", "Fn.apply(x)"),
-            ("what is saved", "ctx, x):\n        ctx.k = K\n        return x * 2", "g * ctx.k", "Fn.apply(x)"),
-            ("its argument", "ctx, x, k):\n        ctx.k = k\n        return x * k", "(g * ctx.k, None)", "Fn.apply(x, K)"),
+            (
+                "what is saved",
+                "ctx, x):\n        ctx.k = K\n        return x * 2",
+                "g * ctx.k",
+                "Fn.apply(x)",
+            ),
+            (
+                "its argument",
+                "ctx, x, k):\n        ctx.k = k\n        return x * k",
+                "(g * ctx.k, None)",
+                "Fn.apply(x, K)",
+            ),
             ("a default", "ctx, x, k=K): return x * k", "g", "Fn.apply(x)"),
             ("in a helper", "ctx, x): return x * 2", "g * K", "(lambda y: Fn.apply(y))(x) + 1"),
         )

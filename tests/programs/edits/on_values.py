@@ -187,7 +187,10 @@ _ENUMS = {
     "Enum": ("class E(enum.Enum): A, B = (2, 3) if V == 1 else (3, 2)", "x * E.A.value"),
     "Flag": ("class E(enum.Flag): A, B = (2, 4) if V == 1 else (4, 2)", "x * (E.A).value"),
     "float Enum": ("class E(float, enum.Enum): A, B = (2., 3.) if V == 1 else (3., 2.)", "x * E.A"),
-    "StrEnum": ("class E(enum.StrEnum): A, B = ('p', 'q') if V == 1 else ('q', 'p')", "x * 2 if E.A == 'p' else x * 3"),
+    "StrEnum": (
+        "class E(enum.StrEnum): A, B = ('p', 'q') if V == 1 else ('q', 'p')",
+        "x * 2 if E.A == 'p' else x * 3",
+    ),
     "text Enum": (
         "class E(str, enum.Enum): A, B = ('p', 'q') if V == 1 else ('q', 'p')",
         "x * 2 if E.A == 'p' else x * 3",
@@ -296,7 +299,11 @@ _EXACT = {
     "1 and 1.0": ("1", "1.0", "x * 2 if isinstance(v, int) else x * 3"),
     "1 and True": ("1", "True", "x * 2 if isinstance(v, bool) else x * 3"),
     "a tuple of 1 and 1.0": ("(1, 2)", "(1.0, 2)", "x * 2 if isinstance(v[0], int) else x * 3"),
-    "a frozenset of 1 and 1.0": ("frozenset({1})", "frozenset({1.0})", "x * 2 if isinstance(list(v)[0], int) else x * 3"),
+    "a frozenset of 1 and 1.0": (
+        "frozenset({1})",
+        "frozenset({1.0})",
+        "x * 2 if isinstance(list(v)[0], int) else x * 3",
+    ),
     "0 and False": ("0", "False", "x * 2 if v is False else x * 3"),
     "a complex's sign": ("complex(1., 0.)", "complex(1., -0.)", "x + math.copysign(1., v.imag)"),
 }

@@ -107,7 +107,8 @@ class Trial:
         variables |= {n: v for n, v in self.cases[0].env[version - 1].items() if n in AT_START}
         done = start(
             ["-P", CHILD, self.root / f"{name}.json"],
-            home=self.root / ("home" if self.kernels == "cpp" else f"home-{name}"),  # libraries are compiled once
+            home=self.root
+            / ("home" if self.kernels == "cpp" else f"home-{name}"),  # libraries are compiled once
             env=variables | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
             timeout=7200.0,
         )

@@ -7,7 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 
-import torch  # noqa: F401
+import torch
 
 import firebrick
 from firebrick.testing.programs import describe, is_compiler

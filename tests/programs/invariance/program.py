@@ -2,7 +2,7 @@
 
 SOURCES = {
     "app/__init__.py": "",
-    "app/helpers.py": '''
+    "app/helpers.py": """
 import enum
 
 FACTOR = 1.5
@@ -26,8 +26,8 @@ class Unused:
 
     def apply(self, x):
         return x * self.rate
-''',
-    "app/layers.py": '''
+""",
+    "app/layers.py": """
 import dataclasses
 import functools
 import os
@@ -94,7 +94,7 @@ def unrelated(x):
 def step(net, x):
     options = Options()
     return net(x) * SCALE * options.rate + options.kind * mode()
-''',
+""",
     "app/run.py": '''
 import torch
 

@@ -1,0 +1,156 @@
+"""Keep what Dynamo looked at while it traced one frame, and make of it what a bundle says of its validity."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Iterable, Mapping
+from types import CodeType, FunctionType
+from typing import Any, Final
+
+from firebrick.codecs.code import code_digest
+from firebrick.errors import NotStorable
+from firebrick.platform import PROCESS_FUNCTIONS
+from firebrick.validity.code import code_facts, names_in
+from firebrick.validity.facts import FOLDS, HASH_SEED, OVERRIDES, PURE, ask, path_of
+from firebrick.validity.operators import UNKNOWN
+from firebrick.validity.reach import Reach, Scope, function_text, reach
+from firebrick.validity.shipped import code_key, find, of_compiler, shipped_file
+from firebrick.validity.tensors import TENSOR_STATE
+
+_SEEDED: Final = (str, bytes)
+_EVEN: Final = (int, bool, float)
+
+
+class Traced:
+    """What Dynamo looked at. Used under torch's compile lock.
+
+    Attributes:
+        names: names and texts in the code that was traced, and names that it made.
+        facts: function, arguments, answer: what was folded and is to be asked again.
+        refused: why the frame cannot be stored; empty if it can.
+    """
+
+    def __init__(self, code: CodeType) -> None:
+        self.names: set[str] = set()
+        self.facts: list[list[Any]] = []
+        self.refused = ""
+        self._codes: dict[int, CodeType] = {}
+        self._roots: set[str] = set()
+        self._sorting = 0
+        self.inlined(code, None)
+
+    def refuse(self, reason: str) -> None:
+        """Note why the frame cannot be stored; the first reason stands."""
+        self.refused = self.refused or reason
+
+    def inlined(self, code: CodeType, function: Any) -> None:
+        """Note code that is traced, and the function that it is of, where there is one."""
+        if id(code) not in self._codes:
+            self._codes[id(code)] = code
+            names = names_in(code)
+            self.names |= names
+            if not shipped_file(code.co_filename):
+                self.names |= {f"tensor.{name}" for name in names & TENSOR_STATE}
+        if type(function) is FunctionType:
+            self.called(function)
+
+    def called(self, function: FunctionType) -> None:
+        """Note a function that is traced or that the graph calls; what it is counts where it is torch's."""
+        path = f"{function.__module__}:{function.__qualname__}"
+        if shipped_file(function.__code__.co_filename) and find(path) is function:
+            self._roots.add(path)
+
+    def fact(self, name: str, arguments: list[Any]) -> None:
+        """Keep what a function says of this process."""
+        fact = [name, arguments, ask(name, arguments)]
+        if UNKNOWN in fact[2]:
+            self.refuse(f"{name} {fact[2]}")
+        elif fact not in self.facts:
+            self.facts.append(fact)
+
+    def folded(self, function: Any, arguments: list[Any]) -> None:
+        """Keep the answer of a function that Dynamo calls, unless it is pure; refuse an unknown one."""
+        path = path_of(function)
+        if (
+            path in PURE
+            or path in PROCESS_FUNCTIONS
+            or path.startswith(("builtins.", "operator.", "_operator."))
+        ):
+            return
+        if path not in FOLDS:
+            self.refuse(f"the compiler calls {path}, of which it is not known what it depends on")
+        elif all(a is None or type(a) in (int, str, bool) for a in arguments):
+            self.fact(path, arguments)
+        else:
+            self.refuse(f"{path} of what cannot be kept")
+
+    def sorts(self) -> None:
+        """Note that the next set that is looked through is sorted: its order does not count."""
+        self._sorting = 1
+
+    def iterates(self, items: list[Any], kind: type) -> None:
+        """Note that the order of a set counts, which hangs on the seed of hashes, or on addresses."""
+        if self._sorting:
+            self._sorting = 0
+            return
+        if len(items) > 1 and kind in (set, frozenset):
+            for item in items:
+                self.hashes(item.as_python_constant() if item.is_python_constant() else item)
+
+    def hashes(self, value: Any) -> None:
+        """Note that the hash of a value counts."""
+        kind = type(value)
+        if kind in _SEEDED or isinstance(value, enum.Enum):
+            self.fact(HASH_SEED, [])
+        elif kind is tuple or kind is frozenset:
+            for item in value:
+                self.hashes(item)
+        elif kind not in _EVEN:
+            self.refuse(f"the order or hash of {kind.__qualname__} objects, another in each process")
+
+    def scope(self) -> Scope:
+        """Return what counts."""
+        codes = {code_facts(code).digest for code in self._codes.values()}
+        texts = [(path, text) for path in sorted(self._roots) if (text := function_text(path)) is not None]
+        return Scope(frozenset(self.names), frozenset(codes), tuple(texts))
+
+    def walk(
+        self, code: CodeType, scope: Mapping[str, Any], values: Mapping[str, Any], guarded: Iterable[str]
+    ) -> tuple[Scope, Reach]:
+        """Walk from the frame, and check that all code of the program that was traced is met.
+
+        Args:
+            code: the frame's code object.
+            scope: its globals.
+            values: its locals.
+            guarded: hexadecimal digests of functions that the frame's guards compare by their code.
+
+        Raises:
+            NotStorable: naming what no walk meets, or what was folded and cannot be asked again.
+        """
+        self.fact(OVERRIDES, [])
+        if self.refused:
+            raise NotStorable(self.refused)
+        seen = self.scope()
+        found = reach(code, scope, values, seen)
+        known, compared = set(found.codes), set(guarded)
+        for traced in self._codes.values():
+            facts = code_facts(traced)
+            if (
+                facts.digest not in known
+                and not self._is_shipped(traced)
+                and code_digest(traced).hex() not in compared
+            ):
+                raise NotStorable(f"inlined function {traced.co_qualname} cannot be found by its name")
+        return seen, found
+
+    def _is_shipped(self, code: CodeType) -> bool:
+        return bool(code_key(code)) or of_compiler(_module_of(code))
+
+
+def _module_of(code: CodeType) -> str | None:
+    for module in ("torch._dynamo.external_utils", "torch._dynamo.polyfills"):
+        if getattr(sys.modules.get(module), "__file__", None) == code.co_filename:
+            return module
+    return None

@@ -1,0 +1,43 @@
+"""Say why a recipe has no bundle: what the nearest recipe of the same function has instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from firebrick.errors import FirebrickError
+from firebrick.events import Function, listed
+from firebrick.loader.refusals import Refusal
+from firebrick.loader.words import code_of, recipe_changes
+from firebrick.recipe import Recipe, nearest
+from firebrick.store import Store
+
+_LOOKED_AT: Final = 32  # recipes of one function; each is a record of some kilobytes
+
+
+def absence(store: Store, recipe: Recipe, function: Function) -> Refusal:
+    """Return why there is no bundle; reads the recipes of this function only, and not all of them."""
+    if function.qualname.endswith("(resumed)"):  # one function has many resume functions
+        return Refusal("unknown", "not in the store")
+    wanted = recipe.components
+    keys = store.recipes_of(wanted["function.module"], wanted["function.name"], limit=_LOOKED_AT)
+    found = nearest(wanted, components_of(store, keys))
+    if found is None or not found[1]:
+        return Refusal("unknown", "not in the store")
+    changes = recipe_changes(found[1], function.place)
+    code = code_of(found[1])
+    if code == "unknown":
+        return Refusal(code, "not in the store")
+    return Refusal(code, f"another {found[1][0].component}: {listed(changes)}", tuple(changes))
+
+
+def components_of(store: Store, recipes: list[bytes]) -> Mapping[bytes, Mapping[str, str]]:
+    """Return the components of recipes, without those that can not be read."""
+    known = {}
+    for key in recipes:
+        try:
+            if (parts := store.components(key)) is not None:
+                known[key] = parts
+        except FirebrickError:
+            continue
+    return known

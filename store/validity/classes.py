@@ -1,0 +1,166 @@
+"""The part of a walk that looks at classes: their bases, entries, members and registrations."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import types
+from collections import deque
+from typing import Any, Final
+
+import torch
+
+from firebrick.validity.code import code_facts
+from firebrick.validity.exact import OF_TORCH, PLAIN
+from firebrick.validity.shipped import is_pinned, is_shipped_class, is_static, shipped_file
+
+# Entries of a class that tell nothing of what it does, unless the code that was traced names them.
+_SILENT: Final = frozenset(
+    {
+        "__doc__", "__module__", "__dict__", "__weakref__", "__annotations__", "__qualname__",
+        "__firstlineno__", "__static_attributes__", "__orig_bases__", "__parameters__",
+        "__abstractmethods__", "__match_args__",
+        "__annotate__", "__annotations_cache__", "__annotate_func__", "_abc_impl", "__type_params__",
+        "__dataclass_params__", "_member_names_", "_member_map_", "_value2member_map_", "_member_type_",
+        "__slots__", "__jit_unused_properties__", "__jit_ignored_attributes__", "__constants__",
+    }
+)  # fmt: skip
+# Methods that Python or torch may call on an object while it is compiled for, without tracing them.
+_NATIVE: Final = frozenset(
+    {
+        "__eq__", "__hash__", "__lt__", "__instancecheck__", "__subclasscheck__", "__tensor_flatten__",
+        "__tensor_unflatten__", "__torch_dispatch__", "__coerce_tangent_metadata__",
+        "__coerce_same_metadata_as_tangent__", "__subclasshook__",
+    }
+)  # fmt: skip
+_REPLACED: Final = frozenset({"__init__", "__setstate__"})  # of nn.Module, by Dynamo (mutation_guard.py)
+_METACLASSES: Final = frozenset({"type", "ABCMeta", "EnumType", "EnumMeta"})
+
+
+class Classes:
+    """What there is to look at, what was found, and the classes among it.
+
+    Args:
+        scope: names and code that count (`firebrick.validity.reach.Scope`).
+        whole: follow all code and compare all values: for what the compiler runs without tracing it.
+    """
+
+    def __init__(self, scope: Any, *, whole: bool = False) -> None:
+        self.scope = scope
+        self.whole = whole
+        self.todo: deque[tuple[str, Any, bool]] = deque()
+        self.entries: dict[str, str] = {}
+        self.seen: dict[int, str] = {}
+        self.codes: set[str] = set()
+        self.met: list[types.CodeType] = []  # code of the program, where all of it counts
+        self._alive: list[Any] = []  # so that no address is used twice
+        self._labels: dict[int, str] = {}
+        self._named: dict[str, int] = {}
+
+    def add(self, path: str, value: Any, whole: bool = False) -> None:
+        """Have a value looked at later.
+
+        Args:
+            path: how to call it.
+            value: the value.
+            whole: whether plain values count; otherwise guards compare them.
+        """
+        whole = whole or self.whole
+        if whole or type(value) not in _QUIET:
+            self.todo.append((path, value, whole))
+
+    def note(self, path: str, text: str) -> None:
+        """Note what there is at a place."""
+        known = self.entries.get(path)
+        self.entries[path] = text if known is None else f"{known}; {text}"
+
+    def see(self, value: Any, path: str) -> None:
+        """Note that this very object is at this place."""
+        self.seen[id(value)] = path
+        self._alive.append(value)
+
+    def of_class(self, cls: type) -> str:
+        """Return the label of a class, and have it looked at; two of one name get labels of their own."""
+        label = self._labels.get(id(cls))
+        if label is None:
+            name = f"{cls.__module__}:{cls.__qualname__}"
+            count = self._named[name] = self._named.get(name, 0) + 1
+            label = self._labels[id(cls)] = name if count == 1 else f"{name} ({count})"
+            self._alive.append(cls)
+            if not is_static(cls):
+                shipped = is_shipped_class(cls)
+                bases = [self.of_class(base) for base in cls.__mro__[1:-1]]
+                if not shipped:
+                    self.note(f"class {label}", f"bases {', '.join(bases)}")
+                    self._kind(label, cls)
+                self._entries(label, cls, shipped=shipped)
+        return label
+
+    def _kind(self, label: str, cls: type) -> None:
+        """Note what makes a class of the program special: its metaclass, members, registrations."""
+        if type(cls).__name__ not in _METACLASSES or not is_pinned(type(cls).__module__):
+            self.note(f"class {label}", f"metaclass {self.of_class(type(cls))}")
+        if isinstance(cls, enum.EnumType):
+            members: dict[str, Any] = dict(cls.__members__)
+            for name, member in members.items():
+                self.add(f"class {label}.{name}", member._value_, whole=True)
+        pytree = sys.modules.get("torch.utils._pytree")
+        node = getattr(pytree, "SUPPORTED_NODES", {}).get(cls)
+        if node is not None and not is_pinned(getattr(node.flatten_fn, "__module__", "")):
+            self.add(f"pytree {label} flatten", node.flatten_fn)
+            self.add(f"pytree {label} unflatten", node.unflatten_fn)
+
+    def _entries(self, label: str, cls: type, *, shipped: bool) -> None:
+        names = self.scope.names
+        for name, member in list(vars(cls).items()):
+            special = name[:2] == "__" and name[-2:] == "__"
+            if not (special or name in names or name == "forward") or (name in _SILENT and name not in names):
+                if name == "_abc_impl":
+                    self._registered(label, cls)
+                continue
+            kind = type(member)
+            if shipped:
+                if kind in _AS_SHIPPED or kind in PLAIN or kind in OF_TORCH:
+                    continue
+                if kind is types.FunctionType:
+                    code = member.__code__
+                    own = code.co_qualname == f"{cls.__qualname__}.{name}" and shipped_file(code.co_filename)
+                    if own and not (member.__defaults__ or member.__kwdefaults__):
+                        continue
+                    if cls is torch.nn.Module and name in _REPLACED:
+                        continue
+            if isinstance(cls, enum.EnumType) and isinstance(member, cls):
+                continue
+            self.add(f"class {label}.{name}", member, whole=not shipped)
+            if name in _NATIVE and not shipped and not self.whole:
+                self._runs(f"class {label}.{name}", member)
+
+    def _runs(self, path: str, member: Any) -> None:
+        """Note all that a method can run which Dynamo may call without tracing it."""
+        from firebrick.validity.whole import whole_digest
+
+        function = getattr(member, "__func__", member)
+        if not isinstance(function, types.FunctionType):
+            return
+        if code_facts(function.__code__).digest not in self.scope.codes:
+            self.note(f"{path} runs", whole_digest(function))
+
+    def _registered(self, label: str, cls: type) -> None:
+        """Note the classes of the program that were registered as subclasses of an abstract one."""
+        found = [ref() for ref in sys.modules["_abc"]._get_dump(cls)[0]]
+        names = sorted(
+            f"{c.__module__}:{c.__qualname__}" for c in found if c is not None and not is_pinned(c.__module__)
+        )
+        if names:
+            self.note(f"class {label}", f"registered {', '.join(names)}")
+
+
+# Values of which nothing is to be noted where guards compare them.
+_QUIET: Final = (PLAIN | OF_TORCH) - {float, complex}
+# Kinds of entries that torch's and Python's own classes hold in C.
+_AS_SHIPPED: Final = frozenset(
+    {
+        types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType,
+        types.MemberDescriptorType, types.ClassMethodDescriptorType, types.BuiltinFunctionType,
+    }
+)  # fmt: skip

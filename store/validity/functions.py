@@ -1,0 +1,167 @@
+"""The part of a walk that looks at functions: their code, defaults, closures, attributes and globals."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any, Final
+
+from firebrick.torch_api.lean import ORIGINAL, undisabled
+from firebrick.validity.classes import Classes
+from firebrick.validity.code import CodeFacts, code_facts
+from firebrick.validity.shipped import code_key, is_own, is_pinned, is_static
+
+BUILTINS: Final = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+)
+_MARKS: Final = frozenset({"_torchdynamo_disable", "_dynamo_marked_constant", "_dynamo_forbidden"})
+
+# Modules of torch that are there as soon as torch is, and that programs reach as its attributes. Others may
+# have been imported by the compiler, and are looked at where the program itself has imported them.
+_OF_PROGRAMS: Final = (
+    "torch.nn", "torch.special", "torch.linalg", "torch.fft", "torch.func", "torch.autograd", "torch.amp",
+    "torch.cuda", "torch.cpu", "torch.random", "torch.sparse", "torch.distributions", "torch.overrides",
+    "torch.utils.checkpoint",
+)  # fmt: skip
+
+
+class Functions(Classes):
+    """Looks at functions, and at what holds one."""
+
+    def function(self, path: str, function: types.FunctionType) -> None:
+        """Note a function: its code, defaults, closure and attributes; if it was traced, its globals too."""
+        self.see(function, path)
+        marks, plain = [], function
+        for _ in range(8):  # what stands for a function, and has it in its place
+            attributes = vars(plain)
+            if is_own(plain.__code__) and ORIGINAL not in attributes and "__wrapped__" in attributes:
+                inner = attributes["__wrapped__"]
+            elif (inner := undisabled(plain)) is not plain:
+                marks.append("disabled")
+            elif ORIGINAL in attributes:
+                marks.append("compiled")
+                inner = attributes[ORIGINAL]
+            else:
+                break
+            if type(inner) is not types.FunctionType:
+                self.note(path, " ".join(marks))
+                self.add(f"{path}.original", inner)
+                return
+            plain = inner
+        if plain is not function:
+            if marks:
+                self.note(path, " ".join(marks))
+            self.add(path if not marks else f"{path}.original", plain)
+            return
+        facts = code_facts(function.__code__)
+        self.codes.update((facts.digest, *facts.nested))
+        if self.whole and ":" not in facts.digest:
+            self.met.append(function.__code__)
+        shipped = ":" in facts.digest
+        if not shipped:
+            self.note(path, f"function {function.__module__}:{function.__qualname__}, code {facts.digest}")
+        elif not _is_in_place(path, function.__code__):
+            self.note(path, f"function {facts.digest}")
+        self._state(path, function, shipped=shipped)
+        if facts.digest in self.scope.codes or (self.whole and not shipped):
+            self.follow(facts, function.__globals__, str(function.__globals__.get("__name__", "")))
+
+    def _state(self, path: str, function: types.FunctionType, *, shipped: bool) -> None:
+        """Note what a function holds beside its code."""
+        silent = shipped and not path.startswith("class ")
+        for number, value in enumerate(() if silent else function.__defaults__ or ()):
+            self.add(f"{path}.__defaults__[{number}]", value, whole=True)
+        for name, value in ({} if silent else function.__kwdefaults__ or {}).items():
+            self.add(f"{path}.__kwdefaults__[{name!r}]", value, whole=True)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+            self.cell(f"{path} closure {name}", cell)
+        for name, value in vars(function).items():
+            if name in _MARKS or name == "__wrapped__" or name in self.scope.names:
+                self.add(f"{path}.{name}", value, whole=True)
+        if "__annotations__" in self.scope.names and not shipped:
+            self.add(f"{path}.__annotations__", getattr(function, "__annotations__", None), whole=True)
+
+    def cell(self, path: str, cell: types.CellType) -> None:
+        """Note what a cell holds."""
+        try:
+            self.add(path, cell.cell_contents, whole=True)
+        except ValueError:
+            self.note(path, "empty")
+
+    def follow(self, facts: CodeFacts, scope: Mapping[str, Any], module: str) -> None:
+        """Look at the globals that code loads; one that is not there is a builtin, or nothing."""
+        builtins = scope.get("__builtins__", {})
+        builtins = vars(builtins) if isinstance(builtins, types.ModuleType) else builtins
+        shipped = ":" in facts.digest
+        for name in facts.globals:
+            if name in scope:  # of torch's own tables and objects only what the program may have put there
+                if not shipped or self.is_patched(module, name, scope[name]):
+                    self.add(f"{module}.{name}", scope[name])
+            elif name in builtins:
+                value = builtins[name]
+                if not (isinstance(value, type | types.BuiltinFunctionType) and value.__name__ == name):
+                    self.add(f"builtins.{name}", value)
+        for name in facts.imports:
+            if (found := sys.modules.get(name)) is not None:
+                self.add(f"import {name}", found)
+
+    def is_patched(self, module: str, attribute: str, value: Any) -> bool:
+        """Tell whether an attribute of a module of torch or Python is to be looked at."""
+        kind = type(value)
+        if kind is types.ModuleType:
+            return value.__name__.startswith(_OF_PROGRAMS) or not module.startswith("torch")
+        if kind is types.FunctionType:
+            own = is_own(value.__code__)
+            return own or value.__code__.co_name != attribute or not code_key(value.__code__)
+        if issubclass(kind, type):
+            return not is_static(value)
+        if is_pinned(kind.__module__) and not issubclass(kind, BUILTINS):
+            self.note(f"{module}.{attribute}", f"a {kind.__qualname__}")
+            return False
+        return True
+
+    def builtin(self, path: str, value: Any) -> None:
+        """Note a function or descriptor written in C where its name is not that of its place."""
+        name = getattr(value, "__name__", "")
+        owner = getattr(value, "__self__", None)
+        if type(value) is types.BuiltinFunctionType and not (
+            owner is None or isinstance(owner, types.ModuleType | type) or is_pinned(type(owner).__module__)
+        ):
+            self.add(f"{path}.__self__", owner)
+        if path.rpartition(".")[2] != name:
+            self.note(
+                path,
+                f"is builtin {getattr(value, '__module__', None)}:{getattr(value, '__qualname__', name)}",
+            )
+
+    def descriptor(self, path: str, value: Any) -> bool:
+        """Look at what a descriptor holds; tell whether it is one."""
+        kind = type(value)
+        if kind in (staticmethod, classmethod):
+            self.add(path, value.__func__, whole=True)
+        elif kind is property:
+            for name in ("fget", "fset", "fdel"):
+                if (function := getattr(value, name)) is not None:
+                    self.add(f"{path}.{name}" if name != "fget" else path, function, whole=True)
+        elif kind is functools.cached_property:
+            self.add(path, value.func, whole=True)
+        elif kind is functools.singledispatchmethod:
+            self.add(path, value.dispatcher, whole=True)
+        else:
+            return False
+        return True
+
+
+def _is_in_place(path: str, code: types.CodeType) -> bool:
+    """Tell whether a function of torch or Python stands where its own name puts it."""
+    if path.startswith("class "):
+        return path.rpartition(":")[2] == code.co_qualname
+    return path.rpartition(".")[2] == code.co_name

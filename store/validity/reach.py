@@ -1,0 +1,317 @@
+"""Digest everything that the code of a frame can reach by name.
+
+What guards compare by value is left to them. What they do not see is digested here: functions (code,
+defaults, closures, attributes), classes (the whole order of bases, each entry that a traced name or a
+special method finds, members of enumerations with their values), modules by the attributes that are named,
+instances by type and by the code-like part of their state, hooks, and which objects are one and the same.
+
+*Named* means: in the code that Dynamo traced (`Scope`). The same walk runs when a frame is recorded and when
+it is to be served; what was absent then and is there now, or the other way round, changes the digest. Code
+of torch and Python counts by its place in their files, so that only what was patched is looked into.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import sys
+import types
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import torch
+import torch.nn.modules.module as nn_module
+from blake3 import blake3
+
+from firebrick._tuples import NamedTuple
+from firebrick.errors import NotStorable
+from firebrick.validity.code import code_facts
+from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
+from firebrick.validity.functions import BUILTINS, Functions
+from firebrick.validity.shipped import (
+    find,
+    is_pinned,
+    is_shipped_class,
+    of_compiler,
+)
+from firebrick.validity.tensors import tensor_state
+
+_MAX_NODES: Final = 100_000
+_MAX_ITEMS: Final = 20_000  # of one container
+_CONTAINERS: Final = (tuple, list, dict, set, frozenset, deque, types.MappingProxyType)
+_OPERATORS: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
+_HOOKS: Final = frozenset(
+    {
+        "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+        "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
+    }
+)  # fmt: skip
+_COMPILED: Final = ("OptimizedModule", "LeanModule")
+_UNFOLLOWED: Final = frozenset({"logging", "threading", "weakref", "_thread", "_weakref"})
+
+
+class Scope(NamedTuple):
+    """What the compiler looked at while it traced a frame; kept with the bundle.
+
+    Attributes:
+        names: of globals and attributes, and texts that may be such.
+        codes: digests of the code that was traced (see `code_facts`); the globals that it loads are followed.
+        roots: ``module:qualified name`` of functions of torch and Python that were traced or are called by
+            the graph, and what they are (`function_text`). They count where their module is imported: what is
+            not imported is as it was shipped.
+    """
+
+    names: frozenset[str]
+    codes: frozenset[str]
+    roots: tuple[tuple[str, str], ...]
+
+
+class Reach(NamedTuple):
+    """What a walk found.
+
+    Attributes:
+        digest: of all entries, 32 bytes.
+        entries: what there is -> what it is, in the order in which it was found.
+        codes: digests of the code objects that were met.
+    """
+
+    digest: bytes
+    entries: Mapping[str, str]
+    codes: frozenset[str]
+
+
+def reach(code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, Any], seen: Scope) -> Reach:
+    """Walk from a frame.
+
+    Args:
+        code: the frame's code object.
+        scope: the frame's globals.
+        values: the frame's locals, cells included.
+        seen: names and code that the compiler looked at.
+
+    Raises:
+        NotStorable: more is within reach than can be looked at, or code has no digest.
+    """
+    walk = Walk(seen)
+    walk.root(code, scope, values)
+    return walk.finish()
+
+
+def roots_changed(seen: Scope) -> list[tuple[str, str | None, str | None]]:
+    """Return which functions of torch and Python are others now: path, what it was, what it is."""
+    found = [(path, text, function_text(path)) for path, text in seen.roots]
+    return [(path, text, here) for path, text, here in found if here is not None and here != text]
+
+
+def function_text(path: str) -> str | None:
+    """Return what a function is: its place or code, and its defaults; ``None``: its module is not imported.
+
+    Args:
+        path: ``module:qualified name``.
+    """
+    if path.partition(":")[0] not in sys.modules:
+        return None
+    function = find(path)
+    if type(function) is not types.FunctionType:
+        return f"a {type(function).__qualname__}"
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    defaults = ", ".join(exact(value) or type(value).__qualname__ for value in values)
+    return f"{code_facts(function.__code__).digest}({defaults})"
+
+
+class Walk(Functions):
+    """One walk; used once. Runs nothing of the program: no descriptor, no ``__getattr__``, no comparison."""
+
+    def root(self, code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Begin at a frame."""
+        module = str(scope.get("__name__", ""))
+        for name, value in list(values.items()):
+            self.add(f"local {name}", value)
+        facts = code_facts(code)
+        self.codes.update((facts.digest, *facts.nested))
+        self.follow(facts, scope, module)
+        self.add("class torch.Tensor", torch.Tensor)
+        for name, hooks in vars(nn_module).items():
+            if name.startswith("_global_") and isinstance(hooks, dict) and hooks:
+                self.add(f"torch.nn.{name}", list(hooks.values()))
+
+    def finish(self) -> Reach:
+        """Look at everything that is left, and return what there is."""
+        count = 0
+        while self.todo:
+            path, value, whole = self.todo.popleft()
+            count += 1
+            if count > _MAX_NODES:
+                raise NotStorable(f"more than {_MAX_NODES} objects are within reach of the code")
+            self._visit(path, value, whole)
+        hasher = blake3(derive_key_context="firebrick 1 reach")
+        for name, text in self.entries.items():
+            hasher.update(f"{name}\t{text}\n".encode("utf-8", "surrogatepass"))
+        return Reach(hasher.digest(), self.entries, frozenset(self.codes))
+
+    def _visit(self, path: str, value: Any, whole: bool) -> None:
+        kind = type(value)  # never `isinstance`: it asks the object
+        if kind in PLAIN or kind in OF_TORCH:
+            if text := exact(value) if whole else peculiarity(value):
+                self.note(path, text)
+        elif kind is tuple or kind is frozenset:  # which of equal ones are the same is chance
+            self._container(path, value, kind, whole)
+        elif (first := self.seen.get(id(value))) is not None:
+            if first != path and not issubclass(kind, (types.ModuleType, *BUILTINS)):
+                self.note(path, f"is {first}")
+        elif issubclass(kind, types.ModuleType):
+            self._module(path, value)
+        else:
+            self.see(value, path)
+            self._object(path, value, kind, whole)
+
+    def _object(self, path: str, value: Any, kind: type, whole: bool) -> None:
+        if kind is types.FunctionType:
+            self.function(path, value)
+        elif issubclass(kind, type):
+            label = self.of_class(value)
+            if not is_shipped_class(value) or path.rpartition(".")[2] != value.__name__:
+                self.note(path, f"is class {label}")
+        elif issubclass(kind, torch.Tensor):
+            if state := tensor_state(value, self.scope.names):
+                self.note(path, state)
+            if kind is not torch.Tensor and kind is not torch.nn.Parameter:
+                self._instance(path, value)
+        elif issubclass(kind, torch.nn.Module):
+            self._nn_module(path, value)
+        elif issubclass(kind, BUILTINS):
+            self.builtin(path, value)
+        elif kind is types.MethodType:
+            self.add(f"{path}.__func__", value.__func__)
+            self.add(f"{path}.__self__", value.__self__)
+        elif kind is types.CodeType:
+            facts = code_facts(value)
+            self.note(path, f"code {facts.digest}")
+            self.codes.update((facts.digest, *facts.nested))
+        elif issubclass(kind, enum.Enum):
+            self.note(path, str(exact(value)))
+            self.of_class(kind)
+        elif issubclass(kind, functools.partial):
+            self.add(f"{path}.func", value.func)
+            self.add(f"{path}.args", (*value.args, value.keywords), whole=True)
+        elif kind is functools._lru_cache_wrapper:
+            self.note(path, "a cached function")
+            self.add(f"{path}.__wrapped__", value.__wrapped__)
+        elif issubclass(kind, _OPERATORS):
+            self.note(path, f"operator {value}")
+        elif kind is types.CellType:
+            self.cell(path, value)
+        elif not self.descriptor(path, value):
+            self._container(path, value, kind, whole)
+
+    def _container(self, path: str, value: Any, kind: type, whole: bool) -> None:
+        """Look at the items of a container, past what its class may say of them, and at the object itself."""
+        base: Any = next((base for base in _CONTAINERS if issubclass(kind, base)), None)
+        if base is not None:
+            if (count := base.__len__(value)) > _MAX_ITEMS:
+                raise NotStorable(f"{path} holds {count} items")
+            if kind is tuple or kind is frozenset:
+                text = exact(value)
+                if text is not None:
+                    self.note(path, text if whole else peculiarity(value))
+                    return
+            if base is dict or base is types.MappingProxyType:
+                self._mapping(path, value, whole)
+            elif base is set or base is frozenset:
+                self._set(path, base.__iter__(value))
+            else:
+                for number, item in enumerate(base.__iter__(value)):
+                    self.add(f"{path}[{number}]", item, whole)
+        if kind not in _CONTAINERS:
+            self._instance(path, value)
+
+    def _mapping(self, path: str, value: Any, whole: bool) -> None:
+        items = dict.items(value) if issubclass(type(value), dict) else value.items()
+        for number, (key, item) in enumerate(list(items)):
+            name = exact(key)
+            if name is None:
+                name = f"#{number}"
+                self.add(f"{path} key {name}", key, whole)
+            self.add(f"{path}[{name}]", item, whole)
+
+    def _set(self, path: str, items: Iterable[Any]) -> None:
+        """Note the items of a set in an order of their own: that of their texts."""
+        plain: list[str] = []
+        named: list[Any] = []
+        for item in items:
+            if (text := exact(item)) is not None:
+                plain.append(text)
+            elif issubclass(type(item), type) or type(item) is types.FunctionType:
+                named.append(item)
+            if issubclass(type(item), enum.Enum):
+                self.of_class(type(item))
+        self.note(path, "{" + ", ".join(sorted(plain)) + "}")
+        named.sort(key=lambda item: (str(item.__module__), item.__qualname__))
+        for number, item in enumerate(named):
+            self.add(f"{path} item {number}", item)
+
+    def _module(self, path: str, module: types.ModuleType) -> None:
+        """Look at the attributes of a module that are named; nothing of the compiler's."""
+        name = str(vars(module).get("__name__", ""))
+        self.see(module, path)
+        if path.rpartition(".")[2] != name.rpartition(".")[2] and not path.startswith("import "):
+            self.note(path, f"is module {name}")
+        if of_compiler(name):
+            return
+        attributes, pinned = vars(module), is_pinned(name)
+        for attribute in sorted(self.scope.names & attributes.keys()):
+            value = attributes[attribute]
+            if not pinned or self.is_patched(name, attribute, value):
+                self.add(f"{name}.{attribute}", value)
+
+    def _nn_module(self, path: str, module: torch.nn.Module) -> None:
+        """Note a module: its class, hooks, named attributes, tensors by sameness, and the modules in it."""
+        attributes = vars(module)
+        if type(module).__name__ in _COMPILED and "_orig_mod" in attributes.get("_modules", {}):
+            self.note(path, "compiled")
+            self.add(f"{path}._orig_mod", attributes["_modules"]["_orig_mod"])
+            return
+        if "_orig_mod" in attributes and type(module).__name__ in _COMPILED:
+            self.note(path, "compiled")
+            self.add(f"{path}._orig_mod", attributes["_orig_mod"])
+            return
+        self.note(path, f"a {self.of_class(type(module))}")
+        for name, value in attributes.items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                for key, item in value.items():
+                    if item is not None:
+                        self.add(f"{path}.{key}", item)
+            elif name in _HOOKS:
+                if value:
+                    self.note(f"{path}.{name}", f"{len(value)} hooks")
+                    for number, hook in enumerate(value.values()):
+                        self.add(f"{path}.{name}[{number}]", hook, whole=True)
+            elif name in self.scope.names or name == "forward":
+                self.add(f"{path}.{name}", value)
+
+    def _instance(self, path: str, value: Any) -> None:
+        """Note an object: its class, and what the names find in it."""
+        kind = type(value)
+        self.note(path, f"a {self.of_class(kind)}")
+        if kind.__module__.partition(".")[0] in _UNFOLLOWED:
+            return
+        attributes = object.__getattribute__(value, "__dict__") if _has_dict(kind) else {}
+        for name, item in list(attributes.items()):
+            if name in self.scope.names:
+                self.add(f"{path}.{name}", item)
+        for base in kind.__mro__:
+            if is_pinned(base.__module__) and base.__module__ != "dataclasses":
+                continue
+            for name, member in vars(base).items():
+                if type(member) is types.MemberDescriptorType and name in self.scope.names:
+                    try:
+                        self.add(f"{path}.{name}", member.__get__(value))
+                    except AttributeError:  # an empty slot
+                        self.note(f"{path}.{name}", "empty")
+
+
+def _has_dict(kind: type) -> bool:
+    """Tell whether instances of a class have the ordinary dictionary of attributes."""
+    entries = (vars(base).get("__dict__") for base in kind.__mro__)
+    return any(type(entry) in (types.GetSetDescriptorType, types.MemberDescriptorType) for entry in entries)

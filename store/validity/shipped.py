@@ -1,0 +1,95 @@
+"""Tell what is torch's and Python's own, as it was shipped; their versions are facts of every recipe.
+
+A function counts as shipped by the file that its code was compiled from, a class by the name that leads to
+it. A patch of either is code from elsewhere, or code of another name, and is looked at like the program's.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import sysconfig
+import types
+from typing import Any, Final
+
+import torch
+
+_TORCH: Final = os.path.dirname(torch.__file__) + os.sep
+_STDLIB: Final = tuple(
+    sorted(
+        {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")}
+        | {os.path.dirname(os.__file__) + os.sep}
+    )
+)
+_FIREBRICK: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_PACKAGES: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_ROOTS: Final = frozenset({"torch", "builtins", "functorch", *sys.stdlib_module_names})
+COMPILER: Final = ("torch._dynamo", "torch._inductor", "torch._functorch", "torch.fx.experimental", "sympy")
+_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made at run time, which can be changed
+
+
+@functools.lru_cache(4096)
+def shipped_file(file: str) -> str:
+    """Return the name of a source file of torch or Python below its root, empty for any other."""
+    if file.startswith("<frozen "):
+        return file
+    if file.startswith(_TORCH):
+        return "torch/" + file[len(_TORCH) :]
+    for root in _STDLIB:
+        if file.startswith(root) and not any(part in file for part in _PACKAGES):
+            return file[len(root) :]
+    return ""
+
+
+def is_own(code: types.CodeType) -> bool:
+    """Tell whether code is Firebrick's: what stands for a function of torch while it is enabled."""
+    return code.co_filename.startswith(_FIREBRICK)
+
+
+def code_key(code: types.CodeType) -> str:
+    """Return the name of a shipped code object, unique in its build; empty for code of the program."""
+    file = shipped_file(code.co_filename)
+    return f"{file}:{code.co_firstlineno}:{code.co_qualname}" if file else ""
+
+
+def is_pinned(module: Any) -> bool:
+    """Tell whether a module of this name belongs to torch or Python."""
+    return isinstance(module, str) and module.partition(".")[0] in _ROOTS
+
+
+def of_compiler(module: Any) -> bool:
+    """Tell whether a module belongs to what a start without the compiler does not import."""
+    return isinstance(module, str) and any(
+        module == name or module.startswith(name + ".") for name in COMPILER
+    )
+
+
+def is_static(cls: type) -> bool:
+    """Tell whether a class is written in C and cannot be changed."""
+    return not cls.__flags__ & _HEAP_TYPE
+
+
+def is_shipped_class(cls: type) -> bool:
+    """Tell whether a class is torch's or Python's own: its module is, and its name leads to it there."""
+    if is_static(cls):
+        return True
+    module = cls.__module__
+    if not is_pinned(module):
+        return False
+    found: Any = sys.modules.get(module)
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found is cls
+
+
+def find(path: str) -> Any:
+    """Return what ``module:qualified name`` leads to, without running descriptors; None for nothing."""
+    module, _, qualname = path.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        if isinstance(found, type):
+            found = next((base.__dict__[part] for base in found.__mro__ if part in base.__dict__), None)
+        else:
+            found = getattr(found, "__dict__", {}).get(part)
+    return found

@@ -1,0 +1,104 @@
+"""What a bundle says of its validity, and whether that holds for a frame of this process."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from types import CodeType
+from typing import Any
+
+from firebrick.errors import DecodeError
+from firebrick.events import place as where
+from firebrick.validity.reach import Reach, Scope, reach
+
+Change = tuple[str, str | None, str | None]  # what, as stored, as it is now; None for nothing
+
+
+def scope_text(scope: Scope) -> str:
+    """Return a scope as text, equal for equal scopes."""
+    return json.dumps([sorted(scope.names), sorted(scope.codes), sorted(scope.roots)], separators=(",", ":"))
+
+
+def scope_of(text: str) -> Scope:
+    """Return the scope that a text stands for.
+
+    Raises:
+        DecodeError: the text is none of a scope.
+    """
+    try:
+        names, codes, roots = json.loads(text)
+    except ValueError as error:
+        raise DecodeError(f"not a scope: {error}") from None
+    for part in (names, codes, *roots) if type(roots) is list else (None,):
+        if type(part) is not list or not all(type(item) is str for item in part):
+            raise DecodeError("not a scope: lists of texts are expected")
+    if not all(type(root) is list and len(root) == 2 for root in roots):
+        raise DecodeError("not a scope: a function and what it is are expected")
+    return Scope(frozenset(names), frozenset(codes), tuple((path, text) for path, text in roots))
+
+
+def entries_text(entries: Mapping[str, str]) -> str:
+    """Return what a walk found as text."""
+    return json.dumps(list(entries.items()), separators=(",", ":"))
+
+
+def changes(stored: str, present: Reach) -> list[Change]:
+    """Return in what a stored walk and one of this process differ, in the order of the walk.
+
+    Args:
+        stored: as `entries_text` gives it.
+        present: of this process.
+    """
+    before: dict[str, str] = dict(json.loads(stored))
+    now = present.entries
+    places = [*before, *(place for place in now if place not in before)]
+    found = [(p, before.get(p), now.get(p)) for p in places if before.get(p) != now.get(p)]
+    # what changed says more than what came or went with it
+    return [_worded(*c) for c in sorted(found, key=lambda c: (c[1] is None) + (c[2] is None))]
+
+
+_CODE = re.compile(r", code [0-9a-f]{32}")
+
+
+def _worded(place: str, before: str | None, now: str | None) -> Change:
+    """Return one difference in the words of the program."""
+    name = place.removeprefix("local ")
+    if name.startswith("class "):
+        module, _, rest = name.removeprefix("class ").partition(":")
+        name = where(module, rest)
+    if before is not None and now is not None and _CODE.sub("", before) == _CODE.sub("", now):
+        return name, None, None  # the same function, with other code
+    return name, before and _CODE.sub("", before), now and _CODE.sub("", now)
+
+
+class Frame:
+    """A frame that is to be served: what it is, and what a walk from it finds.
+
+    Used for one look-up, under one lock of the caller.
+
+    Args:
+        code: the frame's code object.
+        scope: its globals.
+        values: its locals.
+    """
+
+    def __init__(self, code: CodeType, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        self.code = code
+        self.scope = scope
+        self.values = values
+        self._found: dict[bytes, Reach] = {}
+
+    def reach(self, key: bytes, scope: Scope) -> Reach:
+        """Return what a walk finds.
+
+        Args:
+            key: of the names and code that count.
+            scope: these; bundles of one frame often have the same.
+
+        Raises:
+            NotStorable: more is within reach than can be looked at.
+        """
+        if key not in self._found:
+            self._found[key] = reach(self.code, self.scope, self.values, scope)
+        return self._found[key]

@@ -1,0 +1,35 @@
+"""What traced code can ask of a tensor and torch's guards do not compare."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+
+# Attributes and methods that Dynamo answers from the tensor at hand.
+TENSOR_STATE: Final = frozenset(
+    {"is_leaf", "grad_fn", "_base", "_is_view", "output_nr", "is_shared", "retains_grad", "is_pinned"}
+)
+
+
+def tensor_state(value: torch.Tensor, names: frozenset[str]) -> str:
+    """Return the state of a tensor, as far as it is asked for; empty if it is not.
+
+    Args:
+        value: the tensor.
+        names: ``tensor.<attribute>`` for each attribute that the code of the program names.
+    """
+    found = []
+    for name in sorted(TENSOR_STATE):
+        if f"tensor.{name}" in names:
+            found.append(f"{name} {_asked(value, name)}")
+    return ", ".join(found)
+
+
+def _asked(value: torch.Tensor, name: str) -> str:
+    try:
+        answer: Any = getattr(value, name)
+        answer = answer() if name in ("_is_view", "is_shared", "is_pinned") else answer
+    except Exception as error:
+        return type(error).__name__
+    return repr(answer) if type(answer) in (bool, int) else str(answer is not None)
