@@ -1,4 +1,4 @@
-"""What does not matter to a program may change between two starts: everything is served, without the compiler."""
+"""What does not matter to a program may change between two starts: all is served, without the compiler."""
 
 import json
 import sys
@@ -35,8 +35,8 @@ def main():
     value = describe(torch.compile(step)(torch.ones(4)))
     stats = firebrick.stats()
     firebrick.flush()
-    loaded = "torch._inductor" in sys.modules
-    print(json.dumps({"value": value, "stats": stats.as_dict(), "compiler": ["torch._inductor"] if loaded else []}))
+    compiler = [name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules]
+    print(json.dumps({"value": value, "stats": stats.as_dict(), "compiler": compiler}))
 
 
 if __name__ == "__main__":

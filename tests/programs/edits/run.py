@@ -28,7 +28,7 @@ from firebrick.testing.programs import start
 CHILD = Path(__file__).with_name("child.py")
 LANES = ("lean", "full")
 EAGER = ("eager", "eager before")
-VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}} | dict.fromkeys(EAGER, {"TORCH_COMPILE_DISABLE": "1"})
+VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}} | {name: {"TORCH_COMPILE_DISABLE": "1"} for name in EAGER}
 NO_CORPUS = ("case", "child", "run")
 AT_ONCE = 150  # cases of one process that forks
 AT_START = ("PYTHONHASHSEED", "ATEN_CPU_CAPABILITY")  # variables that are read once, when a process starts
