@@ -35,8 +35,7 @@ def main():
     value = describe(torch.compile(step)(torch.ones(4)))
     stats = firebrick.stats()
     firebrick.flush()
-    loaded = "torch._inductor" in sys.modules
-    compiler = ["torch._inductor"] if loaded else []
+    compiler = [name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules]
     print(json.dumps({"value": value, "stats": stats.as_dict(), "compiler": compiler}))
 
 

@@ -67,7 +67,7 @@ def forked(request, name):
         if request["store"]:
             firebrick.enable(Path(request["store"]) / name)
             stats = firebrick.stats()
-        sys.path.insert(0, request["folder"])
+        sys.path.insert(0, str(Path(request["folder"]) / name))
         report = {"value": run(name, request["eager"])}
     except Exception:
         report = {"error": traceback.format_exc(limit=-6)}

@@ -561,16 +561,6 @@ f = lambda x: x * max(2, 3)
     ),
     Case(
         "absent",
-        "a builtin is patched",
-        """
-import builtins
-if V == 2: builtins.max = builtins.min
-f = lambda x: x * max(2, 3)
-""",
-        own=True,
-    ),
-    Case(
-        "absent",
         "find_spec",
         """
 import importlib.util
@@ -598,7 +588,7 @@ def f(x):
         "seed",
         "the hash of a text",
         """
-f = lambda x: x * (hash("s") % 7 + 1)
+f = lambda x: x * (hash("abc") % 97)
 """,
         env=({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}),
         own=True,
@@ -616,17 +606,6 @@ class M(nn.Module):
         for k in self.keys: x = x * w[k] + 1
         return x
 f = M()
-""",
-        env=({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}),
-        own=True,
-    ),
-    Case(
-        "seed",
-        "a list of a set",
-        """
-def f(x):
-    for n, k in enumerate(list({"a", "bb", "ccc"})): x = x * len(k) + n
-    return x
 """,
         env=({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}),
         own=True,
@@ -845,17 +824,6 @@ class A(abc.ABC): pass
 class C: pass
 if V == 1: A.register(C)
 o = C()
-f = lambda x: x * 2 if isinstance(o, A) else x * 3
-""",
-    ),
-    Case(
-        "registration",
-        "__instancecheck__",
-        """
-class Meta(type):
-    def __instancecheck__(cls, o): return V == 2
-class A(metaclass=Meta): pass
-o = object()
 f = lambda x: x * 2 if isinstance(o, A) else x * 3
 """,
     ),

@@ -21,10 +21,6 @@ f = lambda x: USE
             "BEFORE": "torch.set_default_dtype(torch.float32 if V == 1 else torch.float64)",
             "USE": "x * 2 if torch.get_default_dtype() == torch.float32 else x * 3",
         },
-        "default device": {
-            "BEFORE": "if V == 2: torch.set_default_device('meta')",
-            "USE": "x * 2 if torch.ones(2).device.type == 'cpu' else x * 3",
-        },
         "deterministic algorithms": {
             "BEFORE": "torch.use_deterministic_algorithms(V == 2)",
             "USE": "x * 2 if torch.are_deterministic_algorithms_enabled() else x * 3",
@@ -67,6 +63,13 @@ f = lambda x: USE
 CASES += cases(
     "options of torch.compile",
     """
+## the default device
+f = lambda x: x * 2 if torch.empty(2).device.type == "cpu" else x * 3
+def call(f):
+    x = torch.ones(2)
+    if V == 2: torch.set_default_device("meta")
+    return f(x)
+
 ## mode
 f = lambda x: x.sin() * [2., 3.][V - 1]
 arguments = {"mode": "default" if V == 1 else "max-autotune-no-cudagraphs"}
@@ -84,7 +87,7 @@ def program():
         return torch.zeros(2)
 
 ## dynamic
-def f(x): return x * (2 if torch.compiler.is_compiling() and isinstance(x.shape[0], int) else 3)
+f = lambda x: x * [2., 3.][V - 1] * x.shape[0]
 arguments = {"dynamic": V == 2}
 
 ## the backend
@@ -111,7 +114,6 @@ options = {"fallback_random": V == 2}
 
 ## a setting of Dynamo
 import torch._dynamo.config
-torch._dynamo.config.fb_unused = 1 if False else 0 if False else getattr(torch._dynamo.config, "verbose", False)
 f = lambda x: x * [2., 3.][V - 1]
 torch._dynamo.config.specialize_float = V == 1
 
@@ -134,12 +136,6 @@ def call(f):
     torch.compiler.set_stance("default" if V == 1 else "force_eager")
     return f(torch.ones(2))
 
-## mark_dynamic
-f = lambda x: x * 2 if isinstance(x.shape[0], int) and x.shape[0] == 4 else x * 3
-def call(f):
-    x = torch.ones(3 + V)
-    torch._dynamo.mark_dynamic(x, 0)
-    return f(x)
 """,
 )
 _PASS = """
@@ -239,17 +235,20 @@ CASES += cases(
     """
 ## one of the program
 import torch._inductor.decomposition as d
+d.fast_random_decomps.cache_clear()
 @torch._decomp.register_decomposition([torch.ops.aten.sin.default], d.decompositions)
 def sin(x): return x * [2., 3.][V - 1]
 f = lambda x: torch.sin(x.detach())
 
 ## one where there was none
 import torch._inductor.decomposition as d
+d.fast_random_decomps.cache_clear()
 if V == 2: d.decompositions[torch.ops.aten.sin.default] = lambda x: x * 3
 f = lambda x: torch.sin(x.detach())
 
 ## one is taken away
 import torch._inductor.decomposition as d
+d.fast_random_decomps.cache_clear()
 def hard(x): return x * 3
 d.decompositions[torch.ops.aten.tanh.default] = hard
 if V == 2: del d.decompositions[torch.ops.aten.tanh.default]

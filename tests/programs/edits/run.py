@@ -28,7 +28,7 @@ from firebrick.testing.programs import start
 CHILD = Path(__file__).with_name("child.py")
 LANES = ("lean", "full")
 EAGER = ("eager", "eager before")
-VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}} | {key: {"TORCH_COMPILE_DISABLE": "1"} for key in EAGER}
+VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}} | {name: {"TORCH_COMPILE_DISABLE": "1"} for name in EAGER}
 NO_CORPUS = ("case", "child", "run")
 AT_ONCE = 150  # cases of one process that forks
 AT_START = ("PYTHONHASHSEED", "ATEN_CPU_CAPABILITY")  # variables that are read once, when a process starts
@@ -81,9 +81,9 @@ class Trial:
         self.warm, self.checks, self.workers = warm, checks, workers
         self.names = {case: f"case_{n}" for n, case in enumerate(cases)}
         for version in (1, 2):
-            folder = root / f"v{version}"
-            folder.mkdir(parents=True)
             for case, name in self.names.items():
+                folder = root / f"v{version}" / name
+                folder.mkdir(parents=True)
                 for module, text in {name: case.text(version), **case.modules(version)}.items():
                     (folder / f"{module}.py").write_text(text)
 
