@@ -28,7 +28,9 @@ _SILENT: Final = frozenset(
 # Methods that Python or torch may call on an object while it is compiled for, without tracing them.
 _NATIVE: Final = frozenset(
     {
-        "__eq__", "__hash__", "__lt__", "__instancecheck__", "__subclasscheck__", "__tensor_flatten__",
+        "__eq__", "__ne__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__index__",
+        "__int__",
+        "__float__", "__class_getitem__", "__instancecheck__", "__subclasscheck__", "__tensor_flatten__",
         "__tensor_unflatten__", "__torch_dispatch__", "__coerce_tangent_metadata__",
         "__coerce_same_metadata_as_tangent__", "__subclasshook__",
     }

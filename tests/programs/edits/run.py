@@ -103,7 +103,7 @@ class Trial:
             "env": {name: case.env[version - 1] for case, name in self.names.items()},
         }
         (self.root / f"{name}.json").write_text(json.dumps(request))
-        variables = {"PYTHONHASHSEED": "0", "FIREBRICK_SELF_TEST": "0"} | env
+        variables = {"PYTHONHASHSEED": "0", "FIREBRICK_SELF_TEST": "0", "CUDA_VISIBLE_DEVICES": ""} | env
         variables |= {n: v for n, v in self.cases[0].env[version - 1].items() if n in AT_START}
         done = start(
             ["-P", CHILD, self.root / f"{name}.json"],
