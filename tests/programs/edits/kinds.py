@@ -242,18 +242,6 @@ f = lambda x: h[0](x)
     ),
     Case(
         "hooks",
-        "of a helper's global",
-        """
-class S(nn.Module):
-    def forward(self, x): return x * 2
-s = S()
-if V == 2: s.register_forward_hook(lambda m, a, r: r * 3)
-def helper(x): return s(x)
-f = lambda x: helper(x)
-""",
-    ),
-    Case(
-        "hooks",
         "what a hook does",
         """
 class S(nn.Module):

@@ -80,29 +80,6 @@ f = lambda x: while_loop(c, b, (torch.tensor(0), x.detach()))[1]
 CASES += cases(
     "tensor subclass",
     """
-## __torch_function__
-class T(torch.Tensor):
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        if V == 2 and func is torch.sin: func = torch.cos
-        return super().__torch_function__(func, types, args, kwargs or {})
-f = lambda x: torch.sin(x)
-def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
-
-## a method of it
-class T(torch.Tensor):
-    __torch_function__ = torch._C._disabled_torch_function_impl
-    def m(self): return self * V
-f = lambda x: x.m()
-def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
-
-## an attribute of it
-class T(torch.Tensor):
-    __torch_function__ = torch._C._disabled_torch_function_impl
-    k = [2., 3.][V - 1]
-f = lambda x: x * x.k
-def call(f): return f(torch.ones(2).as_subclass(T)).as_subclass(torch.Tensor)
-
 ## a subclass of Parameter
 class P(nn.Parameter):
     @property

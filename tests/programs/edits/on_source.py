@@ -118,14 +118,6 @@ def b(x): return x * 3
 h = types.FunctionType((a if V == 1 else b).__code__, globals(), "h")
 f = lambda x: h(x)
 
-## other globals
-def a(x): return x * K
-m = types.ModuleType("fb_globals")
-sys.modules["fb_globals"] = m
-m.K = [2., 3.][V - 1]
-h = types.FunctionType(a.__code__, m.__dict__, "h")
-f = lambda x: h(x)
-
 ## type() with a namespace
 C = type("C", (), {"m": (lambda self, x: x * 2) if V == 1 else (lambda self, x: x * 3)})
 o = C()
