@@ -14,7 +14,7 @@ from types import ModuleType
 
 from firebrick.errors import Unsupported
 
-MINORS = ("2.11", "2.12", "2.13")
+MINORS = ("2.11", "2.12", "2.13", "2.14")
 
 
 def minor_of(version: str) -> str:
