@@ -25,10 +25,12 @@ import types
 from collections import OrderedDict
 from typing import Any, ClassVar
 
+import torch._C._dynamo.guards as cpp
 from torch._C._dynamo.guards import GlobalStateGuard
 
 from firebrick.codecs.code import class_method
 from firebrick.errors import DecodeError, ForbiddenGlobal
+from firebrick.torch_api.minors import has
 
 # Modules of torch whose classes guard states are made of; their functions may be named only.
 _CLASS_MODULES = (
@@ -46,7 +48,8 @@ _CALLABLE = frozenset(
         "torch._utils:_rebuild_meta_tensor_no_storage",
         "torch.fx.experimental.symbolic_shapes:_ShapeGuardsHelper",
         "torch.fx.experimental.symbolic_shapes:_CppShapeGuardsHelper",
-        "torch._C._dynamo.guards:GlobalStateGuard", "torch._C:DispatchKeySet", "torch:DispatchKey",
+        "torch._C._dynamo.guards:GlobalStateGuard", "torch._C._dynamo.guards:LocalState",
+        "torch._C:DispatchKeySet", "torch:DispatchKey",
         "torch._C._functorch:TransformType",
         "firebrick.loader.guard_state:rebuild_mapping",
     }
@@ -56,6 +59,7 @@ _TENSORS = frozenset({"torch:Tensor", "torch.nn.parameter:Parameter"})  # with a
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 _NEVER_MADE = (type, types.ModuleType, types.MethodType, enum.Enum)
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
+_LOCAL_STATE: Any = cpp.LocalState if has("torch._C._dynamo.guards:LocalState") else None
 _SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"})
 
 
@@ -233,6 +237,8 @@ class _Unpickler(_Base):  # type: ignore[misc]
         state, value = self.stack[-1], self._made(self.stack[-2])
         if type(value) is GlobalStateGuard:
             _check_global_state(state)
+        elif type(value) is _LOCAL_STATE:
+            _check_local_state(state)
         module = _defining_module(type(value), "__setstate__")
         if module is None or module.partition(".")[0] in _SETSTATE_PACKAGES:
             super().load_build()
@@ -282,6 +288,18 @@ def _check_global_state(state: Any) -> None:
     except ValueError:
         pass
     raise DecodeError(f"a guard on global state from {state!r:.40}")
+
+
+def _check_local_state(state: Any) -> None:
+    """Check the state of dispatch under which guards were built: torch casts what it finds in its tuple.
+
+    Raises:
+        DecodeError: it is not what torch writes: three raw sets of dispatch keys, and two flags.
+    """
+    if type(state) is not tuple or tuple(map(type, state)) != (int, int, int, bool, bool):
+        raise DecodeError(f"a state of dispatch from {state!r:.40}")
+    if not all(0 <= keys < 1 << 64 for keys in state[:3]):
+        raise DecodeError(f"a state of dispatch from {state!r:.80}")
 
 
 def _a_global_state() -> str:

@@ -13,13 +13,9 @@ import sys
 from types import ModuleType
 
 from firebrick.errors import Unsupported
+from firebrick.torch_api.minors import minor_of
 
 MINORS = ("2.11", "2.12", "2.13", "2.14")
-
-
-def minor_of(version: str) -> str:
-    """Return the minor version, ``2.13`` for ``2.13.0+cpu``."""
-    return ".".join(version.split("+", 1)[0].split(".")[:2])
 
 
 def imported(name: str) -> ModuleType | None:

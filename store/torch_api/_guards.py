@@ -1,4 +1,4 @@
-"""Guards of torch 2.11 to 2.13: build them live, store them, build stored ones.
+"""Guards of torch 2.11 to 2.14: build them live, store them, build stored ones.
 
 Source followed: ``torch/_dynamo/{guards,output_graph,package}.py``.
 """
@@ -32,6 +32,7 @@ from torch.utils._ordered_set import OrderedSet
 from firebrick._patches import Patches
 from firebrick.loader._guard_identity import is_triton_kernel
 from firebrick.loader.guard_state import reads_back, rebuild_mapping
+from firebrick.torch_api.minors import has
 
 CheckFunctionManager = dynamo_guards.CheckFunctionManager
 GuardBuilder = dynamo_guards.GuardBuilder
@@ -79,15 +80,33 @@ def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> tuple[An
             output_graph.OutputGraphCommon(state.output_graph),
             shape_code_parts=state.shape_code_parts,
             runtime_global_scope=scope,
+            **_built_under(state),
         ).guard_manager
         return manager, expectations(state.output_graph._guards)
     finally:
         log.disabled = quiet
 
 
+def _built_under(state: Any) -> dict[str, Any]:
+    """Return, as an argument, the state of dispatch under which stored guards were built (torch 2.14).
+
+    Before, guards on tensors count the state of the thread that builds them again.
+    """
+    if not has("torch._dynamo.guards:GuardsState.local_state"):
+        return {}
+    return {"guard_build_local_state": state.local_state}
+
+
 def guard_types(guard: Any) -> frozenset[str]:
-    """Return the kinds of a guard that has been built once: its own and those derived from it."""
-    return frozenset({guard.create_fn_name(), *(guard.guard_types or ())})
+    """Return the kinds of a guard that has been built once: its own and those derived from it.
+
+    Since torch 2.14 the table of pytree nodes, on which Dynamo guards by its version, is compared key by key
+    in guards that are to be stored. Importing the compiler adds to it, so it is refused as it was before.
+    """
+    kinds = {guard.create_fn_name(), *(guard.guard_types or ())}
+    if has("torch._guards:Guard._force_dict_keys_match") and guard._force_dict_keys_match:
+        kinds.add("DICT_VERSION")
+    return frozenset(kinds)
 
 
 def is_closure_guard(guard: Any, value: Any) -> bool:
