@@ -139,6 +139,8 @@ class Writer:
         if len(values) != len(operation.operands) or len(call.args) + len(call.kwargs) != len(values):
             raise NotLean(f"{call.name} with other arguments")
         manager = -1 if operation.function else self._manager(call.manager)
+        if call.name == "add_dict_length_check_guard" and self._is_of_nodes(call.manager):
+            raise NotLean(f"the whole table of pytree nodes at {self._where}")
         if call.name == "dict_getitem_manager" and OPERATIONS[self._chains[manager][0]].name == (
             "globals_dict_manager"
         ):
@@ -291,6 +293,11 @@ class Writer:
         elif call.facts[0]:
             length = OF_NODES
         return self.examples.add([identity, int(call.result.is_guarded_value_immutable()), length])
+
+    def _is_of_nodes(self, manager: Any) -> bool:
+        """Tell whether a manager is that of torch's table of pytree nodes."""
+        calls = (call for call in self._log.calls if call.result is manager)
+        return any("example_value" in call.kwargs and call.facts[0] for call in calls)
 
     def _of_keys(self, call: Call) -> bool:
         """Tell whether a manager compares the length of a dict and may look at its keys, as torch's does.

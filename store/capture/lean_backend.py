@@ -7,6 +7,7 @@ Source followed: ``torch/_functorch/_aot_autograd/aot_autograd_result.py``,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import CodeType
 from typing import Any
 
 from firebrick.capture.aot_program import aot_program
@@ -149,7 +150,7 @@ def _cuda_graphs(graph: Any, wrapper: Wrapper) -> CudaGraphs | None:
 
 
 def _names_of(code: Any) -> set[str]:
-    inner = [constant for constant in code.co_consts if hasattr(constant, "co_names")]
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return set(code.co_names).union(*map(_names_of, inner))
 
 

@@ -26,7 +26,7 @@ from torch._dynamo.source import (
     TypeSource,
     get_local_source_name,
 )
-from torch._guards import Guard, GuardsSet
+from torch._guards import ChainedSource, Guard, GuardsSet
 from torch.utils._ordered_set import OrderedSet
 
 from firebrick._patches import Patches
@@ -87,6 +87,15 @@ def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> tuple[An
         log.disabled = quiet
 
 
+def _by_keys(guard: Any) -> dict[str, bool]:
+    """Return the attribute by which a stored guard compares torch's table of pytree nodes by its keys.
+
+    Dynamo compares it by its version, which no other process has, but for guards that it saves (torch 2.14).
+    """
+    kept = has("torch._guards:Guard._force_dict_keys_match") and guard._force_dict_keys_match
+    return {"_force_dict_keys_match": True} if kept else {}
+
+
 def _built_under(state: Any) -> dict[str, Any]:
     """Return, as an argument, the state of dispatch under which stored guards were built (torch 2.14).
 
@@ -98,15 +107,8 @@ def _built_under(state: Any) -> dict[str, Any]:
 
 
 def guard_types(guard: Any) -> frozenset[str]:
-    """Return the kinds of a guard that has been built once: its own and those derived from it.
-
-    Since torch 2.14 the table of pytree nodes, on which Dynamo guards by its version, is compared key by key
-    in guards that are to be stored. Importing the compiler adds to it, so it is refused as it was before.
-    """
-    kinds = {guard.create_fn_name(), *(guard.guard_types or ())}
-    if has("torch._guards:Guard._force_dict_keys_match") and guard._force_dict_keys_match:
-        kinds.add("DICT_VERSION")
-    return frozenset(kinds)
+    """Return the kinds of a guard that has been built once: its own and those derived from it."""
+    return frozenset({guard.create_fn_name(), *(guard.guard_types or ())})
 
 
 def is_closure_guard(guard: Any, value: Any) -> bool:
@@ -211,13 +213,17 @@ def _hidden(builder: Any, guards: list[Any], identified: dict[Any, Any]) -> set[
     for guard in guards:
         source = guard.originating_source
         if guard.create_fn_name() == "identity_match":
-            source = getattr(source, "base", None)
+            source = _base(source)
         while source is not None and source not in looked_at:
             looked_at.add(source)
-            source = getattr(source, "base", None)
+            source = _base(source)
     values = builder.src_get_value_cache
     kept = {id(values[source]) for source in looked_at if source in values}
     return {id(value) for value in identified.values()} - kept
+
+
+def _base(source: Any) -> Any:
+    return source.base if isinstance(source, ChainedSource) else None
 
 
 def _reducing(original: Callable[..., Any], doubts: list[Any]) -> Callable[..., Any]:
@@ -249,7 +255,8 @@ def _reducing(original: Callable[..., Any], doubts: list[Any]) -> Callable[..., 
         if is_triton_kernel(obj):  # its guard looks at the one of the program
             return dynamo_guards._Missing, ("Triton kernel",)
         if cls is Guard:  # its other fields are empty: see `canonical_state`
-            return Guard, (obj.originating_source, obj.create_fn)
+            slots = _by_keys(obj)
+            return Guard, (obj.originating_source, obj.create_fn), (None, slots) if slots else None
         result = original(self, obj)
         if result is NotImplemented and isinstance(obj, dict) and cls.__module__ not in _PLAIN_DICTS:
             doubts.append(obj)
@@ -273,7 +280,11 @@ def _cell(pickler: Any, cell: CellType) -> CellType:
 def canonical_state(state: Any) -> Any:
     """Return a guard state in which nothing hangs on addresses, stacks or the hash seed."""
     graph = state.output_graph
-    guards = [fresh_guard(g.originating_source, g.create_fn) for g in graph._guards]
+    guards = []
+    for guard in graph._guards:
+        guards.append(fresh := fresh_guard(guard.originating_source, guard.create_fn))
+        for name, value in _by_keys(guard).items():
+            setattr(fresh, name, value)
     return dataclasses.replace(
         state,
         output_graph=dataclasses.replace(

@@ -171,7 +171,7 @@ def _statically_launched(kernel: Any) -> Any:
 def bundled_kernels(graph: Any) -> dict[str, Callable[[], TritonKernel]]:
     """Return the kernels that torch bundled with a graph, by the name of their directory."""
 
-    bundle = getattr(graph, "_triton_bundle", None)
+    bundle = graph._triton_bundle
     found = bundle.kernel_artifacts if bundle is not None else ()
     return {one.kernel_hash: functools.partial(TritonKernel.from_bundled, one) for one in found}
 

@@ -10,8 +10,6 @@ Source followed: ``torch/utils/_config_module.py``, and the ``config.py`` of the
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
 import re
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from blake3 import blake3
 from firebrick.codecs._msgpack import pack
 from firebrick.platform import host_facts
 from firebrick.torch_api import imported
+from firebrick.torch_api.minors import has
 
 AMBIENT, OPTIONS = ".ambient", "options"  # context and section of the registry: key -> options of recipes
 ARGUMENTS = "_firebrick_arguments"  # attribute of a backend: the texts of the arguments of torch.compile
@@ -48,6 +47,7 @@ _IGNORED_CONFIG: Mapping[str, tuple[str, ...]] = {
     "functorch": ("enable_autograd_cache", "bundled_autograd_cache", "strict_autograd_cache",
                   "enable_remote_autograd_cache", "autograd_cache_", "debug_"),
 }  # fmt: skip
+_READONLY = "torch.utils._config_module:ConfigModule._get_dict.readonly_values"
 _ADDRESS = r" at 0x[0-9a-f]+"
 
 # Variables that the configuration reads when it is imported, by prefix or name, less those that tell
@@ -84,21 +84,17 @@ def text_of(value: Any) -> str:
 
 
 def _ignored(part: str, config: Any) -> tuple[str, ...]:
-    return ("_", *getattr(config, "_cache_config_ignore_prefix", ()), *_IGNORED_CONFIG[part])
+    own = config._cache_config_ignore_prefix if part == "inductor" else ()
+    return ("_", *own, *_IGNORED_CONFIG[part])
 
 
 def config_values(part: str, config: Any) -> dict[str, Any]:
     """Return the values of one part of the configuration that change what is computed."""
     ignored = list(_ignored(part, config))
     # since torch 2.13 it keeps what it collected, for readers that promise not to change it
-    fast = {"readonly_values": True} if "readonly_values" in _parameters(config) else {}
+    fast = {"readonly_values": True} if has(_READONLY) else {}
     values: dict[str, Any] = config._get_dict(ignored_prefixes=ignored, **fast)
     return values
-
-
-@functools.cache
-def _parameters(config: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(config._get_dict).parameters)
 
 
 def _changed(part: str, config: ModuleType) -> dict[str, str]:
