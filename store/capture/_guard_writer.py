@@ -76,6 +76,7 @@ class Writer:
         self._numbers: dict[int, int] = {}
         self._chains: list[tuple[int, int]] = [(0, 0)]  # operation and parent of each manager
         self._pinned: set[int] = set()  # managers inside modules of the compiler
+        self._named_places: set[int] = set()  # managers of objects that are guarded by their names
         self._imports: dict[str, str] = {}
         self._builtins = ""
         self._device: Any = None
@@ -138,6 +139,8 @@ class Writer:
         values = dict(zip((name for name, _ in operation.operands), call.args, strict=False)) | call.kwargs
         if len(values) != len(operation.operands) or len(call.args) + len(call.kwargs) != len(values):
             raise NotLean(f"{call.name} with other arguments")
+        if call.name == "install_object_aliasing_guard" and self._is_settled(values["x"], values["y"]):
+            return
         manager = -1 if operation.function else self._manager(call.manager)
         if call.name == "add_dict_length_check_guard" and self._is_of_nodes(call.manager):
             raise NotLean(f"the whole table of pytree nodes at {self._where}")
@@ -187,6 +190,14 @@ class Writer:
             return self._numbers[id(value)]
         except KeyError:
             raise NotLean(f"a guard manager of another tree ({value.get_source()})") from None
+
+    def _is_settled(self, x: Any, y: Any) -> bool:
+        """Tell whether two places hold one object for sure, of which one is inside the compiler.
+
+        The platform pins what the compiler's modules name, and the guard on the other one knows it by its name.
+        """
+        places = {self._manager(x), self._manager(y)}
+        return bool(places & self._pinned) and bool(places & self._named_places - self._pinned)
 
     def _global(self, name: Any) -> Any:
         """Note a global that guards start from, and return its name in the program.
@@ -263,6 +274,8 @@ class Writer:
                 raise NotLean(f"{identity[0]} {identity[1]} at {self._where}, inside the compiler")
             return self.identities.add([*identity, FIND])
         if self._finds(value, identity):
+            if call.name == "add_id_match_guard":
+                self._named_places.add(manager)
             return self.identities.add([*identity, FIND])
         place = manager
         while place:
