@@ -194,7 +194,7 @@ class Writer:
     def _is_settled(self, x: Any, y: Any) -> bool:
         """Tell whether two places hold one object for sure, of which one is inside the compiler.
 
-        The platform pins what the compiler's modules name, and the guard on the other one knows it by its name.
+        The platform pins what the compiler's modules name; the guard on the other one knows it by its name.
         """
         places = {self._manager(x), self._manager(y)}
         return bool(places & self._pinned) and bool(places & self._named_places - self._pinned)

@@ -59,7 +59,7 @@ _TENSORS = frozenset({"torch:Tensor", "torch.nn.parameter:Parameter"})  # with a
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 _NEVER_MADE = (type, types.ModuleType, types.MethodType, enum.Enum)
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
-_LOCAL_STATE: Any = cpp.LocalState if has("torch._C._dynamo.guards:LocalState") else None
+_LOCAL_STATE: Any = vars(cpp)["LocalState"] if has("torch._C._dynamo.guards:LocalState") else None
 _SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"})
 
 

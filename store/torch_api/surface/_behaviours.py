@@ -1,4 +1,4 @@
-"""What can only be seen by trying it: how parts of torch in C++ behave. Nothing of the compiler is imported."""
+"""What is only seen by trying it: how parts of torch in C++ behave. The compiler is not imported."""
 
 from __future__ import annotations
 

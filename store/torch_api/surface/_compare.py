@@ -49,7 +49,7 @@ def compare(groups: Iterable[Group], installed: Installed, minor: str) -> Iterat
             elif entry.fact and entry.fact != found[entry.name]:
                 text = f"{entry.fact} is now {found[entry.name] or 'of another kind'}"
                 yield Difference("changed", group.kind, group.subject, entry.name, text)
-        if group.kind in CLOSED:
+        if group.kind in CLOSED and entries:
             for name in sorted(found.keys() - known):
                 yield Difference("new", group.kind, group.subject, name, found[name].removeprefix("="))
 

@@ -1,6 +1,6 @@
 """Read from an installed torch what the tables speak of.
 
-Python is read as source, so that nothing of the compiler is imported; what is in C++ is asked of ``torch._C``.
+Python is read as source, so that nothing of the compiler is imported; ``torch._C`` is asked what is in C++.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Installed:
             "natives": self._natives,
             "wrapper": self._wrapper,
             "ignored": self._ignored,
+            "context": self._context,
             "names": self._names,
             "behaviours": self._behaviours,
         }
@@ -83,7 +84,8 @@ class Installed:
         }
 
     def _guards(self, subject: str) -> Found:
-        return {s.name: "" for s in self._class(subject).body if _is_function(s) and s.name.isupper()}
+        functions = (s for s in self._class(subject).body if isinstance(s, ast.FunctionDef))
+        return {function.name: "" for function in functions if function.name.isupper()}
 
     def _sources(self, subject: str) -> Found:
         return {name: "" for name, node in self._module(subject).items() if isinstance(node, ast.ClassDef)}
@@ -107,6 +109,13 @@ class Installed:
                     found.update(_bound(line))
         return found
 
+    def _context(self, subject: str) -> Found:
+        if (text := self._text(subject)) is None:
+            raise LookupError(subject)
+        nodes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute))
+        kept = (n for n in nodes if isinstance(n.ctx, ast.Store) and ast.unparse(n.value) == "ctx")
+        return {node.attr: "" for node in kept}
+
     def _ignored(self, subject: str) -> Found:
         from firebrick.torch_api.ambient import _IGNORED_CONFIG
 
@@ -126,10 +135,6 @@ class Installed:
         from firebrick.torch_api.surface import _behaviours
 
         return {name: f"={probe()}" for name, probe in _behaviours.PROBES.items()}
-
-
-def _is_function(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def _defined(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:

@@ -6,9 +6,16 @@ A file is a list of groups::
     handled: handed to the guard manager
         shape_code_parts local_state@2.14-
 
-The head names the kind of the group and its subject, a line without indentation a verdict and its reason, and
-the lines below it the names that it holds for. A name may have a fact behind it, ``name(a,b)`` for the parameters
-of a function or ``name=text`` for another, and the minors in which it stands: ``@2.14-``, ``@-2.13``, ``@2.12-2.13``.
+The head names the kind of the group and its subject, a line without indentation a verdict and its reason,
+and the lines below it the names that it holds for. A name may have a fact behind it, ``name(a,b)`` for the
+parameters of a function or ``name=text`` for another, and the minors in which it stands: ``@2.14-``,
+``@-2.13``, ``@2.12-2.13``.
+
+Closed kinds: ``fields`` of a class, ``guards`` (a builder's methods), ``sources`` (classes of a module),
+``methods`` and ``natives`` (of a class and of a module in C++), ``wrapper`` (what generated code binds),
+``ignored`` (settings that recipes leave out), ``context`` (what is kept on ``ctx`` for a backward). Open
+ones: ``names`` of a module or class, ``texts`` in a module's source, ``behaviours`` (see `_behaviours`). A
+closed group that says nothing of a minor is not compared with it.
 """
 
 from __future__ import annotations
@@ -20,7 +27,9 @@ from typing import Final, NamedTuple
 
 FOLDER: Final = Path(__file__).parent
 VERDICTS: Final = ("handled", "refused", "irrelevant")
-CLOSED: Final = frozenset({"fields", "guards", "sources", "methods", "natives", "wrapper", "ignored"})
+CLOSED: Final = frozenset(
+    {"fields", "guards", "sources", "methods", "natives", "wrapper", "ignored", "context"}
+)
 OPEN: Final = frozenset({"names", "texts", "behaviours"})
 
 _HEAD: Final = re.compile(r"\[(\w+)(?: (\S+))?\]")
