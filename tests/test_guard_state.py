@@ -38,6 +38,20 @@ print(json.dumps({{"hits": firebrick.stats().hits, "all": firebrick.stats().summ
 """
 
 
+VMAPPED = """
+import json, linecache, torch, torch.utils._pytree as pytree, firebrick
+SOURCE = "def f(x): return torch.func.vmap(torch.sin)(x) + 1"
+linecache.cache["vmapped.py"] = len(SOURCE), None, [SOURCE], "vmapped.py"
+exec(compile(SOURCE, "vmapped.py", "exec"))
+if {registered}:
+    class Node: pass
+    pytree.register_pytree_node(Node, lambda node: ([], None), lambda children, context: Node())
+torch.compile(f)(torch.ones(3, 3))
+firebrick.flush()
+print(json.dumps({{"hits": firebrick.stats().hits, "misses": list(firebrick.stats().misses)}}))
+"""
+
+
 class Trap:
     """A class of a user's program whose every entry point tells when it runs."""
 
@@ -365,6 +379,19 @@ class TestTheStateOfDispatch:
             )
             assert finished.returncode == 0, finished.stderr
             assert finished.report["hits"] == hits, finished.report
+
+
+@pytest.mark.skipif(not has("torch._guards:Guard._force_dict_keys_match"), reason="since torch 2.14")
+def test_a_guard_on_the_table_of_pytree_nodes_compares_its_keys(tmp_path: Path) -> None:
+    """What calls ``vmap`` has one. Dynamo compares the table's version, but not in guards that are stored."""
+    outcomes = []
+    for number, registered in enumerate((False, False, True)):
+        code = VMAPPED.format(registered=registered)
+        home, env = tmp_path / f"home{number}", {"FIREBRICK_LEAN": "0"}
+        finished = start(["-c", code], home=home, store=tmp_path / "store", env=env)
+        assert finished.returncode == 0, finished.stderr
+        outcomes.append((finished.report["hits"], *finished.report["misses"]))
+    assert outcomes == [(0, "not in the store"), (1,), (0, "changed: a value that guards compare with")]
 
 
 @pytest.mark.parametrize("args", [(Trap, "sprung"), (Pair, "left"), ("text", "join"), (Pair, "_make", 1), ()])
