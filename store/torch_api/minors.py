@@ -32,10 +32,7 @@ PRESENT: Final[Mapping[str, tuple[str, str]]] = {
     f"{_AOT}.runtime_wrappers:_codegen_compiled_backward": ("2.13", ""),
     f"{_AOT}.runtime_wrappers:<_get_obj_in_tls>": ("2.12", ""),  # used in this source
     f"{_AOT}.runtime_wrappers:mark_dynamo_propagated_dynamic_indices": ("2.13", ""),
-    f"{_AOT}.graph_compile:_aot_stage2c_make_autograd_function.bw_compiler": (
-        "2.13",
-        "",
-    ),
+    f"{_AOT}.graph_compile:_aot_stage2c_make_autograd_function.bw_compiler": ("2.13", ""),
     "torch.autograd.function:Function.boxed_grads_call": ("2.13", ""),
     # Inductor
     "torch._inductor.output_code:CompiledFxGraph._defers_input_alignment": ("2.12", ""),
