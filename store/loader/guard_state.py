@@ -18,19 +18,17 @@ import dataclasses
 import enum
 import io
 import itertools
-import json
 import pickle
 import sys
 import types
 from collections import OrderedDict
 from typing import Any, ClassVar
 
-import torch._C._dynamo.guards as cpp
 from torch._C._dynamo.guards import GlobalStateGuard
 
 from firebrick.codecs.code import class_method
 from firebrick.errors import DecodeError, ForbiddenGlobal
-from firebrick.torch_api.minors import has
+from firebrick.loader._guard_thread import LOCAL_STATE, check_global_state, check_local_state
 
 # Modules of torch whose classes guard states are made of; their functions may be named only.
 _CLASS_MODULES = (
@@ -59,7 +57,6 @@ _TENSORS = frozenset({"torch:Tensor", "torch.nn.parameter:Parameter"})  # with a
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 _NEVER_MADE = (type, types.ModuleType, types.MethodType, enum.Enum)
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
-_LOCAL_STATE: Any = vars(cpp)["LocalState"] if has("torch._C._dynamo.guards:LocalState") else None
 _SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"})
 
 
@@ -236,9 +233,9 @@ class _Unpickler(_Base):  # type: ignore[misc]
     def load_build(self) -> None:
         state, value = self.stack[-1], self._made(self.stack[-2])
         if type(value) is GlobalStateGuard:
-            _check_global_state(state)
-        elif type(value) is _LOCAL_STATE:
-            _check_local_state(state)
+            check_global_state(state)
+        elif type(value) is LOCAL_STATE:
+            check_local_state(state)
         module = _defining_module(type(value), "__setstate__")
         if module is None or module.partition(".")[0] in _SETSTATE_PACKAGES:
             super().load_build()
@@ -274,42 +271,6 @@ class _Unpickler(_Base):  # type: ignore[misc]
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.INST[0]] = load_inst
     dispatch[pickle.OBJ[0]] = load_obj
-
-
-def _check_global_state(state: Any) -> None:
-    """Check the state of torch's guard on global state: torch ends the process where it is not what it wrote.
-
-    Raises:
-        DecodeError: it is not JSON with the fields that torch writes.
-    """
-    try:
-        if type(state) is str and _form(json.loads(state)) == _form(json.loads(_a_global_state())):
-            return
-    except ValueError:
-        pass
-    raise DecodeError(f"a guard on global state from {state!r:.40}")
-
-
-def _check_local_state(state: Any) -> None:
-    """Check the state of dispatch under which guards were built: torch casts what it finds in its tuple.
-
-    Raises:
-        DecodeError: it is not what torch writes: three raw sets of dispatch keys, and two flags.
-    """
-    if type(state) is not tuple or tuple(map(type, state)) != (int, int, int, bool, bool):
-        raise DecodeError(f"a state of dispatch from {state!r:.40}")
-    if not all(0 <= keys < 1 << 64 for keys in state[:3]):
-        raise DecodeError(f"a state of dispatch from {state!r:.80}")
-
-
-def _a_global_state() -> str:
-    return str(GlobalStateGuard().__getstate__())
-
-
-def _form(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _form(item) for key, item in value.items()}
-    return [_form(item) for item in value] if isinstance(value, list) else type(value)
 
 
 def _is_bare(cls: type) -> bool:
