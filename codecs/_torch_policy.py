@@ -1,7 +1,7 @@
 """Say what of torch may occur in a backend artifact, what in it is volatile, and what is worth a
 blob of its own.
 
-Valid for torch 2.11 to 2.13; names that a release does not have do no harm. Nothing here imports
+Valid for torch 2.11 to 2.14; names that a release does not have do no harm. Nothing here imports
 torch. Whoever wants more stored extends the tables; what they do not admit is refused at encoding,
 with its name and place.
 """

@@ -1,4 +1,7 @@
-"""Turn named tuples into lists and back, checking the type of every field by its annotation."""
+"""Turn named tuples into lists and back, checking the type of every field by its annotation.
+
+Fields at the end that have their defaults are left out, so that a class may get more of them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,13 @@ from firebrick.errors import DecodeError
 def plain(value: Any) -> Any:
     """Return a value with tuples as lists and enumerations as their numbers."""
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        end = len(value)
+        defaults = getattr(value, "_field_defaults", None)
+        if defaults:
+            fields = value._fields  # type: ignore[union-attr]
+            while end and fields[end - 1] in defaults and value[end - 1] == defaults[fields[end - 1]]:
+                end -= 1
+        return [plain(item) for item in value[:end]]
     return int(value) if isinstance(value, enum.IntEnum) else value
 
 
@@ -60,7 +69,11 @@ def typed(value: Any, hint: Any) -> Any:
 
 def rebuilt(cls: Any, values: Any) -> Any:
     """Rebuild a named tuple from the list of its fields; DecodeError where a type is another."""
-    hints = _hints(cls)
-    if type(values) is not list or len(values) != len(hints):
+    hints, defaults = _hints(cls), cls._field_defaults
+    least = len(hints) - len(defaults)
+    if type(values) is not list or not least <= len(values) <= len(hints):
         raise DecodeError(f"these are not the {len(hints)} fields of a {cls.__name__}")
-    return cls(*map(typed, values, hints))
+    made = cls(*map(typed, values, hints))
+    if len(values) > least and made[len(values) - 1] == defaults[cls._fields[len(values) - 1]]:
+        raise DecodeError(f"a field at the end of a {cls.__name__} that says nothing")
+    return made

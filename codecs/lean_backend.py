@@ -8,7 +8,8 @@ The body is msgpack: ``[program, forward, backward or None, libraries]``. A grap
 request], …]`` and constants ``[[name, version, key], …]`` sorted by name. Up to three fields follow, as
 many as are needed: its Triton kernels, as `put_autotuned` gives them; the fields of `CudaGraphs` or None;
 the index of its GPU. Libraries are ``[[digest, version, key], …]`` sorted by digest. The fields of a program
-and of CUDA graphs are those of the classes below, in their order.
+and of CUDA graphs are those of the classes below, in their order; fields at the end that are as the class
+has them by default are left out.
 """
 
 import enum
@@ -139,6 +140,8 @@ class Training(NamedTuple):
         always_connected: under ``create_graph`` the result is connected to the autograd graph even if
             no argument requires gradients.
         in_context: the backward runs in the ``contextvars`` context that the engine hands over.
+        inputs: saved tensors that are inputs of the graph: they are saved as they are, views or not. The
+            others are detached where they are views, as all of them are before torch 2.14.
     """
 
     detach: tuple[int, ...]
@@ -152,6 +155,7 @@ class Training(NamedTuple):
     mutates: bool
     always_connected: bool
     in_context: bool
+    inputs: tuple[int, ...] = ()
 
 
 class Program(NamedTuple):
@@ -265,8 +269,8 @@ def check_program(program: Program) -> None:
         index("tangent", tangent.index, program.results)
         if tangent.memory_format not in ("", *MEMORY_FORMATS):
             raise DecodeError(f"{tangent.memory_format!r:.40} is no memory format")
-    if any(number < 0 for number in training.donated):
-        raise DecodeError("a donated argument with a negative index")
+    if any(number < 0 for number in (*training.donated, *training.inputs)):
+        raise DecodeError("a donated argument or a saved input with a negative index")
 
 
 class LeanBackendCodec(Codec[LeanBackend]):

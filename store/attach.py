@@ -28,6 +28,7 @@ from firebrick._patches import Patches
 from firebrick.counters import Stats
 from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreReadOnly, Unsupported, UsageError
 from firebrick.settings import Settings
+from firebrick.torch_api import check_installed
 
 if TYPE_CHECKING:
     from firebrick.context import Context
@@ -173,8 +174,10 @@ class Session:
         _log.debug("fault", exc_info=error)
 
     def stand_aside(self, error: Unsupported) -> None:
-        """Say once that torch works as without Firebrick, and why."""
+        """Say once that torch works as without Firebrick, and why; in strict mode raise it."""
         self.stats.fault(error)
+        if self.settings.strict:
+            raise error
         warn(f"standing aside: {error}")
 
     def _attach(self) -> None:
@@ -258,6 +261,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 _session: Session | None = None
+_aside: Settings | None = None  # with which it was said already that this torch is not supported
 _stats = Stats()
 _lock = threading.RLock()
 
@@ -289,21 +293,26 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
 
     Raises:
         UsageError: for a setting that is not valid, or where no folder is given anywhere.
-        Exception: in strict mode, whatever keeps Firebrick from being enabled. Otherwise one warning is
-            given and the program goes on without a store.
+        Exception: in strict mode, whatever keeps Firebrick from being enabled, a torch that is not supported
+            included. Otherwise one warning is given and the program goes on without a store.
     """
-    global _session, _stats
+    global _aside, _session, _stats
     chosen = Settings.read(cache_dir=path, **settings)
     if chosen.cache_dir is None:
         raise UsageError("no folder for the store: give a path or set FIREBRICK_CACHE_DIR")
     with _lock:
-        if _session is not None and _session.settings == chosen:
+        if chosen in (None if _session is None else _session.settings, _aside):
             return
         disable()
         new = Session(chosen, chosen.cache_dir)
         try:
+            check_installed()
             with no_collection():
                 new.start()
+        except Unsupported as error:  # nothing was opened or hooked
+            new.stand_aside(error)
+            _aside, _stats = chosen, new.stats
+            return
         except Exception as error:
             with contextlib.suppress(Exception):
                 new.close()
@@ -321,9 +330,9 @@ def disable() -> None:
 
     Functions that were served stay in use until torch drops them (``torch._dynamo.reset``).
     """
-    global _session
+    global _aside, _session
     with _lock:
-        ended, _session = _session, None
+        ended, _session, _aside = _session, None, None
         if ended is not None:
             atexit.unregister(_end)
             ended.close()

@@ -1,6 +1,6 @@
 """The persistent mirror of torch's ``PrecompileContext``: write-through, history and edits.
 
-Source followed: ``torch/_dynamo/precompile_context.py`` of torch 2.11 to 2.13.
+Source followed: ``torch/_dynamo/precompile_context.py`` of torch 2.11 to 2.14.
 """
 
 from __future__ import annotations

@@ -157,6 +157,8 @@ def test_a_bundled_autotuner_that_was_launched_can_be_saved(monkeypatch):
     from firebrick.torch_api import _entries
 
     monkeypatch.setattr(_entries, "PlainGraph", Bundled)  # not made here
+    for name in ("CompiledFxGraph", "BundledOutputCodeLoadable"):  # what stands for them
+        monkeypatch.setattr(_entries, name, types.SimpleNamespace)
     tuner, saved = Launched(), []
     graph = types.SimpleNamespace(_triton_bundle=types.SimpleNamespace(static_autotuners=[Bundled(tuner)]))
     entry = types.SimpleNamespace(compiled_fw=types.SimpleNamespace(result=graph), compiled_bw=None)

@@ -294,8 +294,8 @@ def test_every_method_that_builds_is_recorded_or_known_to_read() -> None:
     known = {operation.name for operation in OPERATIONS}
     refused = {
         "add_dict_version_guard", "add_fake_script_type_match_guard", "global_weakref_manager",
-        "indexed_manager", "tensor_property_shape_manager", "tensor_property_size_manager",
-        "tensor_property_stride_manager",
+        "indexed_manager", "set_local_state", "tensor_property_shape_manager",
+        "tensor_property_size_manager", "tensor_property_stride_manager",
         "tensor_property_storage_offset_manager", "weakref_call_manager",
     }  # fmt: skip
     reads = re.compile(

@@ -21,6 +21,35 @@ import torch._dynamo.guards
 
 from firebrick.errors import DecodeError, ForbiddenGlobal
 from firebrick.loader.guard_state import _Unpickler, read_guard_state, reads_back
+from firebrick.testing.programs import start
+from firebrick.torch_api.minors import has
+
+DISPATCHED = """
+import contextlib, json, linecache, torch, firebrick
+SOURCE = "def f(x): return x.sin() + 1"
+linecache.cache["dispatched.py"] = len(SOURCE), None, [SOURCE], "dispatched.py"
+exec(compile(SOURCE, "dispatched.py", "exec"))
+compiled = torch.compile(f)
+for mode in {modes}:
+    with torch.inference_mode() if mode == "yes" else contextlib.nullcontext():
+        compiled(torch.ones(3))
+firebrick.flush()
+print(json.dumps({{"hits": firebrick.stats().hits, "all": firebrick.stats().summary()}}))
+"""
+
+
+VMAPPED = """
+import json, linecache, torch, torch.utils._pytree as pytree, firebrick
+SOURCE = "def f(x): return torch.func.vmap(torch.sin)(x) + 1"
+linecache.cache["vmapped.py"] = len(SOURCE), None, [SOURCE], "vmapped.py"
+exec(compile(SOURCE, "vmapped.py", "exec"))
+if {registered}:
+    class Node: pass
+    pytree.register_pytree_node(Node, lambda node: ([], None), lambda children, context: Node())
+torch.compile(f)(torch.ones(3, 3))
+firebrick.flush()
+print(json.dumps({{"hits": firebrick.stats().hits, "misses": list(firebrick.stats().misses)}}))
+"""
 
 
 class Trap:
@@ -314,6 +343,55 @@ def test_a_global_state_that_torch_did_not_write_is_a_decode_error(state: object
     made = pickle.dumps(Calls(torch._C._dynamo.guards.GlobalStateGuard))
     with pytest.raises(DecodeError, match="global state"):
         read_guard_state(made[:-1] + pickle.dumps(state, 2)[2:-1] + b"b.")
+
+
+@pytest.mark.skipif(not has("torch._C._dynamo.guards:LocalState"), reason="since torch 2.14")
+class TestTheStateOfDispatch:
+    def test_comes_back(self) -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            made = torch._C._dynamo.guards.RootGuardManager().get_local_state()
+        state = made.__getstate__()
+        assert load(pickle.dumps(made)).__getstate__() == state  # type: ignore[attr-defined]
+        assert torch._C._dynamo.guards.RootGuardManager().get_local_state().__getstate__() != state
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            (), None, "state", [1, 2, 0, True, True], (1, 2, 0, True), (1, 2, 0, 1, True),
+            (1, 2, 0, True, True, 0), (1.0, 2, 0, True, True), (-1, 2, 0, True, True),
+            (1, 1 << 64, 0, True, True), (True, 2, 0, True, True),
+        ],
+    )  # fmt: skip
+    def test_that_torch_did_not_write_is_a_decode_error(self, state: object) -> None:
+        made = pickle.dumps(Calls(torch._C._dynamo.guards.LocalState))
+        with pytest.raises(DecodeError, match="state of dispatch"):
+            read_guard_state(made[:-1] + pickle.dumps(state, 2)[2:-1] + b"b.")
+
+    def test_under_which_guards_are_loaded_does_not_count(self, tmp_path: Path) -> None:
+        """The first call builds the guards in inference mode; they fit the second one, outside of it."""
+        for hits, modes in ((0, "no"), (1, "yes no")):
+            code = DISPATCHED.format(modes=modes.split())
+            finished = start(
+                ["-c", code],
+                home=tmp_path / f"home{hits}",
+                store=tmp_path / "store",
+                env={"FIREBRICK_LEAN": "0"},
+            )
+            assert finished.returncode == 0, finished.stderr
+            assert finished.report["hits"] == hits, finished.report
+
+
+@pytest.mark.skipif(not has("torch._guards:Guard._force_dict_keys_match"), reason="since torch 2.14")
+def test_a_guard_on_the_table_of_pytree_nodes_compares_its_keys(tmp_path: Path) -> None:
+    """What calls ``vmap`` has one. Dynamo compares the table's version, but not in guards that are stored."""
+    outcomes = []
+    for number, registered in enumerate((False, False, True)):
+        code = VMAPPED.format(registered=registered)
+        home, env = tmp_path / f"home{number}", {"FIREBRICK_LEAN": "0"}
+        finished = start(["-c", code], home=home, store=tmp_path / "store", env=env)
+        assert finished.returncode == 0, finished.stderr
+        outcomes.append((finished.report["hits"], *finished.report["misses"]))
+    assert outcomes == [(0, "not in the store"), (1,), (0, "changed: a value that guards compare with")]
 
 
 @pytest.mark.parametrize("args", [(Trap, "sprung"), (Pair, "left"), ("text", "join"), (Pair, "_make", 1), ()])

@@ -87,6 +87,7 @@ def test_every_program_comes_back(program):
         ({"training": TRAINING._replace(numbers=-1)}, "counts of saved values"),
         ({"training": TRAINING._replace(detach=(5,))}, "detached input 5 of 2"),
         ({"training": TRAINING._replace(donated=(-1,))}, "negative index"),
+        ({"training": TRAINING._replace(inputs=(-1,))}, "negative index"),
         ({"training": TRAINING._replace(tangents=(Tangent(2, "", (), ()),))}, "tangent 2 of 2"),
         (
             {"training": TRAINING._replace(tangents=(Tangent(0, "x", (), ()),))},
@@ -145,7 +146,7 @@ def program_field(value, *at):
     [
         (without_a_library, "a kernel without its library"),
         (without_backward, "a backward without its program"),
-        (program_field([], 7), "not the 11 fields of a Training"),
+        (program_field([], 7), "not the 12 fields of a Training"),
         (program_field(True, 0), "expected int, got bool"),
         (program_field(9, 1, 0, 0), "9 is no OutputKind"),
         (program_field("x", 4), "expected a list, got str"),
@@ -164,6 +165,21 @@ def test_a_body_with_other_fields_is_refused(change, reason):
     body = unpack(result.root.data)
     change(body)
     with pytest.raises(DecodeError, match=reason):
+        decode(pack(body), blobs)
+
+
+def test_a_field_that_came_later_takes_no_room_where_it_says_nothing():
+    def fields(lean):
+        result, blobs = encoded(lean)
+        assert decode(result.root.data, blobs).program == lean.program
+        return unpack(result.root.data)[0][7]
+
+    saved = TRAINING._replace(inputs=(1,))
+    assert fields(LEAN._replace(program=PROGRAM._replace(training=saved))) == [*fields(LEAN), [1]]
+    result, blobs = encoded()
+    body = unpack(result.root.data)
+    body[0][7].append([])
+    with pytest.raises(DecodeError, match="says nothing"):
         decode(pack(body), blobs)
 
 

@@ -444,6 +444,26 @@ def test_saved_views_do_not_keep_their_bases_graph():
     assert not y.grad_fn._tensors_no_vc_check[0]._is_view()
 
 
+def test_saved_inputs_are_saved_as_they_are():
+    """As in torch 2.14, where hooks see the input itself; other views lose their history."""
+    packed = []
+
+    def forward(args):
+        given, other = args
+        return given * 3, other.view(1, 2), given, other[:1], given
+
+    shape = program(DIFFERENTIABLE, training=training(unchecked=2, inputs=(1, 3)))
+    function = made(shape, forward, lambda args: (args[3], None))
+    base = torch.ones(2, requires_grad=True)
+    view, other = (base * 1)[:], torch.ones(2)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t):
+        (y,) = function(view, other)
+    assert [t._is_view() for t in packed] == [False, True]
+    loose = y.grad_fn._tensors_no_vc_check
+    assert [t._is_view() for t in loose] == [False, True]
+    assert loose[1] is view
+
+
 def test_an_output_that_only_looks_like_a_view_is_none():
     def forward(args):
         base = args[0] * 2

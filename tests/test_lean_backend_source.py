@@ -1,5 +1,7 @@
 """Wrappers are rewritten to a closed vocabulary, and whatever else they hold is refused by its name."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from firebrick.codecs.lean_backend import LeanGraph
 from firebrick.errors import NotLean, NotStorable
 from firebrick.runtime import names
 from firebrick.runtime.backend import _graph
+from firebrick.torch_api.minors import has
 
 HEAD = """
 from ctypes import c_void_p
@@ -119,6 +122,45 @@ def test_a_graph_that_calls_nothing_returns_inputs_and_constants():
     assert _graph(LeanGraph(plain_wrapper([], []).code, {}, {}), None)([]) == ()
 
 
+GROUPED = "assert_size_stride_grouped = torch._C._dynamo.guards.assert_size_stride_grouped\n"
+METADATA = "from torch._inductor.runtime.runtime_utils import assert_tensor_metadata\n"
+
+
+def test_what_torch_asserts_of_many_inputs_at_once_is_in_the_vocabulary():
+    body = "assert_size_stride_grouped((x, x), ((2, ), (2, )), ((1, ), (1, )), 'input')"
+    assert "assert_size_stride_grouped" in rewrite(wrapper(body, GROUPED), (), digest).code.co_names
+    if has("torch._C._dynamo.guards:assert_size_stride_grouped"):
+        run(wrapper(body, GROUPED), torch.ones(2))
+        with pytest.raises(AssertionError, match="expected size 2"):
+            run(wrapper(body.replace("(2, )", "(3, )"), GROUPED), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("assertion", "error", "text"),
+    [
+        ("x, (2, ), (1, ), torch.float32, 'op'", None, ""),
+        ("None, (2, ), (1, ), torch.float32", None, ""),
+        (
+            "x, (2, ), (1, ), torch.int64, 'op'",
+            RuntimeError,
+            "expected dtype torch.int64 but got torch.float32",
+        ),
+        ("x, (2, ), (1, ), torch.int64, 'op'", RuntimeError, "Error in op: op"),
+        ("x, (3, ), (1, ), torch.float32, 'op'", AssertionError, "Error in op: op"),
+    ],
+)
+def test_what_torch_asserts_of_the_result_of_an_operator_is_asserted(assertion, error, text):
+    source = wrapper(f"assert_tensor_metadata({assertion})", METADATA)
+    with pytest.raises(error, match=text) if error else contextlib.nullcontext():
+        run(source, torch.ones(2))
+    if has("torch._C._dynamo.guards:assert_size_stride_grouped"):  # and torch itself says the same
+        from torch._inductor.runtime import runtime_utils
+
+        scope = {"x": torch.ones(2), "torch": torch}
+        with pytest.raises(error, match=text) if error else contextlib.nullcontext():
+            eval(f"f({assertion})", scope | {"f": runtime_utils.assert_tensor_metadata})
+
+
 @pytest.mark.parametrize(
     ("body", "top", "reason"),
     [
@@ -131,6 +173,11 @@ def test_a_graph_that_calls_nothing_returns_inputs_and_constants():
         ("pass", "print('hello')\n", r"statement of the wrapper: print\('hello'\)"),
         ("pass", "k = open('/etc/passwd')\n", "global of the wrapper: k = open"),
         ("pass", "from elsewhere import align\n", "the wrapper imports elsewhere.align as align"),
+        (
+            "s = _get_stream_by_index(1)",
+            "from torch._dynamo.variables.streams import _get_stream_by_index\n",
+            "the wrapper uses _get_stream_by_index",
+        ),
         ("open('/etc/passwd')", "", "the wrapper uses open"),
         ("os.system('true')", "", "the wrapper uses os"),
         ("import os", "", "Import in the wrapper"),

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from firebrick.store import Store
 from firebrick.testing.programs import builders, run_cases
@@ -126,7 +127,10 @@ def test_the_second_start_does_no_work_and_gives_the_same_bits(name, first, seco
 
 def test_the_second_start_starts_no_process(second, device):
     processes = second[0].report["processes"]
-    assert (builders(processes) if device == "cuda" else processes) == []
+    with_cuda = (
+        torch.version.cuda is not None
+    )  # a torch that was built for it looks for libraries, GPU or not
+    assert (builders(processes) if with_cuda else processes) == []
 
 
 def test_the_second_start_adds_no_blob(first, second):

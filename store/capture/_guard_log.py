@@ -70,9 +70,12 @@ class Log:
     def of(cls, graph: Any) -> Log:
         """Start a log for the guards of torch's output graph."""
         log = cls()
-        log.installed = getattr(graph, "installed_globals", ())
-        log.imports = getattr(graph, "import_sources", {})
-        log.builtins = getattr(graph, "name_of_builtins_dict_key_in_fglobals", None) or ""
+        from torch._dynamo import output_graph  # imports the compiler, which whoever builds guards has
+
+        if isinstance(graph, output_graph.OutputGraph):  # not so where stored guards are built again
+            log.installed = graph.installed_globals
+        log.imports = graph.import_sources
+        log.builtins = graph.name_of_builtins_dict_key_in_fglobals or ""
         return log
 
     def add(self, call: Call) -> None:

@@ -76,6 +76,7 @@ class Writer:
         self._numbers: dict[int, int] = {}
         self._chains: list[tuple[int, int]] = [(0, 0)]  # operation and parent of each manager
         self._pinned: set[int] = set()  # managers inside modules of the compiler
+        self._named_places: set[int] = set()  # managers of objects that are guarded by their names
         self._imports: dict[str, str] = {}
         self._builtins = ""
         self._device: Any = None
@@ -138,7 +139,11 @@ class Writer:
         values = dict(zip((name for name, _ in operation.operands), call.args, strict=False)) | call.kwargs
         if len(values) != len(operation.operands) or len(call.args) + len(call.kwargs) != len(values):
             raise NotLean(f"{call.name} with other arguments")
+        if call.name == "install_object_aliasing_guard" and self._is_settled(values["x"], values["y"]):
+            return
         manager = -1 if operation.function else self._manager(call.manager)
+        if call.name == "add_dict_length_check_guard" and self._is_of_nodes(call.manager):
+            raise NotLean(f"the whole table of pytree nodes at {self._where}")
         if call.name == "dict_getitem_manager" and OPERATIONS[self._chains[manager][0]].name == (
             "globals_dict_manager"
         ):
@@ -185,6 +190,14 @@ class Writer:
             return self._numbers[id(value)]
         except KeyError:
             raise NotLean(f"a guard manager of another tree ({value.get_source()})") from None
+
+    def _is_settled(self, x: Any, y: Any) -> bool:
+        """Tell whether two places hold one object for sure, of which one is inside the compiler.
+
+        The platform pins what the compiler's modules name; the guard on the other one knows it by its name.
+        """
+        places = {self._manager(x), self._manager(y)}
+        return bool(places & self._pinned) and bool(places & self._named_places - self._pinned)
 
     def _global(self, name: Any) -> Any:
         """Note a global that guards start from, and return its name in the program.
@@ -261,6 +274,8 @@ class Writer:
                 raise NotLean(f"{identity[0]} {identity[1]} at {self._where}, inside the compiler")
             return self.identities.add([*identity, FIND])
         if self._finds(value, identity):
+            if call.name == "add_id_match_guard":
+                self._named_places.add(manager)
             return self.identities.add([*identity, FIND])
         place = manager
         while place:
@@ -291,6 +306,11 @@ class Writer:
         elif call.facts[0]:
             length = OF_NODES
         return self.examples.add([identity, int(call.result.is_guarded_value_immutable()), length])
+
+    def _is_of_nodes(self, manager: Any) -> bool:
+        """Tell whether a manager is that of torch's table of pytree nodes."""
+        calls = (call for call in self._log.calls if call.result is manager)
+        return any("example_value" in call.kwargs and call.facts[0] for call in calls)
 
     def _of_keys(self, call: Call) -> bool:
         """Tell whether a manager compares the length of a dict and may look at its keys, as torch's does.

@@ -86,8 +86,10 @@ def _refusals(entry: Any) -> Iterator[str]:
         yield "random states for CUDA graphs"
     if metadata.num_opaque_objects_saved_for_bw:
         yield "opaque objects saved for the backward"
-    if getattr(metadata, "act_input_indices", None):
+    if api.collective_inputs(metadata):
         yield "asynchronous collectives among the inputs"
+    if api.shallow_copied_inputs(metadata):
+        yield "inputs that get other data"
     if any(stream is not None for stream in metadata.mutated_inp_stream_indices or ()):
         yield "inputs mutated on streams"
     if api.functorch_config.debug_assert:
@@ -181,6 +183,7 @@ def _training(entry: Any, metadata: Any) -> Training:
         mutates=bool(metadata.indices_of_inputs_that_requires_grad_with_mutations_in_bw),
         always_connected=api.always_connected(metadata),
         in_context=api.backward_in_context(),
+        inputs=api.saved_inputs(metadata),
     )
 
 

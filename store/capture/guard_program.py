@@ -97,8 +97,10 @@ class GuardRecorder:
         Raises:
             NotLean: naming the first guard that can not be built again elsewhere.
         """
-        root = getattr(built, "guard_manager", built)
-        root = getattr(root, "root", root)
+        from torch._dynamo import guards
+
+        root = built.guard_manager if isinstance(built, guards.CheckFunctionManager) else built
+        root = root if isinstance(root, cpp.RootGuardManager) else root.root
         for log in self._local.logs:
             if log.root is root:
                 self._local.logs.remove(log)

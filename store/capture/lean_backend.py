@@ -7,6 +7,7 @@ Source followed: ``torch/_functorch/_aot_autograd/aot_autograd_result.py``,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import CodeType
 from typing import Any
 
 from firebrick.capture.aot_program import aot_program
@@ -49,11 +50,9 @@ def lean_backend(artifact: Any, libraries_of: LibrariesOf, tuners_of: Tuners) ->
 def _results(artifact: Any) -> list[Any]:
     """Return the compiled graphs of an artifact, forward and backward; None where there is no backward."""
     entry = artifact.content
-    parts = [getattr(entry, name, None) for name in ("compiled_fw", "compiled_bw")]
-    results = [None if part is None else getattr(part, "result", None) for part in parts]
-    if results[0] is None or (parts[1] is not None and results[1] is None):
+    if not isinstance(entry, api.BundledAOTAutogradResult):
         raise NotLean(f"an artifact that holds no graphs ({type(entry).__name__})")
-    return results
+    return [None if part is None else part.result for part in (entry.compiled_fw, entry.compiled_bw)]
 
 
 def gpus_of(artifact: Any, backend: LeanBackend) -> tuple[frozenset[int], str]:
@@ -68,7 +67,7 @@ def gpus_of(artifact: Any, backend: LeanBackend) -> tuple[frozenset[int], str]:
     for result, graph in zip(_results(artifact), (backend.forward, backend.backward), strict=True):
         if graph is None:
             continue
-        here = set(getattr(result, "device_idxs", ()))
+        here = set() if isinstance(result, PlainGraph) else set(result.device_idxs)
         gpus |= here
         if here and here != {graph.device}:
             pinned = pinned or "a wrapper that names several GPUs, or one in another way"
@@ -102,7 +101,8 @@ def _graph(
     launches = _launches(graph, wrapper, tuners_of) if wrapper.launches else {}
     used = _names_of(wrapper.code)
     mutated = frozenset(graph.mutated_input_idxs)
-    check = [index for index in graph.inputs_to_check or () if not _deferred(graph) or index in mutated]
+    deferred = api.defers_alignment(graph)
+    check = [index for index in graph.inputs_to_check or () if not deferred or index in mutated]
     return LeanGraph(
         wrapper.code,
         wrapper.kernels,
@@ -135,7 +135,7 @@ def _cuda_graphs(graph: Any, wrapper: Wrapper) -> CudaGraphs | None:
     """
     info = graph.cudagraph_info
     skipped = graph.disabled_cudagraphs_reason or (info is not None and info.cudagraph_fail_reasons)
-    if info is None or skipped or not graph.device_idxs:
+    if info is None or skipped or not graph.device_idxs or api.is_kernel_free(graph):
         return None
     if not graph.fx_kwargs["is_inference"]:
         raise NotLean("CUDA graphs in training")
@@ -149,13 +149,8 @@ def _cuda_graphs(graph: Any, wrapper: Wrapper) -> CudaGraphs | None:
     return CudaGraphs(next(iter(graph.device_idxs)), tuple(map(tuple, kept)))
 
 
-def _deferred(graph: Any) -> bool:
-    """Tell whether the wrapper itself copies inputs that are not aligned, but for mutated ones."""
-    return bool(getattr(graph, "_defers_input_alignment", False))
-
-
 def _names_of(code: Any) -> set[str]:
-    inner = [constant for constant in code.co_consts if hasattr(constant, "co_names")]
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return set(code.co_names).union(*map(_names_of, inner))
 
 
@@ -169,9 +164,9 @@ def _refusals(graph: Any) -> Iterator[str]:
         yield "frozen parameters"
     if graph.torchbind_constants:
         yield "TorchBind constants"
-    if getattr(graph, "opaque_value_type_classes", None):
+    if graph.opaque_value_type_classes:
         yield "opaque values"
-    if getattr(graph, "_wrap_compiled_regions", False):
+    if graph._wrap_compiled_regions:
         yield "wrapped compiled regions"
 
 

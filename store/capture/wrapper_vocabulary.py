@@ -49,8 +49,8 @@ METHODS = frozenset(
 )
 _GUARDS = frozenset(
     (
-        *("assert_size_stride", "assert_alignment", "_empty_strided_cpu", "_empty_strided_cuda"),
-        *("_empty_strided_cpu_pinned", "_reinterpret_tensor", "copy_if_misaligned"),
+        *("assert_size_stride", "assert_size_stride_grouped", "assert_alignment", "_empty_strided_cpu"),
+        *("_empty_strided_cuda", "_empty_strided_cpu_pinned", "_reinterpret_tensor", "copy_if_misaligned"),
     )
 )
 _OPERATORS = frozenset(
@@ -81,6 +81,7 @@ ORIGINS = {  # of the names that the runtime has
     "device": "torch.device",
     "empty_strided": "torch.empty_strided",
     "align": "torch._inductor.codegen.memory_planning._align",
+    "assert_tensor_metadata": "torch._inductor.runtime.runtime_utils.assert_tensor_metadata",
     "extern_kernels": "torch._inductor.select_algorithm.extern_kernels",
     "get_raw_stream": "torch._C._cuda_getCurrentRawStream",
     "copy_if_misaligned": "torch._C._dynamo.guards.copy_if_misaligned",

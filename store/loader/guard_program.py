@@ -125,7 +125,8 @@ class _Build:
 
     def run(self) -> Manager:
         self._install_generated_names()
-        root = cpp.RootGuardManager()
+        with _no_dispatch_state():  # since torch 2.14 guards on tensors count the state that it was made in
+            root = cpp.RootGuardManager()
         self.managers.append(root)
         managers, makers = self.managers, self.makers
         plans = [self._plan(operation.operands) for operation in OPERATIONS]
@@ -339,7 +340,7 @@ class _Build:
             _key_set(keys),
         )
         # stored are the keys as the thread's state made them, so that state must not count again
-        with torch._C._ForceDispatchKeyGuard(_key_set(0), _key_set(0)):
+        with _no_dispatch_state():
             self.managers[index].add_tensor_match_guard(*arguments)
 
     def _device_guard(self, name: str, step: list[Any]) -> None:
@@ -376,6 +377,11 @@ _UNREAD: Final = object()
 _DICT_GETITEM: Final = NUMBERS["dict_getitem_manager"]
 _GETATTR: Final = NUMBERS["getattr_manager"]
 _GLOBALS: Final = NUMBERS["globals_dict_manager"]
+
+
+def _no_dispatch_state() -> Any:
+    """Return a context in which a thread adds no dispatch keys to those of a tensor, and takes none away."""
+    return torch._C._ForceDispatchKeyGuard(_key_set(0), _key_set(0))
 
 
 def _nothing() -> None:

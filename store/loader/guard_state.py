@@ -18,7 +18,6 @@ import dataclasses
 import enum
 import io
 import itertools
-import json
 import pickle
 import sys
 import types
@@ -30,6 +29,7 @@ from torch._C._dynamo.guards import GlobalStateGuard
 from firebrick.codecs.abc import check_arguments
 from firebrick.codecs.code import class_method
 from firebrick.errors import DecodeError, ForbiddenGlobal
+from firebrick.loader._guard_thread import LOCAL_STATE, check_global_state, check_local_state
 
 # Modules of torch whose classes guard states are made of; their functions may be named only.
 _CLASS_MODULES = (
@@ -47,7 +47,8 @@ _CALLABLE = frozenset(
         "torch._utils:_rebuild_meta_tensor_no_storage",
         "torch.fx.experimental.symbolic_shapes:_ShapeGuardsHelper",
         "torch.fx.experimental.symbolic_shapes:_CppShapeGuardsHelper",
-        "torch._C._dynamo.guards:GlobalStateGuard", "torch._C:DispatchKeySet", "torch:DispatchKey",
+        "torch._C._dynamo.guards:GlobalStateGuard", "torch._C._dynamo.guards:LocalState",
+        "torch._C:DispatchKeySet", "torch:DispatchKey",
         "torch._C._functorch:TransformType",
         "firebrick.loader.guard_state:rebuild_mapping",
     }
@@ -243,7 +244,9 @@ class _Unpickler(_Base):  # type: ignore[misc]
     def load_build(self) -> None:
         state, value = self.stack[-1], self._made(self.stack[-2])
         if type(value) is GlobalStateGuard:
-            _check_global_state(state)
+            check_global_state(state)
+        elif type(value) is LOCAL_STATE:
+            check_local_state(state)
         module = _defining_module(type(value), "__setstate__")
         if module is None or module.partition(".")[0] in _SETSTATE_PACKAGES:
             super().load_build()
@@ -279,30 +282,6 @@ class _Unpickler(_Base):  # type: ignore[misc]
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.INST[0]] = load_inst
     dispatch[pickle.OBJ[0]] = load_obj
-
-
-def _check_global_state(state: Any) -> None:
-    """Check the state of torch's guard on global state: torch ends the process where it is not what it wrote.
-
-    Raises:
-        DecodeError: it is not JSON with the fields that torch writes.
-    """
-    try:
-        if type(state) is str and _form(json.loads(state)) == _form(json.loads(_a_global_state())):
-            return
-    except ValueError:
-        pass
-    raise DecodeError(f"a guard on global state from {state!r:.40}")
-
-
-def _a_global_state() -> str:
-    return str(GlobalStateGuard().__getstate__())
-
-
-def _form(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _form(item) for key, item in value.items()}
-    return [_form(item) for item in value] if isinstance(value, list) else type(value)
 
 
 def _is_bare(cls: type) -> bool:

@@ -13,6 +13,9 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import torch
+import torch._C._dynamo.guards as guards
+
+from firebrick.torch_api.minors import has
 
 DEVICE: Final = "device_index"  # of the GPU that a wrapper was compiled for, or was moved to
 ALIGNMENT: Final = 64  # bytes to which offsets in a pool are rounded: `ALIGN_BYTES`
@@ -73,7 +76,36 @@ class _ExternKernels(SimpleNamespace):
         return value
 
 
+def assert_tensor_metadata(
+    tensor: torch.Tensor | None,
+    size: tuple[Any, ...],
+    stride: tuple[Any, ...],
+    dtype: torch.dtype,
+    op_name: str | None = None,
+) -> None:
+    """Check the result of an operator that Inductor calls (torch 2.14).
+
+    Source followed: ``torch/_inductor/runtime/runtime_utils.py``.
+
+    Raises:
+        RuntimeError: it has another dtype than the operator's kernel for fake tensors said.
+        AssertionError: it has other sizes or strides.
+    """
+    if tensor is None:
+        return
+    if tensor.dtype != dtype:
+        where = f"\nError in op: {op_name}" if op_name else ""
+        raise RuntimeError(
+            f"expected dtype {dtype} but got {tensor.dtype}{where}"
+            "\nThis error most often comes from an incorrect fake (aka meta) kernel for a custom op."
+            "\nUse torch.library.opcheck to test your custom op."
+            "\nSee https://pytorch.org/docs/stable/library.html#torch.library.opcheck"
+        )
+    guards.assert_size_stride(tensor, size, stride, op_name)
+
+
 OWN_KERNELS: Final = {"bias_addmm": bias_addmm, "conv1x1_via_mm": conv1x1_via_mm}  # that torch has not
+_COPIES: Final = has("torch._C._dynamo.guards:copy_if_misaligned")
 extern_kernels = _ExternKernels(**OWN_KERNELS)
 
 
@@ -93,9 +125,10 @@ def namespace(device: int | None = None) -> dict[str, Any]:
         "device": torch.device,
         "empty_strided": torch.empty_strided,
         "align": align,
+        "assert_tensor_metadata": assert_tensor_metadata,
         "extern_kernels": extern_kernels,
-        "get_raw_stream": getattr(torch._C, "_cuda_getCurrentRawStream", None),
-        "copy_if_misaligned": getattr(torch._C._dynamo.guards, "copy_if_misaligned", None),
+        "get_raw_stream": torch._C._cuda_getCurrentRawStream if torch.backends.cuda.is_built() else None,
+        "copy_if_misaligned": guards.copy_if_misaligned if _COPIES else None,
     }
 
 

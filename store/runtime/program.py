@@ -30,8 +30,9 @@ from firebrick.runtime.calls import (
     skip,
 )
 from firebrick.runtime.views import Alias, clone_keeping_strides, regenerate, replay, tangent_of, view_steps
+from firebrick.torch_api.minors import has
 
-BOXED_GRADS: Final = hasattr(torch.autograd.Function, "boxed_grads_call")
+BOXED_GRADS: Final = has("torch.autograd.function:Function.boxed_grads_call")
 
 _VMAP: Final = (
     "It looks like you're trying to call a compiled backward function within vmap/grad/vjp, "
@@ -198,20 +199,27 @@ def _training(write: _Lines, program: Program, training: Training, autocast: boo
         _epilogue(write, program)
 
 
+def _save(write: _Lines, target: str, tensors: str, inputs: tuple[int, ...], first: str) -> None:
+    """Write which tensors are saved: views without their history, but for those that are inputs."""
+    if inputs:
+        kept = f"{{{', '.join(map(str, inputs))}}}"
+        tensors = f"enumerate({tensors}, {first})"
+        write(f"{target} = [x if n in {kept} or not x._is_view() else x.detach() for n, x in {tensors}]")
+    else:
+        write(f"{target} = [x.detach() if x._is_view() else x for x in {tensors}]")
+
+
 def _forward(write: _Lines, program: Program, training: Training) -> None:
     names = _results(program)
     behind = training.unchecked + training.numbers
     with write.block("def forward(ctx, *args):"):
         _run(write, "run_forward", "[*args]", "outs", False)  # autocast is off already
-        write(
-            f"saved = [x.detach() if x._is_view() else x for x in outs[{training.saved}:{-behind or None}]]"
-        )
-        loose = f"outs[{-behind}:{-training.numbers or None}]"
-        write(
-            f"loose = [x.detach() if x._is_view() else x for x in {loose}]"
-            if training.unchecked
-            else "loose = []"
-        )
+        _save(write, "saved", f"outs[{training.saved}:{-behind or None}]", training.inputs, "0")
+        if training.unchecked:
+            loose = f"outs[{-behind}:{-training.numbers or None}]"
+            _save(write, "loose", loose, training.inputs, "len(saved)")
+        else:
+            write("loose = []")
         if training.saved_dynamic:
             write("both = saved + loose")
             for index, dimensions in training.saved_dynamic:

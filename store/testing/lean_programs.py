@@ -58,6 +58,7 @@ def _program(random: Random) -> Program:
         some((), ((0, numbers(3)),)), tuple(tangent() for _ in range(random.randint(0, 3))),
         some(None, True, False), numbers(9), *(some(True, False) for _ in "123"),
     )  # fmt: skip
+    training = training._replace(inputs=some((), numbers(9)))
     return Program(
         inputs, tuple(output() for _ in range(outputs)), tuple(mutation() for _ in range(mutations)), bases,
         numbers(inputs), some(None, True, False), some(*DYNAMIC_MARKS), some(None, training),

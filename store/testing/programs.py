@@ -309,7 +309,7 @@ def is_compiler(module: str) -> bool:
 
 
 def builders(processes: Sequence[str]) -> list[str]:
-    """Return the processes of a report but for those with which Triton finds out where it runs."""
+    """Return the processes of a report but for those with which Triton and CUDA find out where they run."""
     return [process for process in processes if not re.search(r"--version|ldconfig|'file'", process)]
 
 

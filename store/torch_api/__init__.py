@@ -7,19 +7,19 @@ Firebrick stands aside and torch works as without it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import importlib.util
+import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from firebrick.errors import Unsupported
+from firebrick.torch_api.minors import minor_of
 
-MINORS = ("2.11", "2.12", "2.13")
-
-
-def minor_of(version: str) -> str:
-    """Return the minor version, ``2.13`` for ``2.13.0+cpu``."""
-    return ".".join(version.split("+", 1)[0].split(".")[:2])
+MINORS = ("2.11", "2.12", "2.13", "2.14")
 
 
 def imported(name: str) -> ModuleType | None:
@@ -42,6 +42,36 @@ def _probe(minor: str) -> ModuleType:
     return module
 
 
+def check_installed() -> None:
+    """Check the torch that is imported, or would be; imports nothing of it.
+
+    Raises:
+        Unsupported: for a torch minor that is not in `MINORS`. Where there is no torch, or none that says its
+            version, nothing is known yet: `check_minor` asks again.
+    """
+    if (version := _installed()) is not None:
+        _supported(version)
+
+
+def _installed() -> str | None:
+    if (torch := sys.modules.get("torch")) is not None:
+        return vars(torch).get("__version__")
+    spec = importlib.util.find_spec("torch")
+    for folder in () if spec is None else spec.submodule_search_locations or ():
+        with contextlib.suppress(OSError):
+            found = re.search(
+                r"^__version__ = '([^']+)'", Path(folder, "version.py").read_text(), re.MULTILINE
+            )
+            return None if found is None else found[1]
+    return None
+
+
+def _supported(version: str) -> str:
+    if (minor := minor_of(version)) not in MINORS:
+        raise Unsupported(f"torch {version}; supported are {', '.join(MINORS)}")
+    return minor
+
+
 def check_minor() -> str:
     """Return the minor version of the running torch; does not import its compiler.
 
@@ -50,10 +80,7 @@ def check_minor() -> str:
     """
     import torch
 
-    minor = minor_of(torch.__version__)
-    if minor not in MINORS:
-        raise Unsupported(f"torch {torch.__version__}: supported are {', '.join(MINORS)}")
-    return minor
+    return _supported(torch.__version__)
 
 
 def load() -> ModuleType:

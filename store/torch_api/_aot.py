@@ -1,4 +1,4 @@
-"""Names of AOTAutograd and Inductor in torch 2.11 to 2.13 that describe compiled backends.
+"""Names of AOTAutograd and Inductor in torch 2.11 to 2.14 that describe compiled backends.
 
 Source followed: ``torch/_functorch/_aot_autograd/{runtime_wrappers,schemas,aot_autograd_result}.py``,
 ``torch/_inductor/{codecache,output_code}.py``. Importing this module imports torch's compiler.
@@ -12,10 +12,12 @@ from typing import Any
 import torch._dynamo  # noqa: F401 - before AOTAutograd, which imports it in a circle
 from torch._functorch import config as functorch_config
 from torch._functorch._aot_autograd import runtime_wrappers, schemas
+from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradResult
 from torch._inductor.codecache import CppCodeCache, CppPythonBindingsCodeCache
 from torch._inductor.output_code import CompiledFxGraph
 
 from firebrick.loader.libraries import request_digest
+from firebrick.torch_api.minors import has
 
 OutputType = schemas.OutputType
 SubclassCreationMeta = schemas.SubclassCreationMeta
@@ -26,44 +28,85 @@ AOTSyntheticBaseWrapper = runtime_wrappers.AOTSyntheticBaseWrapper
 __all__ = [
     "AOTDedupeWrapper",
     "AOTSyntheticBaseWrapper",
+    "BundledAOTAutogradResult",
     "CompiledFxGraph",
     "OutputType",
     "PlainTensorMeta",
     "SubclassCreationMeta",
     "always_connected",
     "backward_in_context",
+    "collective_inputs",
+    "defers_alignment",
     "dynamic_mark",
     "functorch_config",
+    "is_kernel_free",
     "needs_tangent",
     "pybinding_digest",
+    "saved_inputs",
+    "shallow_copied_inputs",
 ]
 
-# torch 2.12 and later write their wrappers as source; what they do differs in a few places
-_SOURCE = inspect.getsource(runtime_wrappers)
+_WRAPPERS = "torch._functorch._aot_autograd.runtime_wrappers"
+_SCHEMAS = "torch._functorch._aot_autograd.schemas"
+_OUTPUT_CODE = "torch._inductor.output_code"
 
 
 def dynamic_mark() -> str:
     """Return the attribute by which runtime wrappers mark dynamic dimensions of outputs."""
-    return (
-        "_dynamo_propagated_dynamic_indices"
-        if "_dynamo_propagated_dynamic_indices" in _SOURCE
-        else "_dynamo_weak_dynamic_indices"
-    )
+    propagated = has(f"{_WRAPPERS}:mark_dynamo_propagated_dynamic_indices")
+    return "_dynamo_propagated_dynamic_indices" if propagated else "_dynamo_weak_dynamic_indices"
 
 
 def always_connected(metadata: Any) -> bool:
     """Tell whether, under ``create_graph``, gradients join the autograd graph in any case."""
-    return "_codegen_compiled_backward" in _SOURCE and any(i.requires_grad for i in metadata.input_info)
+    return has(f"{_WRAPPERS}:_codegen_compiled_backward") and any(
+        info.requires_grad for info in metadata.input_info
+    )
 
 
 def backward_in_context() -> bool:
     """Tell whether a backward runs in the ``contextvars`` context of the thread that asked for it."""
-    return "_get_obj_in_tls" in _SOURCE
+    return has(f"{_WRAPPERS}:<_get_obj_in_tls>")
 
 
 def needs_tangent(output: Any) -> bool:
     """Tell whether an output's gradient enters the backward, its kind aside."""
-    return bool(getattr(output, "requires_grad_for_backward", output.requires_grad))
+    if has(f"{_SCHEMAS}:OutputAliasInfo.requires_grad_for_backward"):
+        return bool(output.requires_grad_for_backward)
+    return bool(output.requires_grad)
+
+
+def collective_inputs(metadata: Any) -> bool:
+    """Tell whether inputs were results of asynchronous collectives, on which a wrapper has to wait."""
+    if has(f"{_SCHEMAS}:ViewAndMutationMeta.act_input_paths"):
+        return bool(metadata.act_input_paths)
+    return has(f"{_SCHEMAS}:ViewAndMutationMeta.act_input_indices") and bool(metadata.act_input_indices)
+
+
+def shallow_copied_inputs(metadata: Any) -> bool:
+    """Tell whether ``x.data = y`` gives inputs other data."""
+    return has(f"{_SCHEMAS}:InputAliasInfo.mutation_is_shallow_copy_data") and any(
+        info.mutation_is_shallow_copy_data for info in metadata.input_info
+    )
+
+
+def saved_inputs(metadata: Any) -> tuple[int, ...]:
+    """Return which of the saved tensors are inputs that are saved as they are, views or not."""
+    if not has(f"{_SCHEMAS}:ViewAndMutationMeta.saved_tensor_is_graph_input"):
+        return ()
+    return tuple(index for index, is_input in enumerate(metadata.saved_tensor_is_graph_input) if is_input)
+
+
+def defers_alignment(graph: Any) -> bool:
+    """Tell whether the wrapper itself copies inputs that are not aligned, but for mutated ones."""
+    return has(f"{_OUTPUT_CODE}:CompiledFxGraph._defers_input_alignment") and bool(
+        graph._defers_input_alignment
+    )
+
+
+def is_kernel_free(graph: Any) -> bool:
+    """Tell whether torch replays a graph without capturing anything: it launches no kernel."""
+    return has(f"{_OUTPUT_CODE}:CompiledFxGraph.kernel_free_cudagraph") and bool(graph.kernel_free_cudagraph)
 
 
 class _Asked(Exception):

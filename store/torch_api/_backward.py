@@ -22,6 +22,9 @@ from torch._functorch._aot_autograd.logging_utils import track_graph_compiling
 from torch._guards import compile_context, tracing
 
 from firebrick.errors import NotStorable
+from firebrick.torch_api.minors import has
+
+_COMPILER = "torch._functorch._aot_autograd.graph_compile:_aot_stage2c_make_autograd_function.bw_compiler"
 
 
 class PendingBackward:
@@ -63,7 +66,7 @@ class PendingBackward:
         context = info.saved_context
         if context is not None and context.ddp_optimizer_ctx is not None:
             raise NotStorable("the backward of a split frame did not run")
-        for of in (metadata, getattr(context, "fw_metadata", None)):
+        for of in (metadata, None if context is None else context.fw_metadata):
             if of is not None:
                 of.bw_donated_idxs = []
         with (
@@ -80,7 +83,7 @@ class PendingBackward:
         ):
             if ending:
                 warnings.simplefilter("ignore")  # torch's progress bar finds that it has no thread
-            compiler = made.get("bw_compiler") or config.bw_compiler  # torch 2.11 has it in the configuration
+            compiler = made["bw_compiler"] if has(_COMPILER) else config.bw_compiler
             compiled = compiler(copy.deepcopy(info.bw_module), info.placeholder_list)
             self.save(compiled, info.bw_module, metadata, config)
 

@@ -62,7 +62,10 @@ def _with_package(original: Any) -> Callable[[Any], Any]:
 
         def cloned(backend: Any) -> Any:
             made = clone(backend)
-            inner, original_inner = (getattr(one, "_inner_convert", one) for one in (made, self))
+            inner, original_inner = (
+                one._inner_convert if isinstance(one, convert_frame.ConvertFrame) else one
+                for one in (made, self)
+            )
             inner._package = original_inner._package
             return made
 

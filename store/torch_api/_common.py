@@ -1,4 +1,4 @@
-"""Private names of torch 2.11 to 2.13 and small verbs on them (guards: `_guards`, configuration: `_config`).
+"""Private names of torch 2.11 to 2.14 and small verbs on them (guards: `_guards`, configuration: `_config`).
 
 Source followed: ``torch/_dynamo/{convert_frame,guards,package,output_graph,eval_frame}.py``,
 ``torch/_inductor/{codecache,cpu_vec_isa}.py``, ``torch/_functorch/_aot_autograd/autograd_cache.py``.
@@ -22,6 +22,7 @@ import torch._inductor.config as inductor_config
 from torch._dynamo import convert_frame, eval_frame, exc, output_graph, package, trace_rules, types, utils
 from torch._dynamo import guards as dynamo_guards
 from torch._functorch._aot_autograd import autograd_cache, graph_compile
+from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradResult
 from torch._guards import CompileContext, CompileId, compile_context
 from torch._inductor import codecache, cpu_vec_isa
 from torch._inductor.output_code import CompiledFxGraph
@@ -113,7 +114,7 @@ def backend_name(convert: Any) -> str:
 
 def _inner(convert: Any) -> Any:
     """Return the inner of two frame converters, or the only one."""
-    return getattr(convert, "_inner_convert", convert)
+    return convert._inner_convert if isinstance(convert, ConvertFrame) else convert
 
 
 def options(convert: Any, backend: Any) -> dict[str, str]:
@@ -143,7 +144,7 @@ def is_skipped_file(frame: Any) -> bool:
 def must_compile(convert: Any) -> bool:
     """Tell whether a frame that can not be compiled is the user's error (``fullgraph``)."""
     inner = _inner(convert)
-    return bool(inner._one_graph or getattr(inner._box, "error_on_graph_break", False))
+    return bool(inner._one_graph or inner._box.error_on_graph_break)
 
 
 def forget_package(context: Any) -> None:
@@ -154,7 +155,8 @@ def forget_package(context: Any) -> None:
     Args:
         context: the ``OptimizeContext`` that made the function.
     """
-    convert = _inner(getattr(context.callback, "_torchdynamo_orig_backend", None))
+    callback = context.callback
+    convert = _inner(callback._torchdynamo_orig_backend if isinstance(callback, CatchErrorsWrapper) else None)
     if isinstance(convert, ConvertFrameAssert):
         convert._package = None
 
@@ -236,10 +238,11 @@ def install(scope: MutableMapping[str, Any], name: str, value: Any) -> None:
 def graphs_of(artifact: Any) -> Iterator[Any]:
     """Yield the compiled Inductor graphs of a backend artifact: forward, then backward."""
     content = artifact.content
-    for part in ("compiled_fw", "compiled_bw"):
-        graph = getattr(getattr(content, part, None), "result", None)
-        if isinstance(graph, CompiledFxGraph):
-            yield graph
+    if not isinstance(content, BundledAOTAutogradResult):  # of a backend that is not Inductor's
+        return
+    for part in (content.compiled_fw, content.compiled_bw):
+        if part is not None and isinstance(part.result, CompiledFxGraph):
+            yield part.result
 
 
 def uses_gpu(package_: Any) -> bool:

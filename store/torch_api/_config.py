@@ -1,4 +1,4 @@
-"""The compiler's configuration in torch 2.11 to 2.13, as texts that say what is computed.
+"""The compiler's configuration in torch 2.11 to 2.14, as texts that say what is computed.
 
 Source followed: ``torch/utils/_config_module.py``.
 """

@@ -97,7 +97,8 @@ def _attribute(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
 def _index(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
     @functools.wraps(original)
     def method_get_device(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if (devices := seen()) is not None and getattr(self.device, "index", None) is not None:
+        of_index = self.device is not None and self.device.index is not None
+        if of_index and (devices := seen()) is not None:
             devices.read(self.device)
         return original(self, *args, **kwargs)
 

@@ -19,8 +19,12 @@ from typing import Any
 import torch
 from torch._dynamo.precompile_context import PrecompileContext
 from torch._functorch._aot_autograd import autograd_cache
-from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradCacheArtifact
+from torch._functorch._aot_autograd.aot_autograd_result import (
+    BundledAOTAutogradCacheArtifact,
+    BundledOutputCodeLoadable,
+)
 from torch._guards import TracingContext
+from torch._inductor.output_code import CompiledFxGraph
 
 from firebrick.torch_api._plain import PlainGraph, output_code
 
@@ -48,7 +52,7 @@ def _without_launchers(bundle: Any) -> None:
     They come from torch's cache of graphs, and were launched since. The copies are made as
     ``TritonBundler.put_static_autotuner`` makes its own, without what loading a kernel leaves on it.
     """
-    tuners = getattr(bundle, "static_autotuners", None) or []
+    tuners = [] if bundle is None else bundle.static_autotuners
     for index, tuner in enumerate(tuners):
         if tuner.kernel.launchers:
             taken_off = tuner.kernel.prepare_for_pickle()
@@ -115,9 +119,10 @@ def saving_entries(original: Callable[..., Any]) -> Callable[..., Any]:
         if entry is None:
             return None
         parts = [part for part in (entry.compiled_fw, entry.compiled_bw) if part is not None]
-        graphs = [getattr(part, "result", None) for part in parts]
+        graphs = [part.result for part in parts if isinstance(part, BundledOutputCodeLoadable)]
         for graph in graphs:
-            _without_launchers(getattr(graph, "_triton_bundle", None))
+            if isinstance(graph, CompiledFxGraph):
+                _without_launchers(graph._triton_bundle)
         if not key.startswith(_ONCE) and not any(isinstance(graph, PlainGraph) for graph in graphs):
             return original(key, entry, remote)
         entry.pre_save()

@@ -1,4 +1,4 @@
-"""Guards of torch 2.11 to 2.13: build them live, store them, build stored ones.
+"""Guards of torch 2.11 to 2.14: build them live, store them, build stored ones.
 
 Source followed: ``torch/_dynamo/{guards,output_graph,package}.py``.
 """
@@ -25,12 +25,13 @@ from torch._dynamo.source import (
     TypeSource,
     get_local_source_name,
 )
-from torch._guards import Guard, GuardsSet
+from torch._guards import ChainedSource, Guard, GuardsSet
 from torch.utils._ordered_set import OrderedSet
 
 from firebrick._patches import Patches
 from firebrick.loader._guard_identity import is_triton_kernel
 from firebrick.loader.guard_state import reads_back, rebuild_mapping
+from firebrick.torch_api.minors import has
 
 CheckFunctionManager = dynamo_guards.CheckFunctionManager
 GuardBuilder = dynamo_guards.GuardBuilder
@@ -41,7 +42,10 @@ IDENTITY_GUARDS = frozenset(
     {"ID_MATCH", "FUNCTION_MATCH", "CLASS_MATCH", "MODULE_MATCH", "CLOSURE_MATCH", "BUILTIN_MATCH"}
 )
 REFUSED_GUARDS = frozenset(
-    {"DICT_VERSION", "FAKE_SCRIPT_TYPE_MATCH", "NN_MODULE", "OPAQUE_OBJ_GUARD_FN_MATCH", "WEAKREF_ALIVE"}
+    {
+        *("COW_TENSOR_MATCH", "DICT_VERSION", "FAKE_SCRIPT_TYPE_MATCH", "NN_MODULE"),
+        *("OPAQUE_OBJ_GUARD_FN_MATCH", "WEAKREF_ALIVE"),
+    }
 )
 
 _ADDRESSES = re.compile(r"(?<=_id\()(.*), \d+(?=\))| at 0x[0-9a-f]+")
@@ -78,10 +82,30 @@ def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> tuple[An
             output_graph.OutputGraphCommon(state.output_graph),
             shape_code_parts=state.shape_code_parts,
             runtime_global_scope=scope,
+            **_built_under(state),
         ).guard_manager
         return manager, expectations(state.output_graph._guards)
     finally:
         log.disabled = quiet
+
+
+def _by_keys(guard: Any) -> dict[str, bool]:
+    """Return the attribute by which a stored guard compares torch's table of pytree nodes by its keys.
+
+    Dynamo compares it by its version, which no other process has, but for guards that it saves (torch 2.14).
+    """
+    kept = has("torch._guards:Guard._force_dict_keys_match") and guard._force_dict_keys_match
+    return {"_force_dict_keys_match": True} if kept else {}
+
+
+def _built_under(state: Any) -> dict[str, Any]:
+    """Return, as an argument, the state of dispatch under which stored guards were built (torch 2.14).
+
+    Before, guards on tensors count the state of the thread that builds them again.
+    """
+    if not has("torch._dynamo.guards:GuardsState.local_state"):
+        return {}
+    return {"guard_build_local_state": state.local_state}
 
 
 def guard_types(guard: Any) -> frozenset[str]:
@@ -191,13 +215,17 @@ def _hidden(builder: Any, guards: list[Any], identified: dict[Any, Any]) -> set[
     for guard in guards:
         source = guard.originating_source
         if guard.create_fn_name() == "identity_match":
-            source = getattr(source, "base", None)
+            source = _base(source)
         while source is not None and source not in looked_at:
             looked_at.add(source)
-            source = getattr(source, "base", None)
+            source = _base(source)
     values = builder.src_get_value_cache
     kept = {id(values[source]) for source in looked_at if source in values}
     return {id(value) for value in identified.values()} - kept
+
+
+def _base(source: Any) -> Any:
+    return source.base if isinstance(source, ChainedSource) else None
 
 
 def _reducing(original: Callable[..., Any], doubts: list[Any]) -> Callable[..., Any]:
@@ -229,7 +257,8 @@ def _reducing(original: Callable[..., Any], doubts: list[Any]) -> Callable[..., 
         if is_triton_kernel(obj):  # its guard looks at the one of the program
             return dynamo_guards._Missing, ("Triton kernel",)
         if cls is Guard:  # its other fields are empty: see `canonical_state`
-            return Guard, (obj.originating_source, obj.create_fn)
+            slots = _by_keys(obj)
+            return Guard, (obj.originating_source, obj.create_fn), (None, slots) if slots else None
         result = original(self, obj)
         if result is NotImplemented and isinstance(obj, dict) and cls.__module__ not in _PLAIN_DICTS:
             doubts.append(obj)
@@ -253,7 +282,11 @@ def _cell(pickler: Any, cell: CellType) -> CellType:
 def canonical_state(state: Any) -> Any:
     """Return a guard state in which nothing hangs on addresses, stacks or the hash seed."""
     graph = state.output_graph
-    guards = [fresh_guard(g.originating_source, g.create_fn) for g in graph._guards]
+    guards = []
+    for guard in graph._guards:
+        guards.append(fresh := fresh_guard(guard.originating_source, guard.create_fn))
+        for name, value in _by_keys(guard).items():
+            setattr(fresh, name, value)
     return dataclasses.replace(
         state,
         output_graph=dataclasses.replace(

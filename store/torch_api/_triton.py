@@ -75,8 +75,14 @@ def is_plain(tuner: Any) -> bool:
 
 
 def device_of(tuner: Any) -> tuple[str, int]:
-    """Return type and index of the device that a kernel is for."""
-    return tuner.triton_meta["device_type"], tuner.triton_meta["device"] or 0
+    """Return type and index of the device that a kernel is for.
+
+    Raises:
+        NotLean: it is for whichever device is the current one when it is launched (torch 2.14).
+    """
+    if (index := tuner.triton_meta["device"]) is None and tuner.triton_meta["device_type"] == "cuda":
+        raise NotLean("a kernel for no device in particular")
+    return tuner.triton_meta["device_type"], index or 0
 
 
 def retunes(tuner: Any) -> bool:
@@ -165,7 +171,7 @@ def _statically_launched(kernel: Any) -> Any:
 def bundled_kernels(graph: Any) -> dict[str, Callable[[], TritonKernel]]:
     """Return the kernels that torch bundled with a graph, by the name of their directory."""
 
-    bundle = getattr(graph, "_triton_bundle", None)
+    bundle = graph._triton_bundle
     found = bundle.kernel_artifacts if bundle is not None else ()
     return {one.kernel_hash: functools.partial(TritonKernel.from_bundled, one) for one in found}
 

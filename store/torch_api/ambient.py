@@ -10,7 +10,6 @@ Source followed: ``torch/utils/_config_module.py``, and the ``config.py`` of the
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import re
@@ -24,6 +23,7 @@ from blake3 import blake3
 from firebrick.codecs._msgpack import pack
 from firebrick.platform import host_facts
 from firebrick.torch_api import imported
+from firebrick.torch_api.minors import has
 from firebrick.validity.shipped import shipped_file
 
 AMBIENT, OPTIONS = ".ambient", "options"  # context and section of the registry: key -> options of recipes
@@ -49,6 +49,7 @@ _IGNORED_CONFIG: Mapping[str, tuple[str, ...]] = {
     "functorch": ("enable_autograd_cache", "bundled_autograd_cache", "strict_autograd_cache",
                   "enable_remote_autograd_cache", "autograd_cache_", "debug_"),
 }  # fmt: skip
+_READONLY = "torch.utils._config_module:ConfigModule._get_dict.readonly_values"
 _ADDRESS = r" at 0x[0-9a-f]+"
 
 # Variables that the configuration reads when it is imported, by prefix or name, less those that tell
@@ -145,7 +146,7 @@ def _flat(table: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _ignored(part: str, config: Any) -> tuple[str, ...]:
-    left_out = getattr(config, "_cache_config_ignore_prefix", ())
+    left_out = config._cache_config_ignore_prefix if part == "inductor" else ()
     kept = [name for name in left_out if not name.startswith(_HANDLED_ELSEWHERE)]
     return ("_", *kept, *_IGNORED_CONFIG[part])
 
@@ -154,14 +155,9 @@ def config_values(part: str, config: Any) -> dict[str, Any]:
     """Return the values of one part of the configuration that change what is computed."""
     ignored = list(_ignored(part, config))
     # since torch 2.13 it keeps what it collected, for readers that promise not to change it
-    fast = {"readonly_values": True} if "readonly_values" in _parameters(config) else {}
+    fast = {"readonly_values": True} if has(_READONLY) else {}
     values: dict[str, Any] = config._get_dict(ignored_prefixes=ignored, **fast)
     return values
-
-
-@functools.cache
-def _parameters(config: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(config._get_dict).parameters)
 
 
 def _changed(part: str, config: ModuleType) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Private names of torch 2.11 to 2.13 that need no compiler: what the lean lane stands on.
+"""Private names of torch 2.11 to 2.14 that need no compiler: what the lean lane stands on.
 
 Source followed: ``torch/_dynamo/{eval_frame,convert_frame,types}.py`` for what the C++ hook of Python's
 frame evaluation wants; the hook itself is in ``torch._C`` and is there without Dynamo.

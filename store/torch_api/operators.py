@@ -1,4 +1,4 @@
-"""Private names of torch 2.11 to 2.13 about operators of the program; they need no compiler.
+"""Private names of torch 2.11 to 2.14 about operators of the program; they need no compiler.
 
 Source followed: ``torch/library.py``, ``torch/_library/custom_ops.py``.
 """

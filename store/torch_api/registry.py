@@ -1,7 +1,7 @@
 """torch's registry of precompiled functions: its class, what is kept in it, and how to mirror it.
 
 Source followed: ``torch/_dynamo/precompile_context.py`` and ``torch/_dynamo/package.py`` of torch
-2.11 to 2.13. Importing this module imports neither torch nor its compiler; calling into it does.
+2.11 to 2.14. Importing this module imports neither torch nor its compiler; calling into it does.
 """
 
 from __future__ import annotations

@@ -1,0 +1,52 @@
+"""Check the states of a thread that torch pickles with guards, before C++ reads them.
+
+Source followed: ``GlobalStateGuard`` and ``LocalState`` of ``torch/csrc/dynamo/guards.cpp``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import torch._C._dynamo.guards as cpp
+
+from firebrick.errors import DecodeError
+from firebrick.torch_api.minors import has
+
+LOCAL_STATE: Final[Any] = vars(cpp)["LocalState"] if has("torch._C._dynamo.guards:LocalState") else None
+
+
+def check_global_state(state: Any) -> None:
+    """Check the state of torch's guard on global state: torch ends the process where it is not what it wrote.
+
+    Raises:
+        DecodeError: it is not JSON with the fields that torch writes.
+    """
+    try:
+        if type(state) is str and _form(json.loads(state)) == _form(json.loads(_a_global_state())):
+            return
+    except ValueError:
+        pass
+    raise DecodeError(f"a guard on global state from {state!r:.40}")
+
+
+def check_local_state(state: Any) -> None:
+    """Check the state of dispatch under which guards were built: torch casts what it finds in its tuple.
+
+    Raises:
+        DecodeError: it is not what torch writes: three raw sets of dispatch keys, and two flags.
+    """
+    if type(state) is not tuple or tuple(map(type, state)) != (int, int, int, bool, bool):
+        raise DecodeError(f"a state of dispatch from {state!r:.40}")
+    if not all(0 <= keys < 1 << 64 for keys in state[:3]):
+        raise DecodeError(f"a state of dispatch from {state!r:.80}")
+
+
+def _a_global_state() -> str:
+    return str(cpp.GlobalStateGuard().__getstate__())
+
+
+def _form(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _form(item) for key, item in value.items()}
+    return [_form(item) for item in value] if isinstance(value, list) else type(value)
