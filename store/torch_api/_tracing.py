@@ -132,7 +132,7 @@ def _found(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
 
 @_wrapping
 def _constant(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
-    if getattr(self, "is_constant", False):
+    if self.is_constant:
         name = getattr(self.fn, "__qualname__", "a function")
         traced.refuse(f"the result of {name}, which is declared to be constant (assume_constant_result)")
 

@@ -254,15 +254,6 @@ d.decompositions[torch.ops.aten.tanh.default] = hard
 if V == 2: del d.decompositions[torch.ops.aten.tanh.default]
 f = lambda x: torch.tanh(x.detach())
 
-## a lowering of the program
-import torch._inductor.lowering as l
-from torch._inductor.lowering import lowerings
-old = lowerings[torch.ops.aten.sin.default]
-if V == 2: lowerings[torch.ops.aten.sin.default] = lowerings[torch.ops.aten.cos.default]
-import torch._inductor.config
-torch._inductor.config.fallback_by_default = False
-f = lambda x: torch.sin(x.detach())
-
 ## py_impl of an operator
 def sin(x): return x * 3
 if V == 2: torch.ops.aten.sin.default.py_impl(torch._C.DispatchKey.CompositeImplicitAutograd)(sin)
