@@ -14,6 +14,7 @@ from firebrick.format import Kind
 from firebrick.keys import recipe_key
 from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss
 from firebrick.loader.libraries import Libraries, request_digest
+from firebrick.loader.refusals import refusal_of
 from firebrick.runtime import binding
 from firebrick.store import Blob, Store
 
@@ -81,10 +82,11 @@ def test_damage_is_told_and_a_miss_is_not(tmp_path: Path) -> None:
     told: list[BaseException] = []
     with Store.open(tmp_path / "store") as store:
         bundles = Bundles(store, Stats(), told.append)
-        assert bundles.passed_over(Miss("guards")) == "guards"
+        assert refusal_of(bundles.passed_over(Miss("guards"))).reason == "guards"
         assert told == []
-        assert bundles.passed_over(DamagedError(b"k" * 32, "digest")) == "a part is damaged"
-        assert "StoreLocked" in bundles.passed_over(StoreLocked("/s", "held"))
+        damaged = refusal_of(bundles.passed_over(DamagedError(b"k" * 32, "digest")))
+        assert damaged.reason == "a part is damaged"
+        assert "StoreLocked" in refusal_of(bundles.passed_over(StoreLocked("/s", "held"))).reason
         assert [type(error) for error in told] == [DamagedError, StoreLocked]
 
 

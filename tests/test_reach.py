@@ -22,7 +22,8 @@ from firebrick.validity.whole import whole_digest, whole_reach
 def walk(function, values=None, **scope):
     """Walk from a function as if Dynamo had traced it and nothing else."""
     code = function.__code__
-    seen = Scope(frozenset(names_in(code)), frozenset({code_facts(code).digest}), ())
+    names = names_in(code) | {"__init__"}  # as where a class is called
+    seen = Scope(frozenset(names), frozenset({code_facts(code).digest}), ())
     return reach(code, {"__name__": "program", **scope}, values or {}, seen)
 
 

@@ -49,11 +49,15 @@ class Traced:
         if id(code) not in self._codes:
             self._codes[id(code)] = code
             names = names_in(code)
-            self.names |= names
+            self.names |= {*names, code.co_name}
             if not shipped_file(code.co_filename):
                 self.names |= {f"tensor.{name}" for name in names & TENSOR_STATE}
         if type(function) is FunctionType:
             self.called(function)
+
+    def makes(self) -> None:
+        """Note that the code makes an object of a class of the program."""
+        self.names |= {"__init__", "__new__", "__post_init__"}
 
     def called(self, function: FunctionType) -> None:
         """Note a function that is traced or that the graph calls; what it is counts where it is torch's."""

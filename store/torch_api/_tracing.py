@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch._dynamo import output_graph
 from torch._dynamo.symbolic_convert import InliningInstructionTranslator
-from torch._dynamo.variables import builtin, functions
+from torch._dynamo.variables import builtin, functions, user_defined
 from torch._dynamo.variables import torch as torch_variables
 from torch._dynamo.variables.base import VariableTracker
+
+from firebrick.validity.shipped import shipped_file
 
 if TYPE_CHECKING:
     from firebrick._patches import Patches
@@ -44,6 +46,7 @@ def note_tracing(patches: Patches, seen: Seen) -> None:
         if isinstance(cls, type) and issubclass(cls, VariableTracker) and "call_function" in vars(cls):
             patches.set(cls, "call_function", _builtin(cls.call_function, seen))
     for owner, name, wrap in (
+        (user_defined.UserDefinedClassVariable, "call_function", _making),
         (functions.SkipFunctionVariable, "call_function", _found),
         (functions.UserFunctionVariable, "call_function", _constant),
         (functions.UserMethodVariable, "call_function", _constant),
@@ -121,6 +124,11 @@ def _builtin(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None
 
 
 @_wrapping
+def _making(traced: Traced, self: Any, *_: Any, **__: Any) -> None:
+    traced.makes()
+
+
+@_wrapping
 def _found(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if (name := _FOUND.get(self.value)) is not None:
         constants = _constants(args, kwargs)
@@ -139,6 +147,8 @@ def _constant(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> Non
 
 @_wrapping
 def _polyfilled(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+    if shipped_file(tx.f_code.co_filename):
+        return  # what the library asks of Python, such as the limit of recursion, is no affair of the program
     if self.can_constant_fold_through() and (constants := _constants(args, kwargs)) is not None:
         traced.folded(self.fn, constants)
 

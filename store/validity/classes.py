@@ -25,6 +25,8 @@ _SILENT: Final = frozenset(
         "__slots__", "__jit_unused_properties__", "__jit_ignored_attributes__", "__constants__",
     }
 )  # fmt: skip
+# Methods that make objects: they count where the code that was traced makes some.
+_MAKING: Final = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"})
 # Methods that Python or torch may call on an object while it is compiled for, without tracing them.
 _NATIVE: Final = frozenset(
     {
@@ -71,6 +73,13 @@ class Classes:
         if whole or type(value) not in _QUIET:
             self.todo.append((path, value, whole))
 
+    def named(self, path: str, value: Any) -> None:
+        """Have a value looked at later that a name found: that it is there counts, whatever it is."""
+        if type(value) in _QUIET and not self.whole:
+            self.note(path, "there")
+        else:
+            self.add(path, value)
+
     def note(self, path: str, text: str) -> None:
         """Note what there is at a place."""
         known = self.entries.get(path)
@@ -116,7 +125,8 @@ class Classes:
         names = self.scope.names
         for name, member in list(vars(cls).items()):
             special = name[:2] == "__" and name[-2:] == "__"
-            if not (special or name in names or name == "forward") or (name in _SILENT and name not in names):
+            silent = name in _SILENT or name in _MAKING  # unless it is named
+            if name not in names and (silent or not (special or name == "forward")):
                 if name == "_abc_impl":
                     self._registered(label, cls)
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -24,7 +25,7 @@ FOLDS: Final = frozenset(
         "torch.get_autocast_dtype", "torch.get_autocast_gpu_dtype", "torch._C._get_cublas_allow_tf32",
         "torch.is_autocast_cache_enabled", "torch._C._get_privateuse1_backend_name",
         "torch.autograd._is_checkpoint_valid", "torch.distributed.is_available", "sys.getrecursionlimit",
-        "sys.get_int_max_str_digits",
+        "sys.get_int_max_str_digits", "torch.xpu.get_device_properties",
     }
 )  # fmt: skip
 # Functions that hang on their arguments alone, or on what torch guards: its `GlobalStateGuard`, and the
@@ -52,18 +53,14 @@ def path_of(function: Any) -> str:
         getattr(function, "__self__", None), "__name__", ""
     )
     path = f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    return _NAMES.get(path, path)
+    return _HOMES.sub("", path)
 
 
-# Functions in C that say that they are of another module.
-_NAMES: Final = {
-    "torch._C._VariableFunctions.is_complex": "torch.is_complex",
-    "torch._C._VariableFunctions.is_floating_point": "torch.is_floating_point",
-    "torch._C._VariableFunctions.promote_types": "torch.promote_types",
-    "None._VariableFunctionsClass.is_complex": "torch.is_complex",
-    "None._VariableFunctionsClass.is_floating_point": "torch.is_floating_point",
-    "None._VariableFunctionsClass.promote_types": "torch.promote_types",
-}
+# Where functions say that they are from, between the module and the name under which they are called.
+_HOMES: Final = re.compile(
+    r"(?<=torch\.)(_C\.)?_VariableFunctions(Class)?\.|(?<=torch\.distributed\.)distributed_c10d\."
+    r"|(?<=_C\._functorch\.)pybind11_detail_function_record\w*\."
+)
 
 
 def ask(name: str, arguments: Sequence[Any]) -> str:

@@ -104,7 +104,7 @@ class Functions(Classes):
         for name in facts.globals:
             if name in scope:  # of torch's own tables and objects only what the program may have put there
                 if not shipped or self.is_patched(module, name, scope[name]):
-                    self.add(f"{module}.{name}", scope[name])
+                    self.named(f"{module}.{name}", scope[name])
             elif name in builtins:
                 value = builtins[name]
                 if not (isinstance(value, type | types.BuiltinFunctionType) and value.__name__ == name):

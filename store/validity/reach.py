@@ -263,7 +263,7 @@ class Walk(Functions):
         for attribute in sorted(self.scope.names & attributes.keys()):
             value = attributes[attribute]
             if not pinned or self.is_patched(name, attribute, value):
-                self.add(f"{name}.{attribute}", value)
+                self.named(f"{name}.{attribute}", value)
 
     def _nn_module(self, path: str, module: torch.nn.Module) -> None:
         """Note a module: its class, hooks, named attributes, tensors by sameness, and the modules in it."""
@@ -288,7 +288,7 @@ class Walk(Functions):
                     for number, hook in enumerate(value.values()):
                         self.add(f"{path}.{name}[{number}]", hook, whole=True)
             elif name in self.scope.names or name == "forward":
-                self.add(f"{path}.{name}", value)
+                self.named(f"{path}.{name}", value)
 
     def _instance(self, path: str, value: Any) -> None:
         """Note an object: its class, and what the names find in it."""
@@ -299,7 +299,7 @@ class Walk(Functions):
         attributes = object.__getattribute__(value, "__dict__") if _has_dict(kind) else {}
         for name, item in list(attributes.items()):
             if name in self.scope.names:
-                self.add(f"{path}.{name}", item)
+                self.named(f"{path}.{name}", item)
         for base in kind.__mro__:
             if is_pinned(base.__module__) and base.__module__ != "dataclasses":
                 continue
