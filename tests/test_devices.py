@@ -17,6 +17,7 @@ from firebrick.capture.lean_backend import gpus_of
 from firebrick.capture.places import gpu_of
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.torch_api import _aot
 from firebrick.torch_api._devices import note_devices
 
 LOOKS = "the program looks at the device of a tensor"
@@ -295,7 +296,8 @@ class OnGpu:
          (frozenset([0]), "a constant on a GPU")),
     ],
 )  # fmt: skip
-def test_a_backend_runs_on_the_gpus_of_its_graphs(graphs, indices, expected):
+def test_a_backend_runs_on_the_gpus_of_its_graphs(monkeypatch, graphs, indices, expected):
+    monkeypatch.setattr(_aot, "BundledAOTAutogradResult", types.SimpleNamespace)
     results = [None if found is None else types.SimpleNamespace(device_idxs=found) for found in indices]
     parts = [None if result is None else types.SimpleNamespace(result=result) for result in results]
     artifact = types.SimpleNamespace(

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from firebrick.validity.code import code_facts
-from firebrick.validity.exact import OF_TORCH, PLAIN
+from firebrick.validity.exact import OF_TORCH, PLAIN, peculiarity
 from firebrick.validity.shipped import is_pinned, is_shipped_class, is_static, shipped_file
 
 # Entries of a class that tell nothing of what it does, unless the code that was traced names them.
@@ -75,8 +75,8 @@ class Classes:
 
     def named(self, path: str, value: Any) -> None:
         """Have a value looked at later that a name found: that it is there counts, whatever it is."""
-        if type(value) in _QUIET and not self.whole:
-            self.note(path, "there")
+        if (type(value) in PLAIN or type(value) in OF_TORCH) and not self.whole:
+            self.note(path, peculiarity(value) or "there")
         else:
             self.add(path, value)
 

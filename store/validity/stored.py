@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import json  # by its classes: the functions may be patched by the program
 import re
 from collections.abc import Mapping
 from types import CodeType
@@ -12,12 +12,14 @@ from firebrick.errors import DecodeError
 from firebrick.events import place as where
 from firebrick.validity.reach import Reach, Scope, reach
 
+_decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 Change = tuple[str, str | None, str | None]  # what, as stored, as it is now; None for nothing
 
 
 def scope_text(scope: Scope) -> str:
     """Return a scope as text, equal for equal scopes."""
-    return json.dumps([sorted(scope.names), sorted(scope.codes), sorted(scope.roots)], separators=(",", ":"))
+    return _encode([sorted(scope.names), sorted(scope.codes), sorted(scope.roots)])
 
 
 def scope_of(text: str) -> Scope:
@@ -27,7 +29,7 @@ def scope_of(text: str) -> Scope:
         DecodeError: the text is none of a scope.
     """
     try:
-        names, codes, roots = json.loads(text)
+        names, codes, roots = _decode(text)
     except ValueError as error:
         raise DecodeError(f"not a scope: {error}") from None
     for part in (names, codes, *roots) if type(roots) is list else (None,):
@@ -40,7 +42,7 @@ def scope_of(text: str) -> Scope:
 
 def entries_text(entries: Mapping[str, str]) -> str:
     """Return what a walk found as text."""
-    return json.dumps(list(entries.items()), separators=(",", ":"))
+    return _encode(list(entries.items()))
 
 
 def changes(stored: str, present: Reach) -> list[Change]:
@@ -50,7 +52,7 @@ def changes(stored: str, present: Reach) -> list[Change]:
         stored: as `entries_text` gives it.
         present: of this process.
     """
-    before: dict[str, str] = dict(json.loads(stored))
+    before: dict[str, str] = dict(_decode(stored))
     now = present.entries
     places = [*before, *(place for place in now if place not in before)]
     found = [(p, before.get(p), now.get(p)) for p in places if before.get(p) != now.get(p)]
