@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import sys
 from collections.abc import Iterable, Mapping
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -15,7 +14,7 @@ from firebrick.validity.code import code_facts, names_in
 from firebrick.validity.facts import FOLDS, HASH_SEED, OVERRIDES, PURE, ask, path_of
 from firebrick.validity.operators import UNKNOWN
 from firebrick.validity.reach import Reach, Scope, function_text, reach
-from firebrick.validity.shipped import code_key, find, of_compiler, shipped_file
+from firebrick.validity.shipped import code_key, find, shipped_file
 from firebrick.validity.tensors import TENSOR_STATE
 
 _SEEDED: Final = (str, bytes)
@@ -141,20 +140,7 @@ class Traced:
         known, compared = set(found.codes), set(guarded)
         for traced in self._codes.values():
             facts = code_facts(traced)
-            if (
-                facts.digest not in known
-                and not self._is_shipped(traced)
-                and code_digest(traced).hex() not in compared
-            ):
+            shipped = bool(code_key(traced))
+            if not (shipped or facts.digest in known or code_digest(traced).hex() in compared):
                 raise NotStorable(f"inlined function {traced.co_qualname} cannot be found by its name")
         return seen, found
-
-    def _is_shipped(self, code: CodeType) -> bool:
-        return bool(code_key(code)) or of_compiler(_module_of(code))
-
-
-def _module_of(code: CodeType) -> str | None:
-    for module in ("torch._dynamo.external_utils", "torch._dynamo.polyfills"):
-        if getattr(sys.modules.get(module), "__file__", None) == code.co_filename:
-            return module
-    return None
