@@ -14,7 +14,7 @@ from typing import Final
 FORMAT_VERSION: Final = 1  # of the whole store; kept in `meta`
 KEY_VERSION: Final = 1  # mixed into every key
 RECIPE_VERSION: Final = 1  # a component of every recipe; raise it when what a bundle means changes
-MANIFEST_VERSION: Final = 3  # codec version of bundle manifests
+MANIFEST_VERSION: Final = 4  # codec version of bundle manifests
 
 MAGIC: Final = b"FBRK"
 # magic, kind u8, codec version u8, flags u16, stored length u64, raw length u64

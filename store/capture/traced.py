@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Mapping
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -14,7 +15,7 @@ from firebrick.validity.code import code_facts, names_in
 from firebrick.validity.facts import FOLDS, HASH_SEED, OVERRIDES, PURE, ask, path_of
 from firebrick.validity.operators import UNKNOWN
 from firebrick.validity.reach import Reach, Scope, function_text, reach
-from firebrick.validity.shipped import code_key, find, shipped_file
+from firebrick.validity.shipped import code_key, find, is_static, shipped_file
 from firebrick.validity.tensors import TENSOR_STATE
 
 _SEEDED: Final = (str, bytes)
@@ -36,6 +37,7 @@ class Traced:
         self.refused = ""
         self._codes: dict[int, CodeType] = {}
         self._roots: set[str] = set()
+        self._run: set[str] = set()
         self._sorting = 0
         self.inlined(code, None)
 
@@ -57,6 +59,20 @@ class Traced:
     def makes(self) -> None:
         """Note that the code makes an object of a class of the program."""
         self.names |= {"__init__", "__new__", "__post_init__"}
+
+    def ran(self, value: Any) -> None:
+        """Note a value that Python got as it is while the compiler folded a call: it may have called it."""
+        kind = type(value)
+        if kind is functools.partial:
+            self.ran((value.func, value.args, tuple(value.keywords.values())))
+        elif kind is tuple or kind is list:
+            for item in value:
+                self.ran(item)
+        elif kind is FunctionType and not code_key(value.__code__):
+            self._codes[id(value.__code__)] = value.__code__
+            self._run.add(code_facts(value.__code__).digest)
+        elif isinstance(value, type) and not is_static(value):
+            self._run.add(f"{value.__module__}:{value.__qualname__}")
 
     def called(self, function: FunctionType) -> None:
         """Note a function that is traced or that the graph calls; what it is counts where it is torch's."""
@@ -116,7 +132,7 @@ class Traced:
         """Return what counts."""
         codes = {code_facts(code).digest for code in self._codes.values()}
         texts = [(path, text) for path in sorted(self._roots) if (text := function_text(path)) is not None]
-        return Scope(frozenset(self.names), frozenset(codes), tuple(texts))
+        return Scope(frozenset(self.names), frozenset(codes), tuple(texts), frozenset(self._run))
 
     def walk(
         self, code: CodeType, scope: Mapping[str, Any], values: Mapping[str, Any], guarded: Iterable[str]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 Seen = Callable[[], "Traced | None"]
 _FOUND = {importlib.util.find_spec: "find_spec", importlib.metadata.version: "package version"}
 _NAMING = frozenset({getattr, hasattr, setattr, delattr})
+_INSPECTING = frozenset(
+    {isinstance, issubclass, callable, type, id, operator.is_, operator.is_not, operator.eq, operator.ne}
+)
 _VARIABLES = "torch._dynamo.variables"
 
 
@@ -121,6 +125,8 @@ def _builtin(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None
             traced.names.add(name)
     elif fn is sorted:
         traced.sorts()
+    elif fn not in _INSPECTING and fn in builtin.BuiltinVariable._constant_fold_functions():
+        traced.ran(_constants(args, kwargs) or [])
 
 
 @_wrapping
@@ -151,6 +157,7 @@ def _polyfilled(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> N
         return  # what the library asks of Python, such as the limit of recursion, is no affair of the program
     if self.can_constant_fold_through() and (constants := _constants(args, kwargs)) is not None:
         traced.folded(self.fn, constants)
+        traced.ran(constants)
 
 
 @_wrapping

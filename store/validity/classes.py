@@ -22,7 +22,8 @@ _SILENT: Final = frozenset(
         "__abstractmethods__", "__match_args__",
         "__annotate__", "__annotations_cache__", "__annotate_func__", "_abc_impl", "__type_params__",
         "__dataclass_params__", "_member_names_", "_member_map_", "_value2member_map_", "_member_type_",
-        "__slots__", "__jit_unused_properties__", "__jit_ignored_attributes__", "__constants__",
+        "__slots__", "__slotnames__",
+        "__jit_unused_properties__", "__jit_ignored_attributes__", "__constants__",
     }
 )  # fmt: skip
 # Methods that make objects: they count where the code that was traced makes some.
@@ -37,6 +38,8 @@ _NATIVE: Final = frozenset(
         "__coerce_same_metadata_as_tangent__", "__subclasshook__",
     }
 )  # fmt: skip
+# Other methods that are called without being named, by nn.Module and by enumerations.
+CALLED: Final = frozenset({"forward", "_call_impl", "_wrapped_call_impl", "_missing_"})
 _REPLACED: Final = frozenset({"__init__", "__setstate__"})  # of nn.Module, by Dynamo (mutation_guard.py)
 _METACLASSES: Final = frozenset({"type", "ABCMeta", "EnumType", "EnumMeta"})
 
@@ -104,6 +107,8 @@ class Classes:
                 if not shipped:
                     self.note(f"class {label}", f"bases {', '.join(bases)}")
                     self._kind(label, cls)
+                if name in self.scope.run:
+                    self.runs(f"class {label}", cls)
                 self._entries(label, cls, shipped=shipped)
         return label
 
@@ -126,7 +131,7 @@ class Classes:
         for name, member in list(vars(cls).items()):
             special = name[:2] == "__" and name[-2:] == "__"
             silent = name in _SILENT or name in _MAKING  # unless it is named
-            if name not in names and (silent or not (special or name == "forward")):
+            if name not in names and (silent or not (special or name in CALLED)):
                 if name == "_abc_impl":
                     self._registered(label, cls)
                 continue
@@ -144,18 +149,31 @@ class Classes:
             if isinstance(cls, enum.EnumType) and isinstance(member, cls):
                 continue
             self.add(f"class {label}.{name}", member, whole=not shipped)
-            if name in _NATIVE and not shipped and not self.whole:
-                self._runs(f"class {label}.{name}", member)
+            if not shipped and not self.whole:
+                self._run_by_python(f"class {label}.{name}", cls, member)
 
-    def _runs(self, path: str, member: Any) -> None:
-        """Note all that a method can run which Dynamo may call without tracing it."""
+    def _run_by_python(self, path: str, cls: type, member: Any) -> None:
+        """Note all that a method can run which Python calls while a frame is compiled, untraced."""
+        if isinstance(
+            cls, enum.EnumType
+        ):  # its members are constants: whatever is asked of them, Python answers
+            found = [getattr(member, name, None) for name in ("__func__", "fget")]
+        elif path.rpartition(".")[2] in _NATIVE:
+            found = [getattr(member, "__func__", None)]
+        else:
+            return
+        function = next((f for f in found if f is not None), member)
+        if (
+            isinstance(function, types.FunctionType)
+            and code_facts(function.__code__).digest not in self.scope.codes
+        ):
+            self.runs(path, function)
+
+    def runs(self, path: str, function: Any) -> None:
+        """Note all that a function can run which may be called without being traced."""
         from firebrick.validity.whole import whole_digest
 
-        function = getattr(member, "__func__", member)
-        if not isinstance(function, types.FunctionType):
-            return
-        if code_facts(function.__code__).digest not in self.scope.codes:
-            self.note(f"{path} runs", whole_digest(function))
+        self.note(f"{path} runs", whole_digest(function))
 
     def _registered(self, label: str, cls: type) -> None:
         """Note the classes of the program that were registered as subclasses of an abstract one."""

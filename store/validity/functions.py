@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from firebrick.torch_api.lean import ORIGINAL, undisabled
 from firebrick.validity.classes import Classes
-from firebrick.validity.code import CodeFacts, code_facts
+from firebrick.validity.code import CodeFacts, code_facts, nested
 from firebrick.validity.shipped import code_key, is_own, is_pinned, is_static
 
 BUILTINS: Final = (
@@ -72,7 +72,11 @@ class Functions(Classes):
             self.note(path, f"function {facts.digest}")
         self._state(path, function, shipped=shipped)
         if facts.digest in self.scope.codes or (self.whole and not shipped):
-            self.follow(facts, function.__globals__, str(function.__globals__.get("__name__", "")))
+            module = str(function.__globals__.get("__name__", ""))
+            self.follow(facts, function.__globals__, module)
+            if facts.digest in self.scope.run:
+                self.runs(path, function)
+            self.run_inside(function.__code__, function.__globals__, module)
 
     def _state(self, path: str, function: types.FunctionType, *, shipped: bool) -> None:
         """Note what a function holds beside its code."""
@@ -112,6 +116,14 @@ class Functions(Classes):
         for name in facts.imports:
             if (found := sys.modules.get(name)) is not None:
                 self.add(f"import {name}", found)
+
+    def run_inside(self, code: types.CodeType, scope: Mapping[str, Any], module: str) -> None:
+        """Note all that functions made inside of a function can run, where Python ran them untraced."""
+        for inner in nested(code) if self.scope.run else ():
+            if inner is not code and code_facts(inner).digest in self.scope.run:
+                cells = tuple(types.CellType() for _ in inner.co_freevars)
+                made = types.FunctionType(inner, dict(scope), inner.co_name, None, cells)
+                self.runs(f"{module}.{inner.co_qualname}", made)
 
     def is_patched(self, module: str, attribute: str, value: Any) -> bool:
         """Tell whether an attribute of a module of torch or Python is to be looked at."""

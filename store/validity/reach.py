@@ -16,7 +16,7 @@ import enum
 import functools
 import sys
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from blake3 import blake3
 
 from firebrick._tuples import NamedTuple
 from firebrick.errors import NotStorable
+from firebrick.validity.classes import CALLED
 from firebrick.validity.code import code_facts
 from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
 from firebrick.validity.functions import BUILTINS, Functions
@@ -60,11 +61,14 @@ class Scope(NamedTuple):
         roots: ``module:qualified name`` of functions of torch and Python that were traced or are called by
             the graph, and what they are (`function_text`). They count where their module is imported: what is
             not imported is as it was shipped.
+        run: digests of code, and ``module:qualified name`` of classes, that Python ran, not traced, while the
+            frame was compiled, such as the key of a ``max`` that was folded: all that these can run counts.
     """
 
     names: frozenset[str]
     codes: frozenset[str]
     roots: tuple[tuple[str, str], ...]
+    run: frozenset[str] = frozenset()
 
 
 class Reach(NamedTuple):
@@ -131,6 +135,7 @@ class Walk(Functions):
         facts = code_facts(code)
         self.codes.update((facts.digest, *facts.nested))
         self.follow(facts, scope, module)
+        self.run_inside(code, scope, module)
         self.add("class torch.Tensor", torch.Tensor)
         for name, hooks in vars(nn_module).items():
             if name.startswith("_global_") and isinstance(hooks, dict) and hooks:
@@ -228,6 +233,10 @@ class Walk(Functions):
 
     def _mapping(self, path: str, value: Any, whole: bool) -> None:
         items = dict.items(value) if issubclass(type(value), dict) else value.items()
+        if issubclass(type(value), OrderedDict) and [*OrderedDict.keys(value)] != [*dict.keys(value)]:
+            self.note(
+                path, f"order of keys {exact(tuple(OrderedDict.keys(value)))}"
+            )  # guards see the other one
         for number, (key, item) in enumerate(list(items)):
             name = exact(key)
             if name is None:
@@ -264,6 +273,10 @@ class Walk(Functions):
             value = attributes[attribute]
             if not pinned or self.is_patched(name, attribute, value):
                 self.named(f"{name}.{attribute}", value)
+        if type(module) is not types.ModuleType and not is_pinned(type(module).__module__):
+            self.note(path, f"a {self.of_class(type(module))}")
+        if not pinned and "__getattr__" in attributes:  # Python asks it for what is not there
+            self.runs(f"{name}.__getattr__", attributes["__getattr__"])
 
     def _nn_module(self, path: str, module: torch.nn.Module) -> None:
         """Note a module: its class, hooks, named attributes, tensors by sameness, and the modules in it."""
@@ -287,7 +300,7 @@ class Walk(Functions):
                     self.note(f"{path}.{name}", f"{len(value)} hooks")
                     for number, hook in enumerate(value.values()):
                         self.add(f"{path}.{name}[{number}]", hook, whole=True)
-            elif name in self.scope.names or name == "forward":
+            elif name in self.scope.names or name in CALLED:
                 self.named(f"{path}.{name}", value)
 
     def _instance(self, path: str, value: Any) -> None:

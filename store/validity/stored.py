@@ -19,7 +19,7 @@ Change = tuple[str, str | None, str | None]  # what, as stored, as it is now; No
 
 def scope_text(scope: Scope) -> str:
     """Return a scope as text, equal for equal scopes."""
-    return _encode([sorted(scope.names), sorted(scope.codes), sorted(scope.roots)])
+    return _encode([sorted(scope.names), sorted(scope.codes), sorted(scope.roots), sorted(scope.run)])
 
 
 def scope_of(text: str) -> Scope:
@@ -29,15 +29,17 @@ def scope_of(text: str) -> Scope:
         DecodeError: the text is none of a scope.
     """
     try:
-        names, codes, roots = _decode(text)
+        names, codes, roots, run = _decode(text)
     except ValueError as error:
         raise DecodeError(f"not a scope: {error}") from None
-    for part in (names, codes, *roots) if type(roots) is list else (None,):
+    for part in (names, codes, run, *roots) if type(roots) is list else (None,):
         if type(part) is not list or not all(type(item) is str for item in part):
             raise DecodeError("not a scope: lists of texts are expected")
     if not all(type(root) is list and len(root) == 2 for root in roots):
         raise DecodeError("not a scope: a function and what it is are expected")
-    return Scope(frozenset(names), frozenset(codes), tuple((path, text) for path, text in roots))
+    return Scope(
+        frozenset(names), frozenset(codes), tuple((path, text) for path, text in roots), frozenset(run)
+    )
 
 
 def entries_text(entries: Mapping[str, str]) -> str:

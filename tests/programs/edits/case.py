@@ -27,6 +27,7 @@ class Case:
         own: it changes torch itself, and would disturb others in its process.
         env: variables of the first and of the second start. Values are set before Python starts; ``None`` unsets.
         same: the numbers do not change.
+        says: words of which the explanation must have one, separated by ``|``; see `edits.said`.
         files: name -> source of further modules, which read `V` too.
     """
 
@@ -36,6 +37,7 @@ class Case:
     own: bool = False
     env: tuple[dict[str, str], dict[str, str]] = dataclasses.field(default=({}, {}))
     same: bool = False
+    says: str = ""
     files: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -58,7 +60,7 @@ def cases(kind: str, text: str, **shared: object) -> list[Case]:
     Args:
         kind: of all of them.
         text: a line ``## name`` begins a case; below it lines ``#: env NAME=first|second`` (an empty side: unset),
-            ``#: same``, and ``#: file NAME``, which begins the text of a further module, up to ``#: end``.
+            ``#: same``, ``#: says WORD|WORD``, and ``#: file NAME``, which begins the text of a further module, up to ``#: end``.
         shared: further fields of all of them.
     """
     found = []
@@ -91,6 +93,8 @@ def _case(kind: str, name: str, body: str, shared: dict[str, object]) -> Case:
             target = lines
         elif what == "same":
             fields["same"] = True
+        elif what == "says":
+            fields["says"] = rest
         else:
             raise ValueError(f"{kind}: {name}: {line}")
     return Case(kind, name, "\n".join(lines) + "\n", env=env, files=files, **fields)

@@ -37,6 +37,7 @@ def measure(module, compiled):
 
 def run(name, eager):
     """Import one case and run it, compiled."""
+    torch.manual_seed(0)
     module = importlib.import_module(name)
     torch.manual_seed(0)
     if hasattr(module, "program"):
@@ -51,6 +52,16 @@ def forget():
     """Empty torch's caches of graphs; the shared libraries stay."""
     for name in ("fxgraph", "aotautograd"):
         shutil.rmtree(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) / name, ignore_errors=True)
+
+
+def explained(explanation):
+    """Return what an explanation says, as JSON can have it."""
+    return {
+        "outcome": explanation.outcome,
+        "reason": explanation.reason,
+        "changes": explanation.changes,
+        "text": str(explanation),
+    }
 
 
 def forked(request, name):
@@ -72,6 +83,7 @@ def forked(request, name):
     except Exception:
         report = {"error": traceback.format_exc(limit=-6)}
     if request["store"]:
+        report["explained"] = [explained(one) for one in firebrick.explain()]
         firebrick.disable()  # as the exit of the process would
     report["stats"] = {key: value for key, value in stats.as_dict().items() if value}
     report["compiler"] = "torch._dynamo" in sys.modules

@@ -292,3 +292,46 @@ class E(enum.IntEnum): A = 1 + V
 f = lambda x: x * 2 if E.A == 2 else x * 3
 """,
 )
+
+# What Python runs of an enumeration, because its members are constants to the compiler.
+CASES += faces(
+    "enum, run by Python",
+    "K = [2, 3][V - 1]\nclass E(enum.Enum):\n    A, B = 1, 2\n    METHOD\nf = lambda x: x * USE\n",
+    {
+        "a property": {"METHOD": "k = property(lambda self: K)", "USE": "E.A.k"},
+        "a property that calls another": {
+            "METHOD": "j = property(lambda self: K)\n    k = property(lambda self: self.j)",
+            "USE": "E.A.k",
+        },
+        "__str__": {"METHOD": "def __str__(self): return 'a' * K", "USE": "len(str(E.A))"},
+        "__repr__": {"METHOD": "def __repr__(self): return 'a' * K", "USE": "len(repr(E.A))"},
+        "__format__": {"METHOD": "def __format__(self, spec): return 'a' * K", "USE": "len(f'{E.A}')"},
+        "__int__": {"METHOD": "def __int__(self): return K", "USE": "int(E.A)"},
+        "__index__": {"METHOD": "def __index__(self): return K", "USE": "[5, 6, 7, 8][E.A]"},
+        "__len__": {"METHOD": "def __len__(self): return K", "USE": "len(E.A)"},
+        "__add__": {"METHOD": "def __add__(self, other): return K", "USE": "(E.A + 1)"},
+        "__lt__": {"METHOD": "def __lt__(self, other): return K == 2", "USE": "(2 if E.A < E.B else 3)"},
+        "__eq__": {
+            "METHOD": "def __eq__(self, other): return K == 2\n    __hash__ = object.__hash__",
+            "USE": "(2 if E.A == E.B else 3)",
+        },
+        "__contains__": {
+            "METHOD": "def __contains__(self, other): return K == 2",
+            "USE": "(2 if 1 in E.A else 3)",
+        },
+        "__bool__": {"METHOD": "def __bool__(self): return K == 2", "USE": "(2 if E.A else 3)"},
+        "__call__": {"METHOD": "def __call__(self): return K", "USE": "E.A()"},
+        "__getitem__": {"METHOD": "def __getitem__(self, i): return K", "USE": "E.A[0]"},
+        "__getattr__": {
+            "METHOD": "def __getattr__(self, name):\n        if name != 'k': raise AttributeError(name)\n        return K",
+            "USE": "E.A.k",
+        },
+        "a method": {"METHOD": "def m(self): return K", "USE": "E.A.m()"},
+        "a class method": {"METHOD": "@classmethod\n    def m(cls): return K", "USE": "E.m()"},
+        "a static method": {"METHOD": "@staticmethod\n    def m(): return K", "USE": "E.A.m()"},
+        "_missing_": {
+            "METHOD": "@classmethod\n    def _missing_(cls, value): return cls.A if K == 2 else cls.B",
+            "USE": "E(9).value",
+        },
+    },
+)

@@ -29,7 +29,7 @@ CHILD = Path(__file__).with_name("child.py")
 LANES = ("lean", "full")
 EAGER = ("eager", "eager before")
 VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}} | {name: {"TORCH_COMPILE_DISABLE": "1"} for name in EAGER}
-NO_CORPUS = ("case", "child", "run")
+NO_CORPUS = ("case", "child", "run", "said")
 AT_ONCE = 150  # cases of one process that forks
 AT_START = ("PYTHONHASHSEED", "ATEN_CPU_CAPABILITY")  # variables that are read once, when a process starts
 COLUMNS = ("right", "WRONG", "error", "lean", "full", "miss", "bypass", "silent")
@@ -55,6 +55,7 @@ class Outcome:
     how: str = ""
     detail: str = ""
     note: str = ""
+    changes: list = dataclasses.field(default_factory=list)
 
 
 def corpus():
@@ -162,6 +163,8 @@ def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None
         outcome.how = "lean" if stats.get("lean") == stats["hits"] else "full"
     else:
         outcome.how = "bypass" if bypasses else "silent"
+    missed = [one for one in served.get("explained", ()) if one["outcome"] == "miss"]
+    outcome.changes = [change for one in missed for change in one["changes"] or [[one["reason"], None, None]]]
     outcome.detail = "; ".join([*stats.get("misses", {}), *bypasses, *stats.get("faults", {})])
     for what, result in (("record", record), ("plain", plain), ("before", before), ("eager", eager)):
         if result and "error" in result:
