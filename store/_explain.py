@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from firebrick import attach
 from firebrick._advice import ADVICE
 from firebrick.errors import FirebrickError, UsageError
-from firebrick.events import FULL, HIT, MISS, TOLD, Change, Event, Function, name_of
+from firebrick.events import FULL, HIT, MISS, NEW, TOLD, Change, Event, Function, name_of
 
 if TYPE_CHECKING:
     from firebrick.recipe import Difference
@@ -105,6 +105,8 @@ def worded(change: Change) -> str:
     what, stored, here = change
     if stored is None and here is None:
         return f"{what} changed"
+    if stored is None and here == NEW:
+        return f"{what} is {NEW}"
     if what.startswith(("global ", "type of global ")):
         return f"{what} was {stored or 'nothing'}, is {here or 'nothing'}"
     if what.startswith(("`L[", "type of `L[", "dispatch keys of L[")) or what.endswith(")`"):

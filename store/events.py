@@ -68,6 +68,7 @@ CODES: Final[Mapping[str, str]] = {
     "volatile-key": "a part of a recipe was another at every start, so that nothing is ever found",
     "divergence": "equal inputs gave different bytes, so that one of two stored functions is never needed",
 }
+NEW: Final = "new to the store"  # of a function that nothing is known of
 SERVED: Final = "served", "served from the store"  # code and words
 OTHER_BACKEND: Final = "other-backend", "another backend than Inductor compiles it"
 LEFT_ALONE: Final = "left-alone", "torch runs it as it is"

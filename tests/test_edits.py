@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "programs"))
 
 from edits.case import Case, cases
-from edits.run import LANES, Trial, corpus, judge, run, sample
+from edits.run import LANES, Trial, corpus, explained, judge, run, sample
 
 NEEDS_KERNELS = {"instructions of the CPU"}  # nothing to see where ATen computes
 CORPUS = corpus()
@@ -42,6 +42,13 @@ def outcomes(tmp_path_factory):
 def test_what_is_served_after_an_edit_is_what_torch_makes_now(outcomes, lane, name):
     outcome = outcomes[lane, name]
     assert outcome.verdict == "right", f"{outcome.how}: {outcome.detail}"
+
+
+def test_explanations_of_misses_name_what_was_edited_first(outcomes):
+    told = explained(outcomes.values())
+    others = [f"{o.lane} {o.case.id}: {o.changes[:1]}" for o, named in told.items() if not named]
+    assert len(told) > len(SAMPLE)
+    assert len(others) <= 0.05 * len(told), others
 
 
 class TestTheCorpus:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from firebrick.errors import FirebrickError
-from firebrick.events import Function, listed
+from firebrick.events import NEW, Change, Function, listed
 from firebrick.loader.refusals import Refusal
 from firebrick.loader.words import code_of, recipe_changes
 from firebrick.recipe import Recipe, nearest
@@ -18,17 +18,21 @@ _LOOKED_AT: Final = 32  # recipes of one function; each is a record of some kilo
 def absence(store: Store, recipe: Recipe, function: Function) -> Refusal:
     """Return why there is no bundle; reads the recipes of this function only, and not all of them."""
     if function.qualname.endswith("(resumed)"):  # one function has many resume functions
-        return Refusal("unknown", "not in the store")
+        return _new(function)
     wanted = recipe.components
     keys = store.recipes_of(wanted["function.module"], wanted["function.name"], limit=_LOOKED_AT)
     found = nearest(wanted, components_of(store, keys))
     if found is None or not found[1]:
-        return Refusal("unknown", "not in the store")
+        return _new(function)
     changes = recipe_changes(found[1], function.place)
     code = code_of(found[1])
     if code == "unknown":
-        return Refusal(code, "not in the store")
+        return _new(function)
     return Refusal(code, f"another {found[1][0].component}: {listed(changes)}", tuple(changes))
+
+
+def _new(function: Function) -> Refusal:
+    return Refusal("unknown", "not in the store", (Change(f"`{function.place}`", None, NEW),))
 
 
 def components_of(store: Store, recipes: list[bytes]) -> Mapping[bytes, Mapping[str, str]]:

@@ -26,6 +26,8 @@ _RUN = _hook._FrameExecStrategy(_hook._FrameAction.DEFAULT, _hook._FrameAction.D
 _SKIP = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.DEFAULT)
 _SKIP_ALL = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.SKIP)
 _DYNAMO = "torch._dynamo"
+# How the names begin that Dynamo puts into the globals of the program.
+GENERATED = ("__resume_at_", "__compiled_fn_", "__import_", "__subclass_", "__builtins_dict__")
 ORIGINAL = "_torchdynamo_orig_callable"
 
 

@@ -137,7 +137,7 @@ class Classes:
                 continue
             kind = type(member)
             if shipped:
-                if kind in _AS_SHIPPED or kind in PLAIN or kind in OF_TORCH:
+                if kind in PLAIN or kind in OF_TORCH or (kind in _AS_SHIPPED and member.__name__ == name):
                     continue
                 if kind is types.FunctionType:
                     code = member.__code__

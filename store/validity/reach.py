@@ -26,6 +26,7 @@ from blake3 import blake3
 
 from firebrick._tuples import NamedTuple
 from firebrick.errors import NotStorable
+from firebrick.torch_api.lean import GENERATED
 from firebrick.validity.classes import CALLED
 from firebrick.validity.code import code_facts
 from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
@@ -137,6 +138,7 @@ class Walk(Functions):
         self.follow(facts, scope, module)
         self.run_inside(code, scope, module)
         self.add("class torch.Tensor", torch.Tensor)
+        self.add("class torch.nn.Parameter", torch.nn.Parameter)
         for name, hooks in vars(nn_module).items():
             if name.startswith("_global_") and isinstance(hooks, dict) and hooks:
                 self.add(f"torch.nn.{name}", list(hooks.values()))
@@ -238,6 +240,8 @@ class Walk(Functions):
                 path, f"order of keys {exact(tuple(OrderedDict.keys(value)))}"
             )  # guards see the other one
         for number, (key, item) in enumerate(list(items)):
+            if type(key) is str and key.startswith(GENERATED):  # the compiler's, in the globals of the program
+                continue
             name = exact(key)
             if name is None:
                 name = f"#{number}"

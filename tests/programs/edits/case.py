@@ -101,11 +101,14 @@ def _case(kind: str, name: str, body: str, shared: dict[str, object]) -> Case:
 
 
 def faces(kind: str, template: str, variants: dict[str, dict[str, str]]) -> list[Case]:
-    """Make a case of a template for each variant: words in capitals are replaced by the variant's texts."""
+    """Make a case of a template for each variant: words in capitals are replaced by the variant's texts.
+
+    A variant's ``says`` is that of the case.
+    """
     made = []
     for name, words in variants.items():
         source = textwrap.dedent(template)
         for word, replacement in words.items():
             source = source.replace(word, replacement)
-        made.append(Case(kind, name, source))
+        made.append(Case(kind, name, source, says=words.get("says", "")))
     return made

@@ -57,13 +57,27 @@ f = M()""",
     "an argument": "def inner(x, g): return g(x)\nf = inner\ncall = lambda f: f(torch.ones(2), h)",
 }
 
+_SAYS = {
+    "a list": "table",
+    "a closure": "g",
+    "a default": "g",
+    "an argument": "g",
+}  # what it goes by at the end of the way
+
 CASES = [
     case
     for way, reach in _WAYS.items()
     for case in faces(
         "function through " + way,
         "K = [2., 3.][V - 1]\nEDIT\nREACH\n",
-        {name: {"EDIT": edit, "REACH": reach} for name, edit in _EDITS.items()},
+        {
+            name: {
+                "EDIT": edit,
+                "REACH": reach,
+                "says": "K|" + _SAYS.get(way, "m" if "static" in way else "h|base"),
+            }
+            for name, edit in _EDITS.items()
+        },
     )
 ]
 

@@ -23,6 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from edits.said import named
+
 from firebrick.testing.programs import start
 
 CHILD = Path(__file__).with_name("child.py")
@@ -35,7 +37,7 @@ AT_START = ("PYTHONHASHSEED", "ATEN_CPU_CAPABILITY")  # variables that are read 
 COLUMNS = ("right", "WRONG", "error", "lean", "full", "miss", "bypass", "silent")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Outcome:
     """What became of a case in one lane.
 
@@ -46,6 +48,7 @@ class Outcome:
             the first start had a ``bypass``, or compiled for no reason that is told: ``silent``.
         detail: reasons of misses and bypasses, or the error.
         note: where torch alone differs from eager mode.
+        changes: what the explanations of its misses say is another: what, stored, here.
     """
 
     case: object
@@ -227,6 +230,11 @@ def run(cases, lanes, kernels, *, root, **options):
             yield from Trial(part, Path(root) / f"{kind}-{number}", kind, lanes, **options).outcomes()
 
 
+def explained(outcomes):
+    """Return for each miss whether its explanation names first what was edited."""
+    return {o: named(o.case, o.changes) for o in outcomes if o.how == "miss" and o.verdict == "right"}
+
+
 def table(outcomes):
     """Return the counts of each kind as text."""
     counts = collections.defaultdict(collections.Counter)
@@ -275,6 +283,15 @@ def main():
             for path in sorted(root.glob("*/reports-*/*.log")):
                 print(f"--- {path.relative_to(root)}\n{path.read_text()}")
     print(table(outcomes))
+    told = explained(outcomes)
+    print(f"explanations of misses that name what was edited first: {sum(told.values())} of {len(told)}")
+    print(
+        "".join(
+            f"  not so: {outcome.lane} {outcome.case.id}: {outcome.changes[:1]}\n"
+            for outcome in told
+            if not told[outcome]
+        )
+    )
     sys.exit(any(o.verdict != "right" for o in outcomes))
 
 

@@ -1,7 +1,6 @@
 """What the explanation of a miss must name: the thing that a case edits, read off its program."""
 
 import ast
-import builtins
 import re
 
 _EVERYWHERE = {
@@ -15,9 +14,26 @@ _EVERYWHERE = {
     "functools",
     "types",
     "ones",
-    *dir(builtins),
+    "m",
+    "a",
+    "r",
+    "s",
 }
-_ALSO = {"PYTHONHASHSEED": "hash seed", "ATEN_CPU_CAPABILITY": "capability"}
+# What a state goes by that a call of the program sets.
+_ALSO = {
+    "PYTHONHASHSEED": "hash seed",
+    "ATEN_CPU_CAPABILITY": "capability",
+    "set_grad_enabled": "grad mode",
+    "inference_mode": "grad mode",
+    "is_inference": "dispatch keys",
+    "use_deterministic_algorithms": "deterministic",
+    "set_float32_matmul_precision": "matrix products",
+    "set_default_device": "DeviceContext",
+    "dynamic": "assume_static_by_default",
+    "eval": "training",
+    "exec": "changed",
+}
+_REGISTERS = re.compile(r"register_(module_)?(full_)?(\w+_hook)")
 
 
 def words(case):
@@ -29,7 +45,7 @@ def words(case):
     if case.says:
         return set(case.says.split("|"))
     trees = [ast.parse(text) for text in (*case.files.values(), case.source)]
-    read, found = {"V"}, set()
+    read, found = {"V"}, {word for word in ("grad_fn", "is_leaf") if word in case.name}
     for _ in range(2):  # what is edited, and what is made of it
         for tree in trees:
             for statement, around in _reading(tree, read):
@@ -39,9 +55,11 @@ def words(case):
                     for n in ast.walk(statement)
                     if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
                 }
-    variables = {name for side in case.env for name in side}
-    chosen = found - _EVERYWHERE | variables | {_ALSO[name] for name in variables & _ALSO.keys()}
-    return chosen - {"f"} or {"f"}
+    found |= {name for side in case.env for name in side}
+    found |= {text for name, text in _ALSO.items() if name in found or name in case.name}
+    hooks = [_REGISTERS.fullmatch(name) for name in found]
+    found |= {f"{'_global' if hook[1] else ''}_{hook[3]}s" for hook in hooks if hook}
+    return found - _EVERYWHERE - {"f"} or {"f"}
 
 
 def _reading(tree, names, around=frozenset()):
@@ -76,8 +94,7 @@ def _words(statement):
 def named(case, changes):
     """Say whether the first of some changes names what the case edits."""
     said = " ".join(str(part) for part in changes[0] if part is not None) if changes else ""
-    parts = set(re.findall(r"\w+", said)) | {text for text in _ALSO.values() if text in said}
-    return bool(parts & words(case))
+    return any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", said) for word in words(case))
 
 
 def values(case):
