@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent / "programs"))
 
 from edits.case import Case, cases
 from edits.run import LANES, Trial, corpus, explained, judge, run, sample
+from edits.said import named, words
 
 NEEDS_KERNELS = {"instructions of the CPU"}  # nothing to see where ATen computes
 CORPUS = corpus()
@@ -108,6 +109,28 @@ class TestTheVerdict:
 
     def test_of_a_first_start_that_computes_something_else_is_wrong(self):
         assert self.verdict(value(3), value(2), value(2), before=value(1)) == "WRONG"
+
+
+class TestWhatAnExplanationMustName:
+    CASE = Case(
+        "kind", "name", "K = [2, 3][V - 1]\nclass C:\n    def m(self): return 1 if V == 1 else 2\nf = len\n"
+    )
+
+    def test_is_read_off_the_program(self):
+        assert {"K", "C", "m", "V"} <= words(self.CASE)
+
+    def test_is_what_the_case_says(self):
+        assert words(Case("kind", "name", "K = V", says="one|two")) == {"one", "two"}
+
+    @pytest.mark.parametrize(
+        ("what", "is_named"),
+        [("global `K`", True), ("`model.py:C.m`", True), ("guards", False), ("Kind", False)],
+    )
+    def test_is_looked_for_as_a_word(self, what, is_named):
+        assert named(self.CASE, [(what, "2", "4")]) == is_named
+
+    def test_is_not_named_by_the_second_change(self):
+        assert not named(self.CASE, [("guards", None, None), ("global `K`", "2", "3")])
 
 
 class TestATrial:

@@ -108,6 +108,13 @@ class Traced:
         """Note that the next set that is looked through is sorted: its order does not count."""
         self._sorting = 1
 
+    def compares_with(self, kind: Any) -> None:
+        """Note classes that an object is asked to be of; a protocol asks for its members by their names."""
+        for cls in kind if type(kind) is tuple else (kind,):
+            for base in getattr(cls, "__mro__", ()):
+                if vars(base).get("_is_protocol"):
+                    self.names.update(vars(base), vars(base).get("__annotations__", ()))
+
     def iterates(self, items: list[Any], kind: type) -> None:
         """Note that the order of a set counts, which hangs on the seed of hashes, or on addresses."""
         if self._sorting:

@@ -125,6 +125,8 @@ def _builtin(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None
             traced.names.add(name)
     elif fn is sorted:
         traced.sorts()
+    elif fn in (isinstance, issubclass) and len(args) > 1 and args[1].is_python_constant():
+        traced.compares_with(args[1].as_python_constant())
     elif fn not in _INSPECTING and fn in builtin.BuiltinVariable._constant_fold_functions():
         traced.ran(_constants(args, kwargs) or [])
 
@@ -193,3 +195,7 @@ def _popping(traced: Traced, self: Any, tx: Any, name: str, *args: Any, **kwargs
 def _hashing(traced: Traced, tx: Any, obj: Any) -> None:
     if obj.is_python_constant():
         traced.hashes(obj.as_python_constant())
+    else:
+        traced.refuse(
+            f"the hash of {obj.python_type().__qualname__} objects, which can be another in each process"
+        )

@@ -31,6 +31,15 @@ GENERATED = ("__resume_at_", "__compiled_fn_", "__import_", "__subclass_", "__bu
 ORIGINAL = "_torchdynamo_orig_callable"
 
 
+def memory_of(tensor: torch.Tensor) -> int:
+    """Return the address of what stands for the memory that a tensor lies in.
+
+    Raises:
+        RuntimeError: it has none of its own, such as a wrapper around other tensors.
+    """
+    return int(tensor.untyped_storage()._cdata)
+
+
 class Guarded:
     """Compiled code with its guards, as the hook takes it (``GuardedCode`` in torch)."""
 

@@ -37,7 +37,7 @@ from firebrick.validity.shipped import (
     is_shipped_class,
     of_compiler,
 )
-from firebrick.validity.tensors import tensor_state
+from firebrick.validity.tensors import extent_of, tensor_state
 
 _MAX_NODES: Final = 100_000
 _MAX_ITEMS: Final = 20_000  # of one container
@@ -128,6 +128,10 @@ def function_text(path: str) -> str | None:
 class Walk(Functions):
     """One walk; used once. Runs nothing of the program: no descriptor, no ``__getattr__``, no comparison."""
 
+    def __init__(self, scope: Scope, *, whole: bool = False) -> None:
+        super().__init__(scope, whole=whole)
+        self._memory: dict[int, list[tuple[int, int, str]]] = {}  # address -> first and last byte, place
+
     def root(self, code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Begin at a frame."""
         module = str(scope.get("__name__", ""))
@@ -152,10 +156,21 @@ class Walk(Functions):
             if count > _MAX_NODES:
                 raise NotStorable(f"more than {_MAX_NODES} objects are within reach of the code")
             self._visit(path, value, whole)
+        self._overlaps()
         hasher = blake3(derive_key_context="firebrick 1 reach")
         for name, text in self.entries.items():
             hasher.update(f"{name}\t{text}\n".encode("utf-8", "surrogatepass"))
         return Reach(hasher.digest(), self.entries, frozenset(self.codes))
+
+    def _overlaps(self) -> None:
+        """Note which tensors lie in the memory of another: what is written to one is seen in the other."""
+        for places in self._memory.values():
+            end, first = -1, (0, "")
+            for start, last, path in sorted(places, key=lambda place: place[:2]):
+                if start <= end:
+                    self.note(path, f"in the memory of {first[1]}, at byte {start - first[0]}")
+                if last > end:
+                    end, first = last, (start, path)
 
     def _visit(self, path: str, value: Any, whole: bool) -> None:
         kind = type(value)  # never `isinstance`: it asks the object
@@ -185,6 +200,9 @@ class Walk(Functions):
                 self.note(path, state)
             if kind is not torch.Tensor and kind is not torch.nn.Parameter:
                 self._instance(path, value)
+            elif (extent := extent_of(value)) is not None:
+                memory, *ends = extent
+                self._memory.setdefault(memory, []).append((*ends, path))
         elif issubclass(kind, torch.nn.Module):
             self._nn_module(path, value)
         elif issubclass(kind, BUILTINS):
@@ -240,7 +258,9 @@ class Walk(Functions):
                 path, f"order of keys {exact(tuple(OrderedDict.keys(value)))}"
             )  # guards see the other one
         for number, (key, item) in enumerate(list(items)):
-            if type(key) is str and key.startswith(GENERATED):  # the compiler's, in the globals of the program
+            if type(key) is str and key.startswith(
+                GENERATED
+            ):  # the compiler's, in the globals of the program
                 continue
             name = exact(key)
             if name is None:

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import torch
 
+from firebrick.torch_api.lean import memory_of
+
 # Attributes and methods that Dynamo answers from the tensor at hand.
 TENSOR_STATE: Final = frozenset(
     {"is_leaf", "grad_fn", "_base", "_is_view", "output_nr", "is_shared", "retains_grad", "is_pinned"}
@@ -33,3 +35,19 @@ def _asked(value: torch.Tensor, name: str) -> str:
     except Exception as error:
         return type(error).__name__
     return repr(answer) if type(answer) in (bool, int) else str(answer is not None)
+
+
+def extent_of(value: torch.Tensor) -> tuple[int, int, int] | None:
+    """Return where a tensor lies: the address of its memory, its first and its last byte there.
+
+    ``None``: it has no elements or no memory of its own, as sparse tensors and fakes.
+    """
+    if value.layout is not torch.strided or value.numel() == 0:
+        return None
+    try:
+        memory = memory_of(value)
+    except RuntimeError:  # NotImplementedError, too
+        return None
+    start, size = value.storage_offset(), value.element_size()
+    last = start + sum((n - 1) * stride for n, stride in zip(value.shape, value.stride(), strict=True))
+    return memory, start * size, last * size + size - 1

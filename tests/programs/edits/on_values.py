@@ -99,12 +99,14 @@ f = lambda x: ms[1](ms[0](x))
 def call(f): return f(torch.ones(2))
 
 ## an argument passed twice
+#: says b
 f = lambda a, b: a.add_(1) * b
 def call(f):
     a = torch.ones(2)
     return f(a, a if V == 2 else torch.ones(2))
 
 ## a view of an argument
+#: says b
 f = lambda a, b: a.add_(1) * b
 def call(f):
     a = torch.ones(4)

@@ -3,22 +3,9 @@
 import ast
 import re
 
-_EVERYWHERE = {
-    "call",
-    "arguments",
-    "x",
-    "self",
-    "torch",
-    "nn",
-    "F",
-    "functools",
-    "types",
-    "ones",
-    "m",
-    "a",
-    "r",
-    "s",
-}
+from firebrick.events import Change
+
+_EVERYWHERE = {"call", "arguments", "x", "self", "torch", "nn", "F", "functools", "types", "ones"}
 # What a state goes by that a call of the program sets.
 _ALSO = {
     "PYTHONHASHSEED": "hash seed",
@@ -32,6 +19,10 @@ _ALSO = {
     "dynamic": "assume_static_by_default",
     "eval": "training",
     "exec": "changed",
+    "symbolic_trace": "GraphModule",
+    "nodes": "GraphModule",
+    "remove": "_forward_hooks",
+    "FB_K": "K|k",
 }
 _REGISTERS = re.compile(r"register_(module_)?(full_)?(\w+_hook)")
 
@@ -56,7 +47,12 @@ def words(case):
                     if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
                 }
     found |= {name for side in case.env for name in side}
-    found |= {text for name, text in _ALSO.items() if name in found or name in case.name}
+    found |= {
+        text
+        for name, texts in _ALSO.items()
+        for text in texts.split("|")
+        if name in found or name in case.name
+    }
     hooks = [_REGISTERS.fullmatch(name) for name in found]
     found |= {f"{'_global' if hook[1] else ''}_{hook[3]}s" for hook in hooks if hook}
     return found - _EVERYWHERE - {"f"} or {"f"}
@@ -93,7 +89,7 @@ def _words(statement):
 
 def named(case, changes):
     """Say whether the first of some changes names what the case edits."""
-    said = " ".join(str(part) for part in changes[0] if part is not None) if changes else ""
+    said = str(Change(*changes[0])) if changes else ""
     return any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", said) for word in words(case))
 
 
