@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from firebrick._explain import explain as explain
+    from firebrick.audits import audit as audit
     from firebrick.attach import compile as compile
     from firebrick.attach import disable as disable
     from firebrick.attach import enable as enable
@@ -28,6 +29,7 @@ _PUBLIC = {
     "Settings": "firebrick.settings",
     "Stats": "firebrick.counters",
     "Store": "firebrick.store",
+    "audit": "firebrick.audits",
     "compile": "firebrick.attach",
     "disable": "firebrick.attach",
     "enable": "firebrick.attach",
