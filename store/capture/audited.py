@@ -165,7 +165,11 @@ def _attribute(module: Any, path: str, names: Callable[[str], str], indent: str)
 
 def _digest(tensor: torch.Tensor) -> str:
     """Return a digest of a constant's bytes; empty where they are elsewhere, or many."""
-    if isinstance(tensor, torch.nn.Parameter) or tensor.device.type != "cpu" or type(tensor) is not torch.Tensor:
+    if (
+        isinstance(tensor, torch.nn.Parameter)
+        or tensor.device.type != "cpu"
+        or type(tensor) is not torch.Tensor
+    ):
         return ""
     if tensor.layout is not torch.strided or tensor.numel() * tensor.element_size() > _HASHED:
         return ""
@@ -224,7 +228,9 @@ def _value(value: Any, names: Callable[[str], str]) -> str:
         return f"code {names(value.co_qualname)}"
     if isinstance(value, torch.Tensor):
         return _fake(value, names)
-    if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool | torch.dtype | torch.device | torch.layout):
+    if isinstance(
+        value, torch.SymInt | torch.SymFloat | torch.SymBool | torch.dtype | torch.device | torch.layout
+    ):
         return str(value)
     if isinstance(value, torch.memory_format):
         return str(value)
@@ -280,7 +286,9 @@ def code_lines(code: CodeType, names: Callable[[str], str], indent: str = "") ->
             lines.append(f"{indent}{what} {' '.join(map(names, found))}")
     inner: list[CodeType] = []
     for instruction in dis.get_instructions(code):
-        lines.append(f"{indent}{instruction.offset:4} {instruction.opname} {_operand(instruction, names)}".rstrip())
+        lines.append(
+            f"{indent}{instruction.offset:4} {instruction.opname} {_operand(instruction, names)}".rstrip()
+        )
         if isinstance(instruction.argval, CodeType):
             inner.append(instruction.argval)
     if code.co_exceptiontable:
@@ -296,4 +304,3 @@ def _operand(instruction: dis.Instruction, names: Callable[[str], str]) -> str:
     if instruction.opcode in dis.hasconst:
         return _value(instruction.argval, names)
     return names(instruction.argrepr or str(instruction.arg))
-

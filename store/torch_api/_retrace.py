@@ -213,7 +213,9 @@ def _as_compiling(
             set_enable_dynamic(dynamic) if dynamic is not None else contextlib.nullcontext(),
             _use_lazy_graph_module(torch._dynamo.config.use_lazy_graph_module),
             compile_context(CompileContext(CompileId(frame_id=0, frame_compile_id=0))),
+            utils.chromium_event_timed("dynamo", reset_event_log_on_exit=True),
             metrics,
+            utils.dynamo_timed("_compile.compile_inner", phase_name="entire_frame_compile"),
         ):
             yield
     finally:

@@ -58,7 +58,11 @@ def whole(texts: Texts) -> str:
 
 def differing(stored: Texts, fresh: Texts) -> tuple[str, ...]:
     """Return which parts differ: ``graph``, ``guards``, ``bytecode``; nothing where all are equal."""
-    pairs = (("graph", stored[0], fresh[0]), ("guards", stored[1], fresh[1]), ("bytecode", stored[2], fresh[2]))
+    pairs = (
+        ("graph", stored[0], fresh[0]),
+        ("guards", stored[1], fresh[1]),
+        ("bytecode", stored[2], fresh[2]),
+    )
     return tuple(name for name, old, new in pairs if old != new)
 
 

@@ -4,7 +4,9 @@
 
 Start 1 records the programs before the edit. Start 2 runs them after it, in each lane on a copy of the store, and
 is compared bit for bit with torch.compile without Firebrick. A case whose numbers do not change by the edit, in
-torch alone, tests nothing and counts as an error. ``--only`` takes a part of the name, or more than one; with
+torch alone, tests nothing and counts as an error. With ``--audit`` each hit is traced afresh as well, and a second table
+says what that came to; a difference where the numbers are right is a false alarm, or an edit that they do not
+show. ``--only`` takes a part of the name, or more than one; with
 ``--log`` what such cases log is printed.
 """
 
@@ -32,6 +34,7 @@ VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}} | {name: {"TORCH_COMPILE_DISABLE":
 NO_CORPUS = ("case", "child", "run")
 AT_ONCE = 150  # cases of one process that forks
 AT_START = ("PYTHONHASHSEED", "ATEN_CPU_CAPABILITY")  # variables that are read once, when a process starts
+AUDITS = ("audited", "differed", "not audited")  # how a case came out of an audit; a hit left out counts most
 COLUMNS = ("right", "WRONG", "error", "lean", "full", "miss", "bypass", "silent")
 
 
@@ -46,6 +49,8 @@ class Outcome:
             the first start had a ``bypass``, or compiled for no reason that is told: ``silent``.
         detail: reasons of misses and bypasses, or the error.
         note: where torch alone differs from eager mode.
+        audit: one of `AUDITS`; empty where there was none, or no hit.
+        told: differences that an audit found, and reasons for which it was not done.
     """
 
     case: object
@@ -55,6 +60,8 @@ class Outcome:
     how: str = ""
     detail: str = ""
     note: str = ""
+    audit: str = ""
+    told: tuple = ()
 
 
 def corpus():
@@ -73,12 +80,13 @@ class Trial:
         lanes: names in `LANES`.
         warm: import the compiler before the cases start.
         checks: look at the cases themselves too: the first start without Firebrick, and eager mode.
+        audit: trace again what is served.
         workers: starts at once; with C++ kernels it is one, because they share a cache.
     """
 
-    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True, workers=1):
+    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True, audit=False, workers=1):
         self.cases, self.root, self.kernels, self.lanes = cases, root, kernels, lanes
-        self.warm, self.checks, self.workers = warm, checks, workers
+        self.warm, self.checks, self.audit, self.workers = warm, checks, audit, workers
         self.names = {case: f"case_{n}" for n, case in enumerate(cases)}
         for version in (1, 2):
             for case, name in self.names.items():
@@ -96,6 +104,7 @@ class Trial:
             "names": list(self.names.values()),
             "reports": str(reports),
             "store": stores and str(stores),
+            "audit": self.audit and name in LANES,
             "eager": eager,
             "fallback": self.kernels == "fallback",
             "warm": self.warm and not eager,
@@ -162,6 +171,7 @@ def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None
         outcome.how = "lean" if stats.get("lean") == stats["hits"] else "full"
     else:
         outcome.how = "bypass" if bypasses else "silent"
+    outcome.audit, outcome.told = audited(served)
     outcome.detail = "; ".join([*stats.get("misses", {}), *bypasses, *stats.get("faults", {})])
     for what, result in (("record", record), ("plain", plain), ("before", before), ("eager", eager)):
         if result and "error" in result:
@@ -177,6 +187,17 @@ def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None
     if eager and not close(plain["value"], eager["value"]):
         outcome.note = "torch alone differs from eager mode"
     return outcome
+
+
+def audited(served):
+    """Return how a start came out of an audit, and what was told."""
+    stats = served["stats"]
+    told = (*served.get("diffs", ()), *stats.get("not_audited", {}))
+    if stats.get("differed"):
+        return "differed", told
+    if stats.get("not_audited"):
+        return "not audited", told
+    return "audited" if stats.get("audited") else "", told
 
 
 def close(one, other):
@@ -236,6 +257,19 @@ def table(outcomes):
     return "\n".join(lines)
 
 
+def table_of_audits(outcomes):
+    """Return what audits came to in each lane, as text; WRONG counts what is wrong and was audited as right."""
+    counts = collections.defaultdict(collections.Counter)
+    for outcome in outcomes:
+        counts[outcome.lane][outcome.audit] += 1
+        counts[outcome.lane]["WRONG"] += outcome.verdict == "WRONG" and outcome.audit == "audited"
+    columns = (*AUDITS, "WRONG")
+    lines = [f"{'audits':28}" + "".join(f"{c:>13}" for c in columns)]
+    return "\n".join(
+        lines + [f"{lane:28}" + "".join(f"{counts[lane][c]:13}" for c in columns) for lane in counts]
+    )
+
+
 def main():
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -248,6 +282,7 @@ def main():
     parser.add_argument("--workers", type=int, default=1, help="how many processes at once")
     parser.add_argument("--cold", action="store_true", help="let each case import the compiler itself")
     parser.add_argument("--quick", action="store_true", help="do not look whether the cases are sound")
+    parser.add_argument("--audit", action="store_true", help="trace again what is served, and compare")
     parser.add_argument("--keep", type=Path, help="folder to keep programs, stores and reports in")
     options = parser.parse_args()
     cases = [case for case in corpus() if any(text in case.id for text in options.only)]
@@ -259,12 +294,18 @@ def main():
         root = options.keep or Path(folder)
         os.environ.setdefault("FIREBRICK_TESTING_TOOLCHAIN", str(Path(folder) / "toolchain"))
         chosen = {"warm": not options.cold, "checks": not options.quick, "workers": options.workers}
+        chosen["audit"] = options.audit
         for o in run(cases, lanes, options.kernels, root=root, **chosen):
             outcomes.append(o)
             if o.verdict != "right" or o.note or options.only != [""]:
                 last = o.detail.rstrip().rpartition("\n")[2] if options.only == [""] else o.detail
                 said = f"{o.verdict:6} {o.how:7} {o.lane:4} {o.kernels:8} {o.case.id} | {last} {o.note}"
                 print(said.rstrip(" |"), flush=True)
+            if o.told:
+                print(
+                    f"{o.audit} {o.lane} {o.case.id}\n  " + "\n".join(o.told).replace("\n", "\n  "),
+                    flush=True,
+                )
             if options.json:
                 rows = [{**vars(o), "case": o.case.id} for o in outcomes]
                 options.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -272,7 +313,9 @@ def main():
             for path in sorted(root.glob("*/reports-*/*.log")):
                 print(f"--- {path.relative_to(root)}\n{path.read_text()}")
     print(table(outcomes))
-    sys.exit(any(o.verdict != "right" for o in outcomes))
+    if options.audit:
+        print(table_of_audits(outcomes))
+    sys.exit(any(o.verdict != "right" or o.audit == "differed" for o in outcomes))
 
 
 if __name__ == "__main__":
