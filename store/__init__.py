@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from firebrick._explain import explain as explain
-    from firebrick.audits import audit as audit
     from firebrick.attach import compile as compile
     from firebrick.attach import disable as disable
     from firebrick.attach import enable as enable
     from firebrick.attach import enabled as enabled
     from firebrick.attach import flush as flush
     from firebrick.attach import stats as stats
+    from firebrick.audits import audit as audit
     from firebrick.context import Context as Context
     from firebrick.context import PrecompileContext as PrecompileContext
     from firebrick.counters import Stats as Stats

@@ -1,8 +1,8 @@
 """Audits: trace what the store serves afresh, and say where it comes to something else.
 
-Off by default, and not even imported then. In audit mode each hit of either lane is traced once more by Dynamo,
-at the hit and before its result is used; nothing is executed, and nothing compiled. A difference is an
-`AuditError`. A start that is audited as one of a share of all does the same in forks, and only reports.
+Off by default, and not even imported then. In audit mode each hit of either lane is traced once more by
+Dynamo, at the hit and before its result is used; nothing is executed, and nothing compiled. A difference is
+an `AuditError`. A start that is audited as one of a share of all does the same in forks, and only reports.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from firebrick.events import AUDITED, DIFFERS, NOT_AUDITED, NOTICE, Event, Funct
 from firebrick.validity.audit import diff, differing, texts_of, whole
 
 if TYPE_CHECKING:
+    from firebrick._patches import Patches
     from firebrick.attach import Session
     from firebrick.validity.audit import Texts
 
@@ -183,7 +184,7 @@ class Auditor:
 
 
 def auditor_of(session: Session) -> Auditor | None:
-    """Return what audits a session by its settings: every hit, or for a share of the starts those of this one."""
+    """Return what audits a session by its settings: every hit, or those of a share of the starts."""
     share = session.settings.audit
     if share >= 1.0:
         return Auditor(session)
@@ -204,10 +205,16 @@ def retraced(stored: Texts, frame: Any, how: Mapping[str, Any]) -> Texts:
     """
     from firebrick import torch_api
     from firebrick.capture.audited import Audited
+    from firebrick.capture.traced import Traced
 
     api = torch_api.load()
-    listener = Audited(stored.sizes)
-    made = api.retrace(frame, listener, api.as_recorded, **how)
+    listener, traced = Audited(stored.sizes), Traced(frame.f_code)
+
+    def patch(patches: Patches) -> None:
+        api.as_recorded(patches)
+        api.note_tracing(patches, lambda: traced)  # looking at a value can add a guard
+
+    made = api.retrace(frame, listener, patch, **how)
     listener.guards(made.guards)
     return listener.texts(made.code, made.resumes, frame.f_code)
 

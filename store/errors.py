@@ -337,8 +337,8 @@ class AuditError(FirebrickError):
     """An audit traced a frame afresh, and what was to be served from the store is another."""
 
     hint = (
-        "What was served is stale: please report the difference. FIREBRICK_LOAD=0 serves nothing; the store can be "
-        "deleted."
+        "What is stored is stale: please report the difference. FIREBRICK_LOAD=0 serves nothing; the store "
+        "can be deleted."
     )
     exit_code = 73
     template = "{} ({} lane): what is stored is not what torch makes of it now ({})\n{}"

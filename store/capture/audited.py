@@ -1,8 +1,8 @@
 """Write what Dynamo made of a frame in canonical form, for audits.
 
-The form is free of addresses, object ids, counters of generated names, paths and line numbers, the order of sets
-and the hash seed: two processes that trace an unchanged program write equal texts. docs/audit.md says what
-that leaves out.
+The form is free of addresses, object ids, counters of generated names, paths and line numbers, the order of
+sets and the hash seed: two processes that trace an unchanged program write equal texts. docs/audit.md says
+what that leaves out.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _PATH: Final = re.compile(r"(['\"])(?:/|[A-Za-z]:\\)[^'\"]*\1")
 _RESUMED: Final = "torch_dynamo_resume_in_"
 _RESUMED_AT: Final = re.compile(r"(torch_dynamo_resume_in_.*?_at)_\d+")
 _HASHED: Final = 1 << 20  # bytes of a constant tensor that is digested
+_OF_DYNAMO: Final = "G['__import_torch_dot__dynamo"
 SKIPPED: Final = "torch runs the frame as it is"
 
 
@@ -256,10 +257,16 @@ def _path(value: Any) -> str:
 
 
 def guard_lines(guards: Iterable[Any], names: Callable[[str], str]) -> tuple[str, ...]:
-    """Return guards, of which the texts are written, as lines in an order of their own."""
+    """Return guards, of which the texts are written, as lines in an order of their own.
+
+    Guards on Dynamo's own modules are left out: it is part of the platform, and has them or not by the way in
+    which a function is wrapped that is compiled itself, by torch or by Firebrick.
+    """
     api = torch_api.load()
     lines = set()
     for guard in guards:
+        if guard.name.startswith(_OF_DYNAMO):
+            continue
         texts = sorted({api.without_addresses(text) for text in guard.code_list or ()})
         known = api.guarded_object(guard)
         if isinstance(known, type | FunctionType | BuiltinFunctionType):

@@ -105,12 +105,12 @@ class Frames:
                 _log.debug("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
             seconds = time.perf_counter() - began
-            if (auditor := self._auditing()) is not None and result.guarded_code is not None:
-                text = functools.partial(self._bundles.audit_text, key)
-                auditor.hit(function, FULL, text, frame, how())
             served = Event(function, FULL, HIT, *SERVED, seconds=seconds, recipe=recipe.key.hex())
             self._stats.record(served, saved=float(facts.get("seconds", 0.0)))
             self._store.touch(key)
+            if (auditor := self._auditing()) is not None and result.guarded_code is not None:
+                text = functools.partial(self._bundles.audit_text, key)
+                auditor.hit(function, FULL, text, frame, how())
             return result
         before = self._stats.events.handed_over(code)
         refusals = refusals or [absence(self._store, recipe, function)]

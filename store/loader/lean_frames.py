@@ -112,11 +112,19 @@ class LeanFrames:
         Raises:
             AuditError: an audit found that what is stored is stale.
         """
+        audits: list[Callable[[], None]] = []
         with self._lock:
-            return self._serve(frame, frame_state, arguments)
+            answer = self._serve(frame, frame_state, arguments, audits)
+        for audit in audits:  # imports the compiler, which wants this lock and has locks of its own
+            audit()
+        return answer
 
     def _serve(
-        self, frame: Any, frame_state: MutableMapping[str, Any], arguments: Mapping[str, str]
+        self,
+        frame: Any,
+        frame_state: MutableMapping[str, Any],
+        arguments: Mapping[str, str],
+        audits: list[Callable[[], None]],
     ) -> Any | None:
         code, scope, values = frame.f_code, frame.f_globals, frame.f_locals
         if api.is_of_skipped_file(code):
@@ -145,13 +153,13 @@ class LeanFrames:
                 continue
             served = answer.guarded_code is not None
             outcome, seconds = (HIT, *SERVED) if served else (LEFT, *LEFT_ALONE), time.perf_counter() - began
-            if served and (auditor := self._auditing()) is not None:
-                text = functools.partial(self._bundles.audit_text, key)
-                auditor.hit(function, LEAN, text, frame, api.asked_of(arguments))
             event = Event(function, LEAN, *outcome, seconds=seconds, recipe=recipe.key.hex())
             self._stats.record(event, saved=float(facts.get("seconds", 0.0)))
             if served:
                 self._store.touch(key)
+                if (auditor := self._auditing()) is not None:
+                    text, how = functools.partial(self._bundles.audit_text, key), api.asked_of(arguments)
+                    audits.append(functools.partial(auditor.hit, function, LEAN, text, frame, how))
             return answer
         from firebrick.loader.refusals import miss, refusal_of  # a hit needs none of it
 

@@ -1,4 +1,4 @@
-"""Trace a frame with Dynamo as if it were compiled, and leave nothing behind: no code, no caches, no counters.
+"""Trace a frame with Dynamo as if it were compiled, and leave no code, caches or counters behind.
 
 Source followed: ``torch/_dynamo/convert_frame.py`` (``_compile``), ``pgo.py`` and ``output_graph.py``.
 Importing this module imports torch's compiler.
@@ -12,7 +12,7 @@ import copy
 import functools
 import re
 from collections.abc import Callable, Iterator, MutableMapping
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -23,6 +23,7 @@ from torch._dynamo.variables import builder
 from torch._dynamo.variables.torch_function import torch_function_mode_stack_state_mgr
 from torch._guards import CompileContext, CompileId, compile_context
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
+from torch.utils._python_dispatch import _disable_current_modes
 
 from firebrick._patches import Patches
 
@@ -155,7 +156,11 @@ def retrace(frame: Any, listener: Listener, patch: Callable[[Patches], None], **
     """
     before = set(frame.f_globals)
     try:
-        with _as_compiling(frame, patch, listener, how.get("dynamic")):
+        with (
+            convert_frame.compile_lock,
+            _disable_current_modes(),
+            _as_compiling(frame, patch, listener, how.get("dynamic")),
+        ):
             return _traced(frame, bool(how.get("fullgraph")))
     finally:
         for name in set(frame.f_globals) - before:
@@ -190,8 +195,18 @@ def _keep_graph(module: Any, inputs: list[Any]) -> Any:
 def _resumes(code: CodeType, scope: MutableMapping[str, Any]) -> Iterator[tuple[str, CodeType]]:
     for name in code.co_names:
         if name.startswith("__resume_at_"):
-            made = scope[name]
-            yield name, made.__code__ if isinstance(made, FunctionType) else made
+            yield name, _code_of(scope[name])
+
+
+def _code_of(resume: Any) -> CodeType:
+    """Return the code behind a graph break; with free variables there is a function that binds them to it."""
+    if isinstance(resume, CodeType):
+        return resume
+    for cell in resume.__closure__ or ():
+        if isinstance(cell.cell_contents, CodeType):
+            return cell.cell_contents
+    code: CodeType = resume.__code__
+    return code
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ class Texts(NamedTuple):
         graphs: one text for each graph, in the order in which the backend got them.
         guards: a line for each guard, sorted.
         code: the bytecode that Dynamo made, and the functions behind its graph breaks.
-        sizes: name of an input -> what Dynamo knew of its sizes; it decides what is dynamic, and is not compared.
+        sizes: name of an input -> what Dynamo knew of its sizes; it decides what is dynamic, and
+            is not compared.
     """
 
     graphs: tuple[str, ...]

@@ -1,0 +1,222 @@
+"""Programs whose hits are audited: unchanged ones, and with ``V=2`` ones that were edited since they were stored.
+
+With ``UNMENDED`` the walk over what the code can reach is taken out, so that the edits are served stale.
+"""
+
+import enum
+import os
+import sys
+
+import torch
+import torch._dynamo
+
+torch.set_num_threads(1)
+V = int(os.environ.get("V", "1"))
+
+if "UNMENDED" in os.environ:
+    from firebrick.loader.bundles import Bundles
+
+    Bundles._check_reach = lambda *_: None
+
+
+def compiled(function, **options):
+    return torch.compile(function, options={"fallback_by_default": True}, **options)
+
+
+def numbers(*shape):
+    return torch.arange(float(torch.Size(shape).numel())).reshape(shape) / 7
+
+
+# Unchanged programs.
+
+
+def product(x, y):
+    return (x @ y).relu() + 1
+
+
+def function():
+    return compiled(product)(numbers(3, 4), numbers(4, 2))
+
+
+def training():
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    compiled(model)(numbers(2, 4)).sum().backward()
+    return [p.grad for p in model.parameters()]
+
+
+def twice_broken(x):
+    y = x + 1
+    torch._dynamo.graph_break()
+    z = y * x.shape[0]
+    torch._dynamo.graph_break()
+    return z - y
+
+
+def breaks():
+    return compiled(twice_broken)(numbers(3))
+
+
+def sines(x):
+    return x.sin() * x.shape[0]
+
+
+def dynamic():
+    f = compiled(sines)
+    return [f(numbers(n)) for n in (3, 5, 8, 9)]
+
+
+def all_dynamic():
+    return compiled(lambda x: x.cos() + x.shape[1], dynamic=True)(numbers(2, 5))
+
+
+def specialisations():
+    f = compiled(product)
+    forms = [(numbers(2, 2), numbers(2, 2)), (numbers(2, 2).double(), numbers(2, 2).double())]
+    return [f(*form) for form in forms]
+
+
+def cells():
+    total, scale = numbers(2), 3
+
+    def add(x):
+        nonlocal total
+        total = total + x * scale
+        torch._dynamo.graph_break()
+        return total.sum()
+
+    f = compiled(add)
+    return [f(numbers(2)), total]
+
+
+WORDS = frozenset({"red", "green", "blue", "grey"})
+TABLE = {name: number for number, name in enumerate(sorted(WORDS))}
+
+
+def looked_up(x, key):
+    if key in {"red", "green", "blue"} and key in WORDS:
+        x = x * TABLE[key]
+    return x + len(WORDS)
+
+
+def sets():
+    return [compiled(looked_up)(numbers(2), key) for key in ("red", "grey")]
+
+
+class Keeper(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(2))
+        self.calls = 0
+
+    def forward(self, x):
+        self.seen += x
+        self.calls += 1
+        return {"sum": x + self.seen, "twice": [x * 2, (x, None)]}
+
+
+def effects():
+    keeper = Keeper()
+    return [compiled(keeper)(numbers(2)), keeper.seen, keeper.calls]
+
+
+def graded(x):
+    with torch.no_grad():
+        y = x * 2
+    return torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=False) + y
+
+
+def nested_graphs():
+    x = numbers(2).requires_grad_()
+    result = compiled(graded)(x)
+    result.sum().backward()
+    return [result, x.grad]
+
+
+def traceless(x):
+    return x.tan() - 2
+
+
+def leaves_nothing():
+    """Say whether an audit changes what Dynamo counts, or the globals of the module."""
+    from torch._dynamo import convert_frame, utils
+
+    f = compiled(traceless)
+    counted = {name: dict(counts) for name, counts in utils.counters.items()}
+    result = f(numbers(2))
+    made = sorted(n for n in globals() if n.startswith(("__compiled_fn_", "__resume_at_")) and len(n) != 46)
+    same = counted == {name: dict(counts) for name, counts in utils.counters.items()}
+    return [
+        result,
+        [n for n in made if "firebrick" in n],
+        same,
+        len(convert_frame.FRAME_COMPILE_COUNTER) >= 0,
+    ]
+
+
+# Edited programs.
+
+
+class Base:
+    def scale(self, x):
+        return x * 2
+
+
+class Derived(Base):
+    if V == 2:
+
+        def scale(self, x):
+            return x * 5
+
+
+DERIVED = Derived()
+
+
+def overridden():
+    return compiled(lambda x: DERIVED.scale(x) + 1)(numbers(2))
+
+
+class Powers:
+    def power(self, x, exponent=2 if V == 1 else 3):
+        return x**exponent
+
+
+POWERS = Powers()
+
+
+def default():
+    return compiled(lambda x: POWERS.power(x) + 2)(numbers(3))
+
+
+class Level(enum.IntEnum):
+    LOW = 2 if V == 1 else 7
+
+
+def member():
+    return compiled(lambda x: x * Level.LOW + 3)(numbers(2))
+
+
+def by(factor):
+    def decorate(function):
+        return lambda self, x: function(self, x) * factor
+
+    return decorate
+
+
+class Wrapped:
+    @by(2.0 if V == 1 else 3.0)
+    def run(self, x):
+        return x.exp()
+
+
+WRAPPED = Wrapped()
+
+
+def decorated():
+    return compiled(lambda x: WRAPPED.run(x) + 4)(numbers(2))
+
+
+def module_state():
+    """Say what of Firebrick and of the compiler is imported."""
+    result = compiled(product)(numbers(3, 4), numbers(4, 2))
+    return [result, sorted(n for n in sys.modules if n in ("firebrick.audits", "firebrick.validity.audit"))]
