@@ -1,4 +1,4 @@
-"""Programs whose hits are audited: unchanged ones, and with ``V=2`` ones that were edited since they were stored.
+"""Programs whose hits are audited: unchanged ones, and some that ``V=2`` edits after they were stored.
 
 With ``UNMENDED`` the walk over what the code can reach is taken out, so that the edits are served stale.
 """
@@ -8,7 +8,6 @@ import os
 import sys
 
 import torch
-import torch._dynamo
 
 torch.set_num_threads(1)
 V = int(os.environ.get("V", "1"))
@@ -133,25 +132,44 @@ def nested_graphs():
     return [result, x.grad]
 
 
-def traceless(x):
-    return x.tan() - 2
+def left_alone(x):
+    y = x.tan() - 2
+    torch._dynamo.graph_break()
+    return y * V
 
 
 def leaves_nothing():
-    """Say whether an audit changes what Dynamo counts, or the globals of the module."""
-    from torch._dynamo import convert_frame, utils
+    """Say what of Dynamo's state, and of the globals of the module, a call with its audits changes."""
+    from torch._dynamo import convert_frame, pgo, utils
 
-    f = compiled(traceless)
-    counted = {name: dict(counts) for name, counts in utils.counters.items()}
+    def state():
+        return {
+            "counters": {name: dict(counts) for name, counts in utils.counters.items()},
+            "times": sorted(utils.compilation_time_metrics),
+            "compilations": len(utils.get_compilation_metrics()),
+            "sizes": sorted(str(code) for code in pgo.get_code_state()),
+            "cleanups": utils.CleanupManager.count,
+            "compiling": convert_frame.initial_global_state is not None,
+        }
+
+    f = compiled(left_alone)
+    torch.manual_seed(5)
+    before, kept = state(), set(globals())
     result = f(numbers(2))
-    made = sorted(n for n in globals() if n.startswith(("__compiled_fn_", "__resume_at_")) and len(n) != 46)
-    same = counted == {name: dict(counts) for name, counts in utils.counters.items()}
-    return [
-        result,
-        [n for n in made if "firebrick" in n],
-        same,
-        len(convert_frame.FRAME_COMPILE_COUNTER) >= 0,
-    ]
+    after = state()
+    made = set(globals()) - kept
+    return {
+        "result": result,
+        "changed": sorted(name for name in after if after[name] != before[name]),
+        "globals": sorted(made),
+        "random": torch.rand(1),
+    }
+
+
+def state_of_audits():
+    """Say whether audits are imported, once something was served."""
+    result = compiled(product)(numbers(3, 4), numbers(4, 2))
+    return [result, sorted(name for name in sys.modules if name.endswith((".audits", ".audit", ".audited")))]
 
 
 # Edited programs.
@@ -214,9 +232,3 @@ WRAPPED = Wrapped()
 
 def decorated():
     return compiled(lambda x: WRAPPED.run(x) + 4)(numbers(2))
-
-
-def module_state():
-    """Say what of Firebrick and of the compiler is imported."""
-    result = compiled(product)(numbers(3, 4), numbers(4, 2))
-    return [result, sorted(n for n in sys.modules if n in ("firebrick.audits", "firebrick.validity.audit"))]
