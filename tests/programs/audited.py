@@ -199,11 +199,8 @@ class Powers:
         return x**exponent
 
 
-POWERS = Powers()
-
-
 def default():
-    return compiled(lambda x: POWERS.power(x) + 2)(numbers(3))
+    return compiled(lambda x: Powers().power(x) + 2)(numbers(3))
 
 
 class Level(enum.IntEnum):
@@ -227,8 +224,5 @@ class Wrapped:
         return x.exp()
 
 
-WRAPPED = Wrapped()
-
-
 def decorated():
-    return compiled(lambda x: WRAPPED.run(x) + 4)(numbers(2))
+    return compiled(lambda x: Wrapped().run(x) + 4)(numbers(2))
