@@ -285,9 +285,7 @@ class TestCanonicalNames:
         assert names("torch_dynamo_resume_in_f_at_17") == "torch_dynamo_resume_in_f_at"
         assert names("G['module_140234_c3'].x") == "G['module#0'].x"
 
-    @pytest.mark.parametrize(
-        "name", ["weight_1", "x", "l_self_modules_0_weight_", "_c0", "f_at_3"]
-    )
+    @pytest.mark.parametrize("name", ["weight_1", "x", "l_self_modules_0_weight_", "_c0", "f_at_3"])
     def test_leave_those_of_the_program_alone(self, name):
         assert Names()(name) == name
 
