@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import signal
+import stat
 import sys
 import threading
 import warnings
@@ -131,8 +132,8 @@ class Auditor:
 
     def _cannot_fork(self) -> str:
         """Return why this process can not be forked to audit in the background; empty where it can."""
-        if not hasattr(os, "fork"):
-            return "this system has no fork"
+        if sys.platform != "linux":
+            return "processes are forked on Linux alone"
         if self._forked >= _FORKS:
             return f"{_FORKS} functions of this start are audited already"
         if threading.active_count() > 1 or threading.current_thread() is not threading.main_thread():
@@ -170,6 +171,7 @@ class Auditor:
         """
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_SECONDS)
+        let_go()
         os.setsid()
         os.nice(19)
         session = self._session
@@ -181,6 +183,19 @@ class Auditor:
             from firebrick.runs import keep
 
             keep(session.store, session.stats)
+
+
+def let_go() -> None:
+    """Let go of the pipes and sockets of the process that was forked: nobody is to wait for this one.
+
+    Their numbers stay taken, by the null device, so that nothing else is closed in their place later.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in [*range(3), *map(int, os.listdir("/proc/self/fd"))]:
+        with contextlib.suppress(OSError):
+            mode = os.fstat(number).st_mode
+            if number < 3 or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                os.dup2(null, number)
 
 
 def auditor_of(session: Session) -> Auditor | None:

@@ -1,6 +1,9 @@
 """An audit traces what is served afresh: equal in every process for a program that did not change."""
 
 import os
+import select
+import signal
+import socket
 import types
 from collections import Counter
 from pathlib import Path
@@ -10,7 +13,7 @@ import torch
 
 import firebrick
 from firebrick import attach
-from firebrick.audits import Auditor, auditor_of
+from firebrick.audits import Auditor, auditor_of, let_go
 from firebrick.capture.audited import Names, code_lines, graph_lines
 from firebrick.errors import AuditError, DecodeError, UsageError
 from firebrick.runs import read
@@ -200,6 +203,7 @@ class TestAShareOfStarts:
                 os.write(writing, f"{event.code}\n".encode())
 
         monkeypatch.setattr(Auditor, "_record", record)
+        monkeypatch.setattr("firebrick.audits.let_go", lambda: None)
         monkeypatch.setattr("threading.active_count", lambda: 1)
 
         def ended():
@@ -235,6 +239,26 @@ class TestAShareOfStarts:
         doubled()
         assert forking() == ([], [])
         assert list(firebrick.stats().not_audited) == ["CUDA is initialised, and the process is not forked"]
+
+    def test_keeps_nobody_waiting_for_its_forks(self):
+        pipe, (here, there) = os.pipe(), socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            let_go()
+            signal.pause()
+            os._exit(1)
+        os.close(pipe[1])
+        there.close()
+        try:
+            assert select.select([pipe[0]], [], [], 60)[0]
+            assert select.select([here], [], [], 60)[0]
+            assert (os.read(pipe[0], 1), here.recv(1)) == (b"", b"")
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(pipe[0])
+            here.close()
 
     def test_is_chosen_by_chance(self, doubled, monkeypatch):
         numbers = iter([0.009, 0.011])
