@@ -68,18 +68,8 @@ class TestAnUnchangedProgram:
         lane, finished = audited
         assert bool(finished.case("function")["stats"].get("lean")) == (lane == "lean")
 
-    def test_finds_dynamo_and_its_globals_as_they_were(self, audited):
-        value = audited[1].case("leaves_nothing")["value"]
-        assert value["changed"] == "[]" or value["changed"] == []
-        made = [name for name in value["globals"] if name.startswith(("__compiled_fn_", "__resume_at_"))]
-        hexadecimal = set("0123456789abcdef")
-        assert made
-        assert all(set(name.rpartition("_")[2]) <= hexadecimal for name in made)  # names of the store's own
-        assert all(len(name.rpartition("_")[2]) == 32 for name in made)
-
-    def test_keeps_its_random_numbers(self, audited):
-        torch.manual_seed(5)
-        assert audited[1].case("leaves_nothing")["value"]["random"]["elements"] == torch.rand(1).tolist()
+    def test_finds_dynamo_its_globals_and_random_numbers_as_they_were(self, audited):
+        assert audited[1].case("leaves_nothing")["value"][1] == [[], []]
 
 
 def test_no_audit_is_not_even_imported(recorded, tmp_path):

@@ -69,8 +69,12 @@ def all_dynamic():
     return compiled(lambda x: x.cos() + x.shape[1], dynamic=True)(numbers(2, 5))
 
 
+def sum_of_products(x, y):
+    return (x * y).sum(0) - 3
+
+
 def specialisations():
-    f = compiled(product)
+    f = compiled(sum_of_products)
     forms = [(numbers(2, 2), numbers(2, 2)), (numbers(2, 2).double(), numbers(2, 2).double())]
     return [f(*form) for form in forms]
 
@@ -139,31 +143,39 @@ def left_alone(x):
 
 
 def leaves_nothing():
-    """Say what of Dynamo's state, and of the globals of the module, a call with its audits changes."""
+    """Say what of Dynamo's state, of the globals of the module and of random numbers each audit changes."""
     from torch._dynamo import convert_frame, pgo, utils
+
+    from firebrick.audits import Auditor
 
     def state():
         return {
-            "counters": {name: dict(counts) for name, counts in utils.counters.items()},
-            "times": sorted(utils.compilation_time_metrics),
+            "counters": {name: dict(counts) for name, counts in utils.counters.items() if counts},
+            "times": {name: len(times) for name, times in utils.compilation_time_metrics.items()},
             "compilations": len(utils.get_compilation_metrics()),
             "sizes": sorted(str(code) for code in pgo.get_code_state()),
             "cleanups": utils.CleanupManager.count,
+            "compiled": len(convert_frame.output_codes.seen),
+            "frames": convert_frame.FRAME_COUNTER,
             "compiling": convert_frame.initial_global_state is not None,
+            "globals": sorted(globals()),
+            "random": torch.get_rng_state().tolist(),
         }
 
-    f = compiled(left_alone)
-    torch.manual_seed(5)
-    before, kept = state(), set(globals())
-    result = f(numbers(2))
-    after = state()
-    made = set(globals()) - kept
-    return {
-        "result": result,
-        "changed": sorted(name for name in after if after[name] != before[name]),
-        "globals": sorted(made),
-        "random": torch.rand(1),
-    }
+    found, hit = [], Auditor.hit
+
+    def watched(self, *args):
+        before = state()
+        hit(self, *args)
+        after = state()
+        found.append([name for name in after if after[name] != before[name]])
+
+    Auditor.hit = watched
+    try:
+        result = compiled(left_alone)(numbers(2))
+    finally:
+        Auditor.hit = hit
+    return [result, found]
 
 
 def state_of_audits():
