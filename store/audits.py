@@ -113,15 +113,16 @@ class Auditor:
             said = str(error).strip().partition("\n")[0]
             self._not_audited(function, lane, f"torch can not trace it: {type(error).__name__}: {said:.200}")
             return
-        if parts := differing(stored, fresh):
-            error = AuditError(function.place, lane, parts, diff(stored, fresh), whole(stored), whole(fresh))
-            self.found.differed.append(error)
-            self._record(Event(function, lane, NOTICE, DIFFERS, f"{', '.join(parts)}:\n{error.diff}"))
-            if self._raises:
-                raise error
-        else:
+        parts = differing(stored, fresh)
+        if not parts:
             self.found.same += 1
             self._record(Event(function, lane, AUDITED, *_SAME))
+            return
+        found = AuditError(function.place, lane, parts, diff(stored, fresh), whole(stored), whole(fresh))
+        self.found.differed.append(found)
+        self._record(Event(function, lane, NOTICE, DIFFERS, f"{', '.join(parts)}:\n{found.diff}"))
+        if self._raises:
+            raise found
 
     def _not_audited(self, function: Function, lane: str, why: str) -> None:
         self.found.not_audited[why] += 1

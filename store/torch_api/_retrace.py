@@ -180,7 +180,7 @@ def _traced(frame: Any, fullgraph: bool) -> Retraced:
                 made.build_guards(frame.f_code)
     except exc.SkipFrame:
         return Retraced(None, {}, [])
-    graph = made.tracer_output.output_graph
+    graph: Any = made.tracer_output.output_graph
     resumes = dict(_resumes(made.bytecode, frame.f_globals))
     guards = list(graph.guards)
     for hook in graph.cleanups:
