@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from firebrick.attach import enabled as enabled
     from firebrick.attach import flush as flush
     from firebrick.attach import stats as stats
+    from firebrick.audits import audit as audit
     from firebrick.context import Context as Context
     from firebrick.context import PrecompileContext as PrecompileContext
     from firebrick.counters import Stats as Stats
@@ -28,6 +29,7 @@ _PUBLIC = {
     "Settings": "firebrick.settings",
     "Stats": "firebrick.counters",
     "Store": "firebrick.store",
+    "audit": "firebrick.audits",
     "compile": "firebrick.attach",
     "disable": "firebrick.attach",
     "enable": "firebrick.attach",

@@ -64,6 +64,12 @@ ADVICE: Final[Mapping[str, str]] = {
     "volatile-key": (
         "Make this part the same at every start: a time, a folder, a port or a counter in it does not belong."
     ),
+    "audited": "Nothing has to be done.",
+    "differs": (
+        "What was served is stale, which is a fault of Firebrick: please report the difference. "
+        "FIREBRICK_LOAD=0 serves nothing."
+    ),
+    "not-audited": "Fill the store anew where it is older than this Firebrick; else audit in the foreground.",
     "divergence": (
         "Nothing has to be done for right results. If it comes back, the compiler is not deterministic here."
     ),

@@ -31,6 +31,7 @@ from firebrick.settings import Settings
 from firebrick.torch_api import check_installed
 
 if TYPE_CHECKING:
+    from firebrick.audits import Auditor
     from firebrick.context import Context
     from firebrick.loader.entry import Entry
     from firebrick.store import Store
@@ -58,6 +59,7 @@ class Session:
         self.store: Store | None = None
         self.context: Context | None = None
         self.entry: Entry | None = None
+        self.auditor: Auditor | None = None  # what audits hits; mostly nobody
         self.ending = False  # whether the process ends, and starts no threads
         self._hooks: Waiting | None = None
         self._finders: list[_Finder] = []
@@ -72,6 +74,10 @@ class Session:
         settings = self.settings
         self._quiet = to_stderr(settings.log)
         self.store = self._open_store()
+        if settings.audit and settings.load:
+            from firebrick.audits import auditor_of
+
+            self.auditor = auditor_of(self)
         self._after_import("torch", self._note_kernels)
         if settings.lean:
             self._after_import("torch", self._enter)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from firebrick.events import BYPASS, HIT, LEAN, MISS, STORED, Event, Events
+from firebrick.events import AUDITED, BYPASS, DIFFERS, HIT, LEAN, MISS, NOT_AUDITED, STORED, Event, Events
 
 
 class Stats:
@@ -23,6 +23,9 @@ class Stats:
         bytes_written: raw bytes of the blobs that were handed to the store.
         lean: how many of the hits were served without the compiler.
         not_lean: reason -> bundles that were stored for the full lane only.
+        audited: hits that an audit found to be what torch makes of the frame now.
+        differed: function -> hits that an audit found to be something else.
+        not_audited: reason -> hits that an audit could not compare.
         seconds_saved: seconds that compiling the served frames took when they were stored.
         functions: name of a function -> how many frames of it were ``hits``, of these ``lean``, ``misses``,
             ``bypasses`` and ``stored``; what is zero is left out.
@@ -39,6 +42,9 @@ class Stats:
         self.seconds_saved = 0.0
         self.lean = 0
         self.not_lean: Counter[str] = Counter()
+        self.audited = 0
+        self.differed: Counter[str] = Counter()
+        self.not_audited: Counter[str] = Counter()
         self.functions: dict[str, Counter[str]] = {}
         self._events = Events()
         self._lock = threading.Lock()
@@ -74,6 +80,12 @@ class Stats:
                 counts["bypasses"] += 1
             elif event.outcome == STORED:
                 counts["stored"] += 1
+            elif event.outcome == AUDITED:
+                self.audited += 1
+            elif event.code == DIFFERS:
+                self.differed[event.function.place] += 1
+            elif event.code == NOT_AUDITED:
+                self.not_audited[event.reason] += 1
             if not counts:
                 del self.functions[event.function.name or event.function.qualname]
         self.events.add(event)

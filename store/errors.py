@@ -333,6 +333,28 @@ class Unsupported(FirebrickError):
         self.what = what
 
 
+class AuditError(FirebrickError):
+    """An audit traced a frame afresh, and what was to be served from the store is another."""
+
+    hint = (
+        "What is stored is stale: please report the difference. FIREBRICK_LOAD=0 serves nothing; the store "
+        "can be deleted."
+    )
+    exit_code = 73
+    template = "{} ({} lane): what is stored is not what torch makes of it now ({})\n{}"
+
+    def __init__(
+        self, function: str, lane: str, parts: Sequence[str], diff: str, stored: str = "", fresh: str = ""
+    ) -> None:
+        super().__init__(function, lane, tuple(parts), diff, stored, fresh)
+        self.function = function
+        self.lane = lane
+        self.parts = tuple(parts)
+        self.diff = diff
+        self.stored = stored
+        self.fresh = fresh
+
+
 class InternalError(FirebrickError):
     """Firebrick contradicts itself; this is a bug."""
 

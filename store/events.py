@@ -24,6 +24,7 @@ MISS: Final = "miss"  # looked up in vain
 BYPASS: Final = "bypass"  # compiled, and not stored
 STORED: Final = "stored"  # compiled and stored
 LEFT: Final = "left"  # runs as it is, as torch decided
+AUDITED: Final = "audited"  # served, and torch traces it to the same
 NOTICE: Final = "notice"  # something about the store that somebody should look at
 
 LEAN: Final = "lean"
@@ -66,11 +67,16 @@ CODES: Final[Mapping[str, str]] = {
     "other-backend": "the function is compiled by another backend than Inductor, which is never stored",
     "left-alone": "torch runs the frame as it is, and there is nothing to compile",
     "volatile-key": "a part of a recipe was another at every start, so that nothing is ever found",
+    "audited": "an audit traced the function afresh, and it came to what is stored",
+    "differs": "an audit traced the function afresh, and it came to something else than is stored",
+    "not-audited": "an audit could not compare the function; the reason says why",
     "divergence": "equal inputs gave different bytes, so that one of two stored functions is never needed",
 }
 NEW: Final = "new to the store"  # of a function that nothing is known of
 SERVED: Final = "served", "served from the store"  # code and words
 OTHER_BACKEND: Final = "other-backend", "another backend than Inductor compiles it"
+DIFFERS: Final = "differs"
+NOT_AUDITED: Final = "not-audited"
 LEFT_ALONE: Final = "left-alone", "torch runs it as it is"
 
 
@@ -136,7 +142,7 @@ class Event(NamedTuple):
     Attributes:
         function: whose frame it was.
         lane: ``lean`` or ``full``.
-        outcome: ``hit``, ``miss``, ``bypass``, ``stored``, ``left`` or ``notice``.
+        outcome: ``hit``, ``miss``, ``bypass``, ``stored``, ``left``, ``audited`` or ``notice``.
         code: stable name of the reason, one of `CODES`.
         reason: the same in words.
         changes: what is another than it was when the nearest bundle was stored.
@@ -205,6 +211,10 @@ class Events:
                 return list(self._ring)
             except RuntimeError:  # another thread added one meanwhile
                 continue
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._ring.clear()
 
     def told(self) -> list[Event]:
         """Return those that need an explanation: misses, bypasses and notices."""

@@ -26,7 +26,7 @@ from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.capture.self_tests import SelfTests
 from firebrick.capture.triton_kernels import encoded_winner
 from firebrick.codecs._msgpack import pack
-from firebrick.errors import InternalError, Unsupported
+from firebrick.errors import AuditError, InternalError, Unsupported
 from firebrick.events import BYPASS, FULL, LEFT, LEFT_ALONE, Event, function_of
 from firebrick.loader.autotune import Winners
 from firebrick.loader.backend import Backends
@@ -38,6 +38,7 @@ from firebrick.recipe import SKIPPED_FILE, Recipe, make_recipe
 from firebrick.torch_api import registry
 from firebrick.torch_api.ambient import AMBIENT, ARGUMENTS, OPTIONS, ambient_key
 from firebrick.torch_api.lean import gradient_buckets
+from firebrick.validity.audit import text_of
 
 if TYPE_CHECKING:
     from firebrick.attach import Session
@@ -117,7 +118,7 @@ class Hooks:
         libraries = Libraries()
         kernels = Kernels(libraries, session.fault)
         backends = Backends(store, libraries, session.stats)
-        self._frames = Frames(store, backends, session.stats, session.fault)
+        self._frames = Frames(store, backends, session.stats, session.fault, lambda: session.auditor)
         artifacts = Artifacts(session, kernels)
         tests = None
         if self._recording and self._lean and session.settings.self_test:
@@ -217,7 +218,9 @@ class Hooks:
                 return result
             try:
                 recipe = self._recipe(self_, frame, backend)
-                served = self._serve(recipe, frame, frame_state, backend)
+                served = self._serve(recipe, frame, frame_state, backend, self_)
+            except AuditError:
+                raise
             except Exception as error:
                 self._note(frame, BYPASS, "error", f"{type(error).__name__}: {error}")
                 self._session.fault(error)
@@ -294,14 +297,16 @@ class Hooks:
 
         return catch
 
-    def _serve(self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any) -> Any | None:
+    def _serve(
+        self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any, converter: Any
+    ) -> Any | None:
         if self._asked:
             self._note(frame, LEFT, "own-precompile", "the program uses torch's own precompile")
         if not self._session.settings.load or self._asked:
             return None
         with no_collection():
             return self._frames.serve(
-                recipe, frame.f_code, frame.f_globals, frame.f_locals, frame_state, backend
+                recipe, frame, frame_state, backend, lambda: self._api.asked_of(converter, backend)
             )
 
     def _watched(
@@ -355,12 +360,21 @@ class Hooks:
                 if compilation.compiled is not None
                 and name in generated_names(compilation.compiled, self._api.RESUME_PREFIX)
             }
+            self._audited(compilation)
             compilation.requires = gpu_facts() if self._api.uses_gpu(package) else {}
             self._recorder.compiled(compilation)
         except Exception as error:
             self._session.stats.record(compilation.event(BYPASS, "error", f"{type(error).__name__}: {error}"))
             self._session.fault(error)
         return result
+
+    def _audited(self, compilation: Compilation) -> None:
+        """Write what an audit of the bundle is to compare; a frame without it is served as well."""
+        try:
+            texts = compilation.audited.texts(compilation.compiled, compilation.resumes, compilation.code)
+            compilation.audit = text_of(texts)
+        except Exception as error:
+            self._session.fault(error)
 
     def _failed(self, compilation: Compilation, error: BaseException) -> None:
         text = str(error).strip().partition("\n")[0]

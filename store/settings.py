@@ -43,6 +43,8 @@ class Settings(NamedTuple):
     """Open the store without touching its folder; implies that nothing is recorded."""
     strict: bool = False
     """Raise faults of Firebrick instead of logging them and going on without the store."""
+    audit: float = 0.0
+    """Trace each hit afresh and raise where it differs (1); or only report, for a share of the starts."""
     durable: bool = True
     """Flush every commit to the disk; without it the last commits may be lost at a power failure."""
     map_size: int | None = None
@@ -97,6 +99,19 @@ def _size(name: str, value: object) -> int:
     return size
 
 
+def _share(name: str, value: object) -> float:
+    text = str(value).strip().lower()
+    if text in _TRUE or text in _FALSE:
+        return float(text in _TRUE)
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise UsageError(f"{name} is {value!r}: expected 0, 1 or a share between them, such as 0.01")
+    return share
+
+
 def _folder(name: str, value: object) -> Path:
     if not isinstance(value, str | os.PathLike) or not str(value):
         raise UsageError(f"{name} is {value!r}: expected the path of a folder")
@@ -126,6 +141,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "record": _flag,
     "readonly": _flag,
     "strict": _flag,
+    "audit": _share,
     "durable": _flag,
     "map_size": _size,
     "log": _level,

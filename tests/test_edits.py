@@ -115,8 +115,6 @@ class TestWhatAnExplanationMustName:
     CASE = Case(
         "kind", "name", "K = [2, 3][V - 1]\nclass C:\n    def m(self): return 1 if V == 1 else 2\nf = len\n"
     )
-        "kind", "name", "K = [2, 3][V - 1]\nclass C:\n    def m(self): return 1 if V == 1 else 2\nf = len\n"
-    )
 
     def test_is_read_off_the_program(self):
         assert {"K", "C", "m", "V"} <= words(self.CASE)

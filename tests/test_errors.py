@@ -42,6 +42,11 @@ EXAMPLES: list[tuple[FirebrickError, str, dict[str, object]]] = [
     (errors.NotStorable("op x"), "not storable: op x", {"reason": "op x"}),
     (errors.NotLean("op x"), "not lean: op x", {"reason": "op x"}),
     (errors.Unsupported("torch 1.0"), "not supported: torch 1.0", {"what": "torch 1.0"}),
+    (
+        errors.AuditError("f", "lean", ["graph"], "-a\n+b", "a", "b"),
+        "f (lean lane): what is stored is not what torch makes of it now (graph)\n-a\n+b",
+        {"function": "f", "lane": "lean", "parts": ("graph",), "diff": "-a\n+b", "stored": "a", "fresh": "b"},
+    ),
     (errors.InternalError("bug"), "bug", {"reason": "bug"}),
 ]
 

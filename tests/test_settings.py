@@ -34,6 +34,8 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"FIREBRICK_LOAD": "perhaps"}, {}, "FIREBRICK_LOAD is 'perhaps'"),
         ({"FIREBRICK_MAP_SIZE": "-1"}, {}, "positive number of bytes"),
         ({"FIREBRICK_MAP_SIZE": "much"}, {}, "positive number of bytes"),
+        ({"FIREBRICK_AUDIT": "1.5"}, {}, "a share between them"),
+        ({"FIREBRICK_AUDIT": "often"}, {}, "FIREBRICK_AUDIT is 'often'"),
         ({}, {"cache_dir": 7}, "path of a folder"),
         ({}, {"context": "x" * 201}, "1 to 200 characters"),
         ({}, {"colour": "red"}, "unknown setting colour"),
@@ -42,3 +44,10 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit_is_named(environ: dict[str, str], arguments: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Settings.read(environ, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("1", 1.0), ("on", 1.0), ("0", 0.0), ("no", 0.0), ("0.01", 0.01), ("", 0.0)]
+)
+def test_audits_are_of_all_starts_of_none_or_of_a_share(text: str, share: float) -> None:
+    assert Settings.read({"FIREBRICK_AUDIT": text}).audit == share

@@ -103,6 +103,8 @@ def frame_manifest(
             "imports": _imports(compilation, compilation.compiled, set(names)),
             "requires": compilation.requires,
         }
+        if compilation.audit:
+            body["audit"] = add(Kind.TEXT, compilation.audit)
         for part in backends.values():
             parts += [part.key, *part.children]
         if lean is None:

@@ -16,6 +16,7 @@ from firebrick.platform import CURRENT_GPU, NO_FACT, process_fact
 
 if TYPE_CHECKING:
     from firebrick._patches import Patches
+    from firebrick.capture.audited import Audited
     from firebrick.capture.guard_program import GuardRecorder
     from firebrick.capture.traced import Traced
 
@@ -61,11 +62,15 @@ class HandOver:
             patches.set(package, name, wrap(getattr(package, name)))
         patches.set(api.OutputGraph, "bypass_package", self._bypassing)
         api.note_tracing(patches, self._tracing_of)
+        api.note_audited(patches, self._audited)
         api.note_devices(patches, api.OutputGraph, self._devices)
         api.note_process_functions(patches, self._asked, self._recorder.refuse)
 
     def _devices(self) -> TracedDevices | None:
         return None if (compilation := self._recorder.current) is None else compilation.devices
+
+    def _audited(self) -> Audited | None:
+        return None if (compilation := self._recorder.current) is None else compilation.audited
 
     def _tracing_of(self) -> Traced | None:
         return None if (compilation := self._recorder.current) is None else compilation.tracing
@@ -90,6 +95,7 @@ class HandOver:
             if compilation.devices.current:
                 self._asked(CURRENT_GPU, [])
             compilation.guarded |= identities
+            compilation.audited.guards(graph.guards)
             compilation.expected = expected
             compilation.installed = frozenset(graph.installed_globals)
             compilation.imports = dict(graph.import_sources)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from firebrick import torch_api
 from firebrick.capture.artifacts import Artifacts
+from firebrick.capture.audited import Audited
 from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.devices import TracedDevices
 from firebrick.capture.traced import Traced
@@ -60,6 +61,8 @@ class Compilation:
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
     process: list[list[Any]] = dataclasses.field(default_factory=list)  # function, arguments, what it said
     tracing: Traced = dataclasses.field(init=False)
+    audited: Audited = dataclasses.field(default_factory=Audited)
+    audit: str = ""  # what an audit compares; empty where it could not be written
     reached: tuple[Scope, Reach] | None = None  # what the traced code can reach, once that is known
     devices: TracedDevices = dataclasses.field(default_factory=TracedDevices)
     refused: str | None = None

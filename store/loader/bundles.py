@@ -167,6 +167,16 @@ class Bundles:
             self._scopes[key] = scope_of(self.part(Kind.TEXT, key))
         return self._scopes[key]
 
+    def audit_text(self, key: ContentKey) -> str:
+        """Return what a bundle keeps for audits; empty where it keeps nothing.
+
+        Raises:
+            FirebrickError: it can not be read.
+        """
+        kept = self.manifest(key).get("audit")
+        text: str = self.part(Kind.TEXT, kept) if kept else ""
+        return text
+
     def part(self, kind: Kind, key: bytes) -> Any:
         """Decode one part of a bundle."""
         blob = self.store.get(ContentKey(key))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from firebrick._collection import no_collection
+from firebrick.errors import AuditError
 from firebrick.loader import guard_program, lean_module
 from firebrick.loader.lean_frames import LeanFrames
 from firebrick.loader.lean_module import LeanModule
@@ -73,7 +74,11 @@ class Entry:
         self.session = session
         self.original = original
         self.frames = LeanFrames(
-            store, session.stats, tested=session.settings.self_test, on_fault=session.fault
+            store,
+            session.stats,
+            tested=session.settings.self_test,
+            on_fault=session.fault,
+            auditing=lambda: session.auditor,
         )
         self._backends: dict[str, Any] = {}  # arguments -> token, or torch's backend once there is one
         self._calls = threading.local()  # of torch's own torch.compile
@@ -180,9 +185,9 @@ class Region:
         if self._real is None and not self._entry.closed and not api.wants_own_precompile():
             try:
                 with no_collection():
-                    answer = self._entry.frames.serve(
-                        frame.f_code, frame.f_globals, frame.f_locals, frame_state, self._texts
-                    )
+                    answer = self._entry.frames.serve(frame, frame_state, self._texts)
+            except AuditError:
+                raise
             except Exception as error:
                 self._entry.session.fault(error)
                 answer = None

@@ -14,9 +14,9 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firebrick import torch_api
 from firebrick.counters import Stats
@@ -36,6 +36,9 @@ from firebrick.recipe import Recipe
 from firebrick.store import Store
 from firebrick.validity.stored import Frame
 
+if TYPE_CHECKING:
+    from firebrick.audits import Auditor
+
 _log = logging.getLogger("firebrick")
 
 
@@ -47,6 +50,7 @@ class Frames:
         backends: rebuilds backend functions.
         stats: counts hits, and misses with their reasons.
         on_fault: is told of damage.
+        auditing: gives what audits hits, if anything does.
     """
 
     def __init__(
@@ -55,29 +59,34 @@ class Frames:
         backends: Backends,
         stats: Stats,
         on_fault: Callable[[BaseException], None] = lambda error: None,
+        auditing: Callable[[], Auditor | None] = lambda: None,
     ) -> None:
         self._store = store
         self._bundles = Bundles(store, stats, on_fault)
         self._backends = backends
+        self._auditing = auditing
         self._stats = stats
         self.retest: Callable[[ContentKey], None] | None = None  # for bundles whose test was cut off
         # guards that were built and did not pass; once they pass, they belong to torch
         self._managers: dict[tuple[ContentKey, int], tuple[CodeType, Any]] = {}
 
     def serve(
-        self, recipe: Recipe, code: CodeType, scope: dict[str, Any], values: Any,
-        frame_state: Any, backend: Any,
+        self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any,
+        how: Callable[[], Mapping[str, Any]] = dict,
     ) -> Any | None:  # fmt: skip
         """Return what a frame converter returns, from the store, or ``None`` for a miss.
 
         Args:
             recipe: the frame's recipe.
-            code: the frame's code object.
-            scope: the frame's globals; generated names are installed there.
-            values: the frame's locals, as guards want them.
+            frame: torch's view of the frame; generated names are installed in its globals.
             frame_state: torch's state of the frame.
             backend: Inductor backend whose options hold while backends are rebuilt.
+            how: gives the arguments of ``torch.compile`` on which a trace hangs, for audits.
+
+        Raises:
+            AuditError: an audit found that what is stored is stale.
         """
+        code, scope, values = frame.f_code, frame.f_globals, frame.f_locals
         seen = Frame(code, scope, values)
         function = function_of(code, scope.get("__name__", ""), values)
         began, refusals = time.perf_counter(), list[Refusal]()
@@ -99,6 +108,9 @@ class Frames:
             served = Event(function, FULL, HIT, *SERVED, seconds=seconds, recipe=recipe.key.hex())
             self._stats.record(served, saved=float(facts.get("seconds", 0.0)))
             self._store.touch(key)
+            if (auditor := self._auditing()) is not None and result.guarded_code is not None:
+                text = functools.partial(self._bundles.audit_text, key)
+                auditor.hit(function, FULL, text, frame, how())
             return result
         before = self._stats.events.handed_over(code)
         refusals = refusals or [absence(self._store, recipe, function)]

@@ -6,6 +6,7 @@ code: a real cache entry, which the compiler takes over as its own when it is im
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import sys
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import CodeType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firebrick.codecs._msgpack import unpack
 from firebrick.codecs.guard_program import GuardProgram
@@ -35,6 +36,9 @@ from firebrick.torch_api import lean as api
 from firebrick.torch_api.ambient import AMBIENT, OPTIONS, ambient_key
 from firebrick.validity.stored import Frame
 
+if TYPE_CHECKING:
+    from firebrick.audits import Auditor
+
 _log = logging.getLogger("firebrick")
 
 
@@ -46,6 +50,7 @@ class LeanFrames:
         stats: counts hits. Misses are counted by the full lane, which is asked next.
         tested: leave bundles alone that wait for their test.
         on_fault: is told of damage.
+        auditing: gives what audits hits, if anything does.
     """
 
     def __init__(
@@ -55,9 +60,11 @@ class LeanFrames:
         *,
         tested: bool,
         on_fault: Callable[[BaseException], None] = lambda error: None,
+        auditing: Callable[[], Auditor | None] = lambda: None,
     ) -> None:
         self._store = store
         self._tested = tested
+        self._auditing = auditing
         self._bundles = Bundles(store, stats, on_fault)
         self._backends = LeanBackends(store, stats=stats)
         self._stats = stats
@@ -93,29 +100,33 @@ class LeanFrames:
             return False
 
     def serve(
-        self, code: CodeType, scope: dict[str, Any], values: Any, frame_state: MutableMapping[str, Any],
-        arguments: Mapping[str, str],
-    ) -> Any | None:  # fmt: skip
+        self, frame: Any, frame_state: MutableMapping[str, Any], arguments: Mapping[str, str]
+    ) -> Any | None:
         """Return the answer for torch's hook, or ``None`` where the compiler has to be asked.
 
         Args:
-            code: the frame's code object.
-            scope: its globals; generated names are installed there.
-            values: its locals, as guards want them.
+            frame: torch's view of the frame; generated names are installed in its globals.
             frame_state: torch's state of the frame.
             arguments: of ``torch.compile``.
+
+        Raises:
+            AuditError: an audit found that what is stored is stale.
         """
+        audits: list[Callable[[], None]] = []
         with self._lock:
-            return self._serve(code, scope, values, frame_state, arguments)
+            answer = self._serve(frame, frame_state, arguments, audits)
+        for audit in audits:  # imports the compiler, which wants this lock and has locks of its own
+            audit()
+        return answer
 
     def _serve(
         self,
-        code: CodeType,
-        scope: dict[str, Any],
-        values: Any,
+        frame: Any,
         frame_state: MutableMapping[str, Any],
         arguments: Mapping[str, str],
+        audits: list[Callable[[], None]],
     ) -> Any | None:
+        code, scope, values = frame.f_code, frame.f_globals, frame.f_locals
         if api.is_of_skipped_file(code):
             return api.skip_answer()
         if (options := self.options(arguments)) is None:
@@ -146,6 +157,9 @@ class LeanFrames:
             self._stats.record(event, saved=float(facts.get("seconds", 0.0)))
             if served:
                 self._store.touch(key)
+                if (auditor := self._auditing()) is not None:
+                    text, how = functools.partial(self._bundles.audit_text, key), api.asked_of(arguments)
+                    audits.append(functools.partial(auditor.hit, function, LEAN, text, frame, how))
             return answer
         from firebrick.loader.refusals import miss, refusal_of  # a hit needs none of it
 

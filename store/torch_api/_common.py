@@ -40,8 +40,9 @@ from firebrick.torch_api._config import configuration
 from firebrick.torch_api._devices import note_devices  # noqa: F401
 from firebrick.torch_api._entries import keying_entries, making_entries, saving_entries  # noqa: F401
 from firebrick.torch_api._guards import *  # noqa: F403
-from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder
+from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder, share_builtins_name
 from firebrick.torch_api._process import note_process_functions  # noqa: F401
+from firebrick.torch_api._retrace import note_audited, retrace  # noqa: F401
 from firebrick.torch_api._tracing import note_tracing  # noqa: F401
 from firebrick.torch_api.ambient import compiler_environment, registrations, text_of
 
@@ -129,6 +130,17 @@ def options(convert: Any, backend: Any) -> dict[str, str]:
         "registrations": registrations(),
         **configuration(),
     }
+
+
+def asked_of(convert: Any, backend: Any) -> dict[str, Any]:
+    """Return the arguments of ``torch.compile`` on which a trace hangs, by name."""
+    return {"fullgraph": bool(_inner(convert)._one_graph), "dynamic": backend.dynamic}
+
+
+def as_recorded(patches: Any) -> None:
+    """Put the hooks in place that name what Dynamo makes as it is named when frames are recorded."""
+    patches.set(OutputGraph, "install_builtins_dict_in_fglobals", share_builtins_name)
+    patches.set(OutputGraph, "install_global_by_id", naming_globals(OutputGraph.install_global_by_id))
 
 
 def may_compile(frame: Any) -> bool:

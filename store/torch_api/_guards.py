@@ -12,6 +12,7 @@ import logging
 import operator
 import re
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import CellType, CodeType, FunctionType
 from typing import Any
@@ -304,12 +305,19 @@ def expectations(guards: Iterable[Any]) -> str:
     them when it builds the guards again: from a program that may have changed. So what was expected when
     the frame was compiled is kept beside the state, and compared.
     """
-    texts = sorted(
-        _SETS.sub(_ordered, _ADDRESSES.sub(r"\1", text))
-        for guard in guards
-        for text in set(guard.code_list or ())
-    )
+    texts = sorted(without_addresses(text) for guard in guards for text in set(guard.code_list or ()))
     return "\0".join(texts)
+
+
+def without_addresses(text: str) -> str:
+    """Return the text of a guard without addresses, and with sets in an order of their own."""
+    return _SETS.sub(_ordered, _ADDRESSES.sub(r"\1", text))
+
+
+def guarded_object(guard: Any) -> Any:
+    """Return the object that a built guard looks at, where torch holds on to it; else ``None``."""
+    held = guard.obj_weakref
+    return held() if isinstance(held, weakref.ref) else None
 
 
 def _ordered(found: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -160,6 +160,12 @@ def gradient_buckets() -> str:
     if active is None or utils is None or utils.get_optimize_ddp_mode() != "ddp_optimizer":
         return ""
     return str(active.bucket_bytes_cap)
+
+
+def asked_of(arguments: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of ``torch.compile`` on which a trace hangs, from their texts."""
+    values = {"True": True, "False": False}
+    return {"fullgraph": arguments["fullgraph"] == "True", "dynamic": values.get(arguments["dynamic"])}
 
 
 def is_traced() -> bool:

@@ -4,6 +4,7 @@ The process imports torch, and by default the compiler, compiles something, and 
 case does to torch is not seen by the next. Firebrick is enabled in the fork, on a store of the case's own.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -67,7 +68,7 @@ def explained(explanation):
 def forked(request, name):
     """Run one case in this process and return its report."""
     report = {"error": "", "stats": {}}
-    stats = firebrick.stats()
+    stats, audits = firebrick.stats(), None
     forget()
     os.environ.update(request.get("env", {}).get(name, {}))
     try:
@@ -79,13 +80,17 @@ def forked(request, name):
             firebrick.enable(Path(request["store"]) / name)
             stats = firebrick.stats()
         sys.path.insert(0, str(Path(request["folder"]) / name))
-        report = {"value": run(name, request["eager"])}
+        # a difference is told and not raised: then it is seen whether the numbers differ as well
+        auditing = request["store"] and request["audit"]
+        with firebrick.audit(raises=False) if auditing else contextlib.nullcontext() as audits:
+            report = {"value": run(name, request["eager"])}
     except Exception:
         report = {"error": traceback.format_exc(limit=-6)}
     if request["store"]:
         report["explained"] = [explained(one) for one in firebrick.explain()]
         firebrick.disable()  # as the exit of the process would
     report["stats"] = {key: value for key, value in stats.as_dict().items() if value}
+    report["diffs"] = [str(error) for error in audits.differed] if audits else []
     report["compiler"] = "torch._dynamo" in sys.modules
     return report
 

@@ -4,7 +4,9 @@
 
 Start 1 records the programs before the edit. Start 2 runs them after it, in each lane on a copy of the store, and
 is compared bit for bit with torch.compile without Firebrick. A case whose numbers do not change by the edit, in
-torch alone, tests nothing and counts as an error. ``--only`` takes a part of the name, or more than one; with
+torch alone, tests nothing and counts as an error. With ``--audit`` each hit is traced afresh as well, also in starts of the program
+before the edit, with another hash seed; a second table says what that came to. A difference where the numbers are right
+is a false alarm, or an edit that they do not show. ``--only`` takes a part of the name, or more than one; with
 ``--log`` what such cases log is printed.
 """
 
@@ -30,10 +32,15 @@ from firebrick.testing.programs import start
 CHILD = Path(__file__).with_name("child.py")
 LANES = ("lean", "full")
 EAGER = ("eager", "eager before")
-VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}} | {name: {"TORCH_COMPILE_DISABLE": "1"} for name in EAGER}
+AGAIN = {f"{lane} again": lane for lane in LANES}  # starts of the unedited program, which are audited
+ANOTHER_SEED = {"PYTHONHASHSEED": "1"}
+VARIABLES = {"full": {"FIREBRICK_LEAN": "0"}, "lean again": ANOTHER_SEED}
+VARIABLES["full again"] = VARIABLES["full"] | ANOTHER_SEED
+VARIABLES |= {name: {"TORCH_COMPILE_DISABLE": "1"} for name in EAGER}
 NO_CORPUS = ("case", "child", "run", "said")
 AT_ONCE = 150  # cases of one process that forks
 AT_START = ("PYTHONHASHSEED", "ATEN_CPU_CAPABILITY")  # variables that are read once, when a process starts
+AUDITS = ("audited", "differed", "not audited")  # how a case came out of an audit; a hit left out counts most
 COLUMNS = ("right", "WRONG", "error", "lean", "full", "miss", "bypass", "silent")
 
 
@@ -49,6 +56,8 @@ class Outcome:
         detail: reasons of misses and bypasses, or the error.
         note: where torch alone differs from eager mode.
         changes: what the explanations of its misses say is another: what, stored, here.
+        audit: one of `AUDITS`; empty where there was none, or no hit.
+        told: differences that an audit found, and reasons for which it was not done.
     """
 
     case: object
@@ -59,6 +68,8 @@ class Outcome:
     detail: str = ""
     note: str = ""
     changes: list = dataclasses.field(default_factory=list)
+    audit: str = ""
+    told: tuple = ()
 
 
 def corpus():
@@ -77,12 +88,13 @@ class Trial:
         lanes: names in `LANES`.
         warm: import the compiler before the cases start.
         checks: look at the cases themselves too: the first start without Firebrick, and eager mode.
+        audit: trace again what is served.
         workers: starts at once; with C++ kernels it is one, because they share a cache.
     """
 
-    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True, workers=1):
+    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True, audit=False, workers=1):
         self.cases, self.root, self.kernels, self.lanes = cases, root, kernels, lanes
-        self.warm, self.checks, self.workers = warm, checks, workers
+        self.warm, self.checks, self.audit, self.workers = warm, checks, audit, workers
         self.names = {case: f"case_{n}" for n, case in enumerate(cases)}
         for version in (1, 2):
             for case, name in self.names.items():
@@ -100,6 +112,7 @@ class Trial:
             "names": list(self.names.values()),
             "reports": str(reports),
             "store": stores and str(stores),
+            "audit": self.audit and name in (*LANES, *AGAIN),
             "eager": eager,
             "fallback": self.kernels == "fallback",
             "warm": self.warm and not eager,
@@ -133,11 +146,15 @@ class Trial:
         if self.checks:
             first |= {"before": (1,), "eager": (2,)}
         found = self._starts(first)
-        for lane in self.lanes:
+        again = [name for name, lane in AGAIN.items() if self.audit and lane in self.lanes]
+        for lane in (*self.lanes, *again):
             for folder in (self.root / "store").iterdir():
                 copy = self.root / f"store-{lane}" / folder.name
                 shutil.copytree(folder, copy)
                 copy.chmod(0o700)
+        for lane, reports in self._starts({lane: (1, f"store-{lane}") for lane in again}).items():
+            for case, name in self.names.items():
+                yield unedited(case, lane, self.kernels, reports[name], found["record"][name])
         served = self._starts({lane: (2, f"store-{lane}") for lane in self.lanes})
         for lane, reports in served.items():
             for case, name in self.names.items():
@@ -160,12 +177,8 @@ def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None
     outcome = Outcome(case, lane, kernels)
     stats, recorded = served["stats"], record["stats"]
     bypasses = [*recorded.get("bypasses", {}), *(f"{n} faults" for n in recorded.get("faults", {}))]
-    if stats.get("misses") and recorded.get("stored"):
-        outcome.how = "miss"
-    elif stats.get("hits"):
-        outcome.how = "lean" if stats.get("lean") == stats["hits"] else "full"
-    else:
-        outcome.how = "bypass" if bypasses else "silent"
+    outcome.how = how_served(served, record)
+    outcome.audit, outcome.told = audited(served)
     missed = [one for one in served.get("explained", ()) if one["outcome"] == "miss"]
     outcome.changes = [change for one in missed for change in one["changes"] or [[one["reason"], None, None]]]
     outcome.detail = "; ".join([*stats.get("misses", {}), *bypasses, *stats.get("faults", {})])
@@ -183,6 +196,38 @@ def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None
     if eager and not close(plain["value"], eager["value"]):
         outcome.note = "torch alone differs from eager mode"
     return outcome
+
+
+def unedited(case, lane, kernels, served, record):
+    """Compare a second start of the program before the edit with the first."""
+    outcome = Outcome(case, lane, kernels, how=how_served(served, record))
+    outcome.audit, outcome.told = audited(served)
+    outcome.detail = served.get("error", record.get("error", ""))
+    compiled = not served["stats"].get("hits")  # under another hash seed, and maybe in another order
+    right = compiled or served.get("value") == record.get("value")
+    outcome.verdict = "error" if "error" in record else "right" if right else "WRONG"
+    return outcome
+
+
+def how_served(served, record):
+    """Return how the frames of a start were served, or why not."""
+    stats, recorded = served["stats"], record["stats"]
+    if stats.get("misses") and recorded.get("stored"):
+        return "miss"
+    if stats.get("hits"):
+        return "lean" if stats.get("lean") == stats["hits"] else "full"
+    return "bypass" if recorded.get("bypasses") or recorded.get("faults") else "silent"
+
+
+def audited(served):
+    """Return how a start came out of an audit, and what was told."""
+    stats = served["stats"]
+    told = (*served.get("diffs", ()), *stats.get("not_audited", {}))
+    if stats.get("differed"):
+        return "differed", told
+    if stats.get("not_audited"):
+        return "not audited", told
+    return "audited" if stats.get("audited") else "", told
 
 
 def close(one, other):
@@ -247,6 +292,19 @@ def table(outcomes):
     return "\n".join(lines)
 
 
+def table_of_audits(outcomes):
+    """Return what audits came to in each lane, as text; WRONG counts what is wrong and was audited as right."""
+    counts = collections.defaultdict(collections.Counter)
+    for outcome in outcomes:
+        counts[outcome.lane][outcome.audit] += 1
+        counts[outcome.lane]["WRONG"] += outcome.verdict == "WRONG" and outcome.audit == "audited"
+    columns = (*AUDITS, "WRONG")
+    lines = [f"{'audits':28}" + "".join(f"{c:>13}" for c in columns)]
+    return "\n".join(
+        lines + [f"{lane:28}" + "".join(f"{counts[lane][c]:13}" for c in columns) for lane in counts]
+    )
+
+
 def main():
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -259,6 +317,7 @@ def main():
     parser.add_argument("--workers", type=int, default=1, help="how many processes at once")
     parser.add_argument("--cold", action="store_true", help="let each case import the compiler itself")
     parser.add_argument("--quick", action="store_true", help="do not look whether the cases are sound")
+    parser.add_argument("--audit", action="store_true", help="trace again what is served, and compare")
     parser.add_argument("--keep", type=Path, help="folder to keep programs, stores and reports in")
     options = parser.parse_args()
     cases = [case for case in corpus() if any(text in case.id for text in options.only)]
@@ -270,19 +329,27 @@ def main():
         root = options.keep or Path(folder)
         os.environ.setdefault("FIREBRICK_TESTING_TOOLCHAIN", str(Path(folder) / "toolchain"))
         chosen = {"warm": not options.cold, "checks": not options.quick, "workers": options.workers}
+        chosen["audit"] = options.audit
         for o in run(cases, lanes, options.kernels, root=root, **chosen):
             outcomes.append(o)
             if o.verdict != "right" or o.note or options.only != [""]:
                 last = o.detail.rstrip().rpartition("\n")[2] if options.only == [""] else o.detail
                 said = f"{o.verdict:6} {o.how:7} {o.lane:4} {o.kernels:8} {o.case.id} | {last} {o.note}"
                 print(said.rstrip(" |"), flush=True)
+            if o.told:
+                print(
+                    f"{o.audit} {o.lane} {o.case.id}\n  " + "\n".join(o.told).replace("\n", "\n  "),
+                    flush=True,
+                )
             if options.json:
                 rows = [{**vars(o), "case": o.case.id} for o in outcomes]
                 options.json.write_text(json.dumps(rows, indent=1) + "\n")
         if options.log:
             for path in sorted(root.glob("*/reports-*/*.log")):
                 print(f"--- {path.relative_to(root)}\n{path.read_text()}")
-    print(table(outcomes))
+    print(table([o for o in outcomes if o.lane not in AGAIN]))
+    if options.audit:
+        print(table_of_audits(outcomes))
     told = explained(outcomes)
     print(f"explanations of misses that name what was edited first: {sum(told.values())} of {len(told)}")
     print(
@@ -292,7 +359,7 @@ def main():
             if not told[outcome]
         )
     )
-    sys.exit(any(o.verdict != "right" for o in outcomes))
+    sys.exit(any(o.verdict != "right" or o.audit == "differed" for o in outcomes))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""What Dynamo made of a frame, as texts that two processes can compare, and how they differ."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from firebrick.errors import DecodeError
+
+VERSION: Final = 1  # of the canonical form: texts of another version are not compared
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
+_CONTEXT: Final = 3  # lines around a difference
+
+
+class Texts(NamedTuple):
+    """One compilation of a frame in canonical form.
+
+    Attributes:
+        graphs: one text for each graph, in the order in which the backend got them.
+        guards: a line for each guard, sorted.
+        code: the bytecode that Dynamo made, and the functions behind its graph breaks.
+        sizes: name of an input -> what Dynamo knew of its sizes; it decides what is dynamic, and
+            is not compared.
+    """
+
+    graphs: tuple[str, ...]
+    guards: tuple[str, ...]
+    code: str
+    sizes: Mapping[str, Any]
+
+
+def text_of(texts: Texts) -> str:
+    """Return texts as the one text that a bundle keeps, equal for equal texts."""
+    return _encode([VERSION, list(texts.graphs), list(texts.guards), texts.code, dict(texts.sizes)])
+
+
+def texts_of(text: str) -> Texts:
+    """Return the texts that a bundle keeps.
+
+    Raises:
+        DecodeError: it is none of them, or of another version of the canonical form.
+    """
+    try:
+        version, graphs, guards, code, sizes = json.loads(text)
+    except (ValueError, TypeError) as error:
+        raise DecodeError(f"not what an audit compares: {error}") from None
+    if version != VERSION:
+        raise DecodeError(f"canonical form {version!r}; this Firebrick compares {VERSION}")
+    return Texts(tuple(graphs), tuple(guards), code, sizes)
+
+
+def whole(texts: Texts) -> str:
+    """Return texts as somebody reads them."""
+    parts = [f"graph {number}:\n{graph}" for number, graph in enumerate(texts.graphs)]
+    return "\n\n".join([*parts, "guards:\n" + "\n".join(texts.guards), "bytecode:\n" + texts.code])
+
+
+def differing(stored: Texts, fresh: Texts) -> tuple[str, ...]:
+    """Return which parts differ: ``graph``, ``guards``, ``bytecode``; nothing where all are equal."""
+    pairs = (
+        ("graph", stored[0], fresh[0]),
+        ("guards", stored[1], fresh[1]),
+        ("bytecode", stored[2], fresh[2]),
+    )
+    return tuple(name for name, old, new in pairs if old != new)
+
+
+def diff(stored: Texts, fresh: Texts) -> str:
+    """Return the difference of both as a unified diff; empty where all is equal."""
+    if not differing(stored, fresh):
+        return ""
+    return "\n".join(_lines(whole(stored).split("\n"), whole(fresh).split("\n")))
+
+
+def _lines(stored: Sequence[str], fresh: Sequence[str]) -> list[str]:
+    return list(difflib.unified_diff(stored, fresh, "stored", "traced afresh", lineterm="", n=_CONTEXT))
