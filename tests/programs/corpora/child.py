@@ -34,17 +34,18 @@ class Observer:
     """Tells what torch and Firebrick did since it was asked last."""
 
     def __init__(self, watch, stats):
-        self._watch, self._stats, self._last = watch, stats, None
+        self._watch, self._stats, self._last = watch, stats, {}
+        self._newest = None
         self.since()
 
     def since(self):
         """Return counts by kind and reasons."""
         counts = self._watch.counts()
-        now = {"traces": counts["traces"]}
+        now = {"traces": counts["traces"], "compiled": counts["compile_fx"]}
         if self._stats is not None:
             now |= {name: value for name, value in self._stats.as_dict().items() if name != "functions"}
-        before, self._last = self._last or {}, now
-        found = {}
+        before, self._last = self._last, now
+        found = {"events": dict(Counter(self._events()))} if self._stats is not None else {}
         for name, value in now.items():
             if isinstance(value, dict):
                 value = dict(Counter(value) - Counter(before.get(name, {})))
@@ -53,6 +54,15 @@ class Observer:
             if value:
                 found[name] = value
         return found
+
+    def _events(self):
+        """Yield what happened, as outcome and code of its reason, newest first."""
+        kept = self._stats.events.all()
+        for event in reversed(kept):
+            if event is self._newest:
+                break
+            yield f"{event.outcome} {event.code}"
+        self._newest = kept[-1] if kept else None
 
 
 def measured(sample, function):

@@ -27,7 +27,7 @@ from firebrick.testing.programs import start
 CHILD = Path(__file__).with_name("child.py")
 LANES = ("lean", "full")
 SUBJECTS_OF_A_GROUP = 6
-GROUPS_OF_A_PROCESS = 12
+GROUPS_OF_A_PROCESS = 10
 UNINITIALISED = re.compile(r"(^|_)empty(_|$)")  # subjects whose numbers are whatever memory holds
 SERVED = ("lean", "full")
 COLUMNS = ("lean", "full", "reused", "left", "recompiled", "bypass", "silent", "WRONG", "refused")
@@ -63,7 +63,7 @@ def judge(where, *, plain, record, served):
     outcome = Outcome(*where)
     outcome.random = bool(plain.get("random")) or bool(UNINITIALISED.search(outcome.subject))
     if "error" in plain:
-        outcome.how, outcome.detail = "refused", plain.get("eager") or last(plain["error"])
+        outcome.how, outcome.detail = "refused", plain.get("eager") or first(plain["error"])
         return outcome
 
     def same(report):
@@ -89,15 +89,13 @@ def judge(where, *, plain, record, served):
 def how(record, served):
     """Return how a sample came to its compiled functions."""
     hits, lean = served.get("hits", 0), served.get("lean", 0)
-    if not served.get("traces"):
+    if not served.get("compiled"):
         if hits:
             return "lean" if lean == hits else "full"
-        return "reused" if not record.get("left") else "left"
+        return "left" if served.get("events") or served.get("traces") else "reused"
     if record.get("bypasses") or record.get("faults"):
         return "bypass"
-    if served.get("misses") and record.get("stored"):
-        return "recompiled"
-    if served.get("misses") and not record.get("traces"):
+    if served.get("misses") and (record.get("stored") or not record.get("compiled")):
         return "recompiled"
     return "silent"
 
@@ -109,8 +107,13 @@ def said(report):
 
 def last(text):
     """Return the last line of an error."""
-    lines = [line for line in text.rstrip().splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else ""
+    return text.rstrip().rpartition("\n")[2].strip()[:300]
+
+
+def first(text):
+    """Return the line of a traceback that has the error's class, or the last one."""
+    lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Unsupported|Failed)\b", line)]
+    return (lines or [last(text)])[-1][:300]
 
 
 class Trial:
@@ -215,6 +218,7 @@ def choose(databases, dtypes, only=("",), number=0):
             if number and number < len(names):
                 names = sorted(random.Random(0).sample(names, number))
             chosen += [(database, name, dtype) for name in names]
+    random.Random(0).shuffle(chosen)  # what a run that was ended has done is a fair sample
     return chosen
 
 
