@@ -81,7 +81,9 @@ def judge(where, *, plain, record, served):
         outcome.how, outcome.detail = "refused", plain["eager"]
         return outcome
     outcome.how = how(record, served)
-    reasons = {"recompiled": [served], "bypass": [record, served], "silent": [record, served]}.get(outcome.how, [])
+    reasons = {"recompiled": [served], "bypass": [record, served], "silent": [record, served]}.get(
+        outcome.how, []
+    )
     outcome.detail = "; ".join(reason for report in reasons for reason in said(report))
     return outcome
 
@@ -112,7 +114,9 @@ def last(text):
 
 def first(text):
     """Return the line of a traceback that has the error's class, or the last one."""
-    lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Unsupported|Failed)\b", line)]
+    lines = [
+        line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Unsupported|Failed)\b", line)
+    ]
     return (lines or [last(text)])[-1][:300]
 
 
@@ -137,7 +141,11 @@ class Trial:
             "samples": self.samples,
         }
         (self.root / f"{name}.json").write_text(json.dumps(request))
-        variables = {"FIREBRICK_SELF_TEST": "0", "CUDA_VISIBLE_DEVICES": "", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        variables = {
+            "FIREBRICK_SELF_TEST": "0",
+            "CUDA_VISIBLE_DEVICES": "",
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        }
         variables["PYTHONHASHSEED"] = HASH_SEEDS.get(what, "2")
         done = start(
             ["-P", CHILD, self.root / f"{name}.json"],
@@ -148,9 +156,7 @@ class Trial:
         if not done.report:
             raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr[-3000:]}")
         return {
-            (*subject, key[1]): report
-            for found in done.report.values()
-            for subject, key, report in found
+            (*subject, key[1]): report for found in done.report.values() for subject, key, report in found
         }
 
     def outcomes(self):
@@ -214,7 +220,9 @@ def choose(databases, dtypes, only=("",), number=0):
     for database in databases:
         known = subjects(database)
         for dtype in dtypes:
-            names = [n for n, s in known.items() if s.supports(vars(torch)[dtype]) and any(t in n for t in only)]
+            names = [
+                n for n, s in known.items() if s.supports(vars(torch)[dtype]) and any(t in n for t in only)
+            ]
             if number and number < len(names):
                 names = sorted(random.Random(0).sample(names, number))
             chosen += [(database, name, dtype) for name in names]
@@ -224,7 +232,10 @@ def choose(databases, dtypes, only=("",), number=0):
 
 def table(outcomes):
     """Return counts and the most frequent reasons as text."""
-    counts, reasons = collections.defaultdict(collections.Counter), collections.defaultdict(collections.Counter)
+    counts, reasons = (
+        collections.defaultdict(collections.Counter),
+        collections.defaultdict(collections.Counter),
+    )
     for o in outcomes:
         row = f"{o.database} {o.dtype} {o.lane} {o.kernels}"
         counts[row][o.how] += 1
@@ -232,7 +243,9 @@ def table(outcomes):
         if o.how in ("recompiled", "bypass", "silent", "WRONG"):
             reasons[o.how][f"{o.lane}: {' '.join(o.detail.split())[-200:]}"] += 1
     lines = [f"{'':46}{'samples':>9}" + "".join(f"{c:>11}" for c in COLUMNS)]
-    lines += [f"{row:46}{n['samples']:9}" + "".join(f"{n[c]:11}" for c in COLUMNS) for row, n in counts.items()]
+    lines += [
+        f"{row:46}{n['samples']:9}" + "".join(f"{n[c]:11}" for c in COLUMNS) for row, n in counts.items()
+    ]
     for what, found in reasons.items():
         lines += [f"{number:6} {what}: {reason}" for reason, number in found.most_common(15)]
     return "\n".join(lines)
@@ -258,7 +271,9 @@ def main():
     with tempfile.TemporaryDirectory(prefix="corpora-") as folder:
         os.environ.setdefault("FIREBRICK_TESTING_TOOLCHAIN", str(Path(folder) / "toolchain"))
         left = [subject for subject in chosen if subject not in done]
-        for outcome in run(left, options.lane, options.kernels, root=Path(folder) / "run", samples=options.samples):
+        for outcome in run(
+            left, options.lane, options.kernels, root=Path(folder) / "run", samples=options.samples
+        ):
             outcomes.append(outcome)
             if outcome.how in ("WRONG", "silent", "recompiled", "bypass"):
                 where = f"{outcome.database} {outcome.subject} {outcome.dtype} {outcome.sample}"

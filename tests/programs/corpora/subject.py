@@ -74,7 +74,9 @@ def described(value):
         return described(torch.from_numpy(value))
     if isinstance(value, torch.Generator):
         return described(value.get_state())
-    return repr(value) if isinstance(value, bool | int | float | complex | str | None) else type(value).__name__
+    return (
+        repr(value) if isinstance(value, bool | int | float | complex | str | None) else type(value).__name__
+    )
 
 
 def tensor(value):
