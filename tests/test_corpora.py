@@ -1,4 +1,4 @@
-"""What torch ships for its own tests is recorded in one process and restored in another: a part of each database.
+"""What torch ships for its own tests is recorded in one process and restored in another: some of each list.
 
 All of it is run by ``python tests/programs/corpora/run.py``.
 """

@@ -1,7 +1,7 @@
 """Run groups of subjects, each group in a fork of one process, and write what each sample computed and how.
 
-The process imports torch, the compiler and the databases once. Each fork writes a line before and after each sample, so
-that a crash or a sample that never ends costs that sample alone: another fork goes on behind it.
+The process imports torch, the compiler and the databases once. Each fork writes a line before and after each
+sample, so that a crash or a sample that never ends costs that sample alone: another fork goes on behind it.
 """
 
 import gc
@@ -173,7 +173,7 @@ def known(database):
 
 
 def in_forks(request, group):
-    """Run a group, in another fork behind each sample that ends one, and return reports by subject and sample."""
+    """Run a group, with another fork behind each sample that ends one; return subjects, samples, reports."""
     folder = Path(request["reports"])
     lines, log = (folder / f"{group['name']}.{end}" for end in ("jsonl", "log"))
     reports, skipped, rounds = [], [], 0

@@ -1,4 +1,4 @@
-"""Modules of torch.nn, constructed and called with the inputs that torch lists, for training and for evaluation."""
+"""Modules of torch.nn with the arguments and inputs that torch lists, for training and for evaluation."""
 
 from corpora.subject import gradients, seed
 

@@ -1,7 +1,7 @@
-"""Operators, and what is listed like them: higher-order and custom operators, functions with a gradient of their own.
+"""Operators, and what is listed like them: higher-order and custom ones, functions with own gradients.
 
-The frame that is compiled is the same code for all of them, with another operator in its closure, so a store has
-many bundles under one recipe.
+The frame that is compiled is the same code for all of them, with another operator in its closure, so a store
+has many bundles under one recipe.
 """
 
 import importlib

@@ -1,9 +1,9 @@
 """Record samples of torch's own corpora in one process and restore them in another, and compare bit for bit.
 
-    python tests/programs/corpora/run.py --database op_db module_db --lane lean full [--samples N] [--json FILE]
+    python tests/programs/corpora/run.py --database op_db module_db [--lane lean] [--samples N] [--json FILE]
 
-The samples are those that torch ships for its own tests (`op_db`, `module_db`, `optim_db`, …). Values and gradients of
-both starts, in each lane on a copy of the store, must be those of torch.compile without Firebrick.
+The samples are those that torch ships for its own tests (`op_db`, `module_db`, `optim_db`, …). Values and
+gradients of both starts, in each lane on a copy of the store, must be those of torch.compile alone.
 """
 
 import argparse
@@ -39,10 +39,11 @@ class Outcome:
     """What became of a sample in one lane.
 
     Attributes:
-        how: ``lean`` or ``full``: every frame was served by this lane, or by both; ``reused``: by what an earlier sample
-            brought; ``left``: torch compiles nothing there; ``recompiled`` though the first start stored something;
-            ``bypass``: the first start stored nothing; ``silent``: compiled and no counter says why; ``WRONG``;
-            ``refused`` by torch itself, which fails or is not near eager mode.
+        how: ``lean``: every compiled frame was served by this lane; ``full``: one or more by the other;
+            ``reused``: by what an earlier sample brought; ``left``: torch compiles nothing there;
+            ``recompiled`` though the first start stored something; ``bypass``: the first stored nothing;
+            ``silent``: compiled and no counter says why; ``WRONG``; ``refused`` by torch itself, which
+            fails or is not near eager mode.
         detail: reasons.
         random: torch alone computes something else when it is called again; types and strides are compared.
     """

@@ -1,8 +1,8 @@
 """What the corpora have in common: subjects, their samples, and values that are described bit for bit.
 
-A *subject* is one entry of a database of torch's: it has a ``name``, ``supports(dtype)``, and ``samples(dtype)``, which
-makes all its samples anew. A sample has a ``function``, which is compiled, and ``measure(function)``, which calls what it
-is given in its place and returns all that is to be compared.
+A *subject* is one entry of a database of torch's: it has a ``name``, ``supports(dtype)``, and ``samples(dtype)``,
+which makes all its samples anew. A sample has a ``function``, which is compiled, and ``measure(function)``, which
+calls what it is given in its place and returns all that is to be compared.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def tensors(value):
 
 
 def described(value):
-    """Return a value as JSON that is equal if and only if the value is, bit for bit; a nan equals any other."""
+    """Return a value as JSON that is equal if and only if the value is, bit for bit; any nan equals any."""
     if isinstance(value, torch.Tensor):
         return tensor(value)
     if isinstance(value, dict):
@@ -81,8 +81,8 @@ def described(value):
 
 def tensor(value):
     """Return the type of a tensor and the digest of its numbers."""
-    value = value.detach()
     kind = f"{type(value).__name__} {value.dtype} {value.layout} {value.requires_grad}"
+    value = value.detach()
     if value.is_nested:
         return [kind, *map(tensor, value.unbind())]
     if value.layout == torch.strided:
