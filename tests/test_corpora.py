@@ -107,6 +107,12 @@ class TestTheVerdict:
     def test_of_what_torch_traces_and_leaves_alone(self):
         assert self.how({}, {}, {"traces": 1, "events": {"left left-alone": 1}}) == "left"
         assert self.how({}, {}, {}) == "reused"
+        tried = {"compiled": 1, "traces": 2, "misses": {"no": 1}, "events": {"left left-alone": 1}}
+        assert self.how({}, tried, tried) == "left"
+        assert self.how({}, tried | {"stored": 1}, tried) == "recompiled"
+
+    def test_of_memory_that_is_not_initialised_does_not_ask_eager_mode(self):
+        assert self.how({"eager": "no"}, {}, {"hits": 1, "lean": 1}, "empty_strided") == "lean"
 
 
 class TestADescription:

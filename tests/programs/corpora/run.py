@@ -30,6 +30,7 @@ SUBJECTS_OF_A_GROUP = 6
 GROUPS_OF_A_PROCESS = 10
 UNINITIALISED = re.compile(r"(^|_)empty(_|$)")  # subjects whose numbers are whatever memory holds
 SERVED = ("lean", "full")
+LEFT = "left left-alone"  # outcome and code of an event
 COLUMNS = ("lean", "full", "reused", "left", "recompiled", "bypass", "silent", "WRONG", "refused")
 HASH_SEEDS = {"plain": "0", "record": "1"}  # texts hash otherwise in each start, as they do by default
 
@@ -78,7 +79,7 @@ def judge(where, *, plain, record, served):
         if not same(report):
             outcome.how, outcome.detail = "WRONG", f"{what}: {report.get('error', 'another value')}"
             return outcome
-    if "eager" in plain:
+    if "eager" in plain and not outcome.random:
         outcome.how, outcome.detail = "refused", plain["eager"]
         return outcome
     outcome.how = how(record, served)
@@ -98,6 +99,8 @@ def how(record, served):
         return "left" if served.get("events") or served.get("traces") else "reused"
     if record.get("bypasses") or record.get("faults"):
         return "bypass"
+    if LEFT in record.get("events", {}) and LEFT in served.get("events", {}) and not record.get("stored"):
+        return "left"  # the backend was asked, and failed
     if served.get("misses") and (record.get("stored") or not record.get("compiled")):
         return "recompiled"
     return "silent"

@@ -1,8 +1,8 @@
 """What the corpora have in common: subjects, their samples, and values that are described bit for bit.
 
-A *subject* is one entry of a database of torch's: it has a ``name``, ``supports(dtype)``, and ``samples(dtype)``,
-which makes all its samples anew. A sample has a ``function``, which is compiled, and ``measure(function)``, which
-calls what it is given in its place and returns all that is to be compared.
+A *subject* is one entry of a database of torch's: it has a ``name``, ``supports(dtype)``, and
+``samples(dtype)``, which makes all its samples anew. A sample has a ``function``, which is compiled, and
+``measure(function)``, which calls what it is given in its place and returns all that is to be compared.
 """
 
 import hashlib
