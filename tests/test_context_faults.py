@@ -128,8 +128,8 @@ class TestFaults:
     ) -> None:
         faults: list[BaseException] = []
         context.on_fault = faults.append
-        with pytest.raises(EncodeError, match="lock"):
-            context.deposit(KEY, small_artifact(KEY, [threading.Lock()]))
+        with pytest.raises(CodecError, match="lock"):
+            context.deposit(KEY, small_artifact(KEY, [threading.Lock]))
         assert faults == []
         assert context.stored(KEY) is None
         assert KEY in context.backend_artifacts.in_memory()
