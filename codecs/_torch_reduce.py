@@ -23,6 +23,7 @@ from firebrick.codecs.wrapper import WrapperCodec
 from firebrick.errors import DecodeError
 
 _BUNDLER: Final = "torch._inductor.triton_bundler"
+_GRAPH: Final = "torch.fx.graph_module:GraphModule"
 _CACHE_DIR: Final = "torch._inductor.runtime.cache_dir_utils"
 _SYMPY: Final = {
     "sympy.core.add": "Add",
@@ -67,6 +68,35 @@ def reduce_fx_graph(graph: Any) -> Any:
         counter_deltas=Counter(dict(sorted(graph.counter_deltas.items()))),
         fx_kwargs={**graph.fx_kwargs, "graph_id": None} if "graph_id" in graph.fx_kwargs else graph.fx_kwargs,
     )
+
+
+def reduce_graph_module(serialized: Any) -> Any:
+    """Take a serialised graph apart, so that graphs in it (of `torch.cond` and its kin) stay serialised too.
+
+    What is decoded is text: modules are made when torch asks for the outer one.
+    """
+    body, imports = serialized.args
+    inner = {
+        name: type(serialized)(child) if _is_graph(child) else child
+        for name, child in body["_modules"].items()
+    }
+    if not any(isinstance(child, type(serialized)) for child in inner.values()):
+        return _instance(serialized)
+    return _instance(serialized, fn=graph_module, args=({**body, "_modules": inner}, imports))
+
+
+def _is_graph(module: Any) -> bool:
+    return any(f"{base.__module__}:{base.__qualname__}" == _GRAPH for base in type(module).__mro__)
+
+
+def graph_module(body: dict[str, Any], imports: str) -> Any:
+    """Make a graph's module from what `reduce_graph_module` kept, with the graphs in it."""
+    modules = {
+        name: child.deserialize() if hasattr(child, "deserialize") else child
+        for name, child in body["_modules"].items()
+    }
+    make = sys.modules["torch.fx.graph_module"].reduce_graph_module
+    return make({**body, "_modules": modules}, imports)
 
 
 def reduce_libraries(libraries: Any) -> Any:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from firebrick._mirror import Mirror
 from firebrick._revision import BACKEND, DYNAMO, KINDS, PAST, Name, Record
-from firebrick.errors import DamagedError, EditConflict, StoreClosed, UsageError
+from firebrick.errors import (
+    DamagedError,
+    EditConflict,
+    EncodeError,
+    ForbiddenGlobal,
+    LimitExceeded,
+    StoreClosed,
+    UsageError,
+)
 from firebrick.keys import ContentKey
 from firebrick.store import Store
 from firebrick.torch_api import registry
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
 
 # Of a write that others keep overtaking; each failure means that one of them got through.
 _ATTEMPTS: Final = 100
+_REFUSED: Final = (EncodeError, ForbiddenGlobal, LimitExceeded)  # for what has no encoding
 
 OnFault = Callable[[BaseException], None]
 
@@ -127,10 +136,19 @@ class Memory:
         """Write an artifact through, and leave it out of memory until somebody reads it.
 
         Only where it can not be written memory keeps a copy: the caller goes on to use the artifact.
+
+        Raises:
+            EncodeError, ForbiddenGlobal, LimitExceeded: it has no encoding; they name what, and where. Memory
+                has it.
         """
         name = Name(BACKEND, key)
         with self._lock:
-            if self._through(lambda plan: plan.put(name, artifact)):
+            try:
+                written = self._through(lambda plan: plan.put(name, artifact), raises=_REFUSED)
+            except _REFUSED:
+                self.backend_artifacts.keep(key, registry.private_copy(artifact))
+                raise
+            if written:
                 self.backend_artifacts.keep(key)
             else:
                 self.backend_artifacts.keep(key, registry.private_copy(artifact))
@@ -198,9 +216,11 @@ class Memory:
                 raise UsageError(f"nothing is recorded under the key {name.name!r}")
             return _read_value(self.store, name, data)
 
-    def _through(self, build: Callable[[Plan], None]) -> bool:
+    def _through(self, build: Callable[[Plan], None], *, raises: tuple[type[Exception], ...] = ()) -> bool:
         try:
             plan = self._commit(build)
+        except raises:
+            raise
         except Exception as error:
             self._pass_over(error)
             return False

@@ -13,7 +13,10 @@ import pytest
 import sympy
 import torch
 import torch._dynamo.source
-from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradCacheArtifact
+from torch._functorch._aot_autograd.aot_autograd_result import (
+    BundledAOTAutogradCacheArtifact,
+    serialize_graph_module,
+)
 from torch._inductor.output_code import CompiledFxGraph
 from torch.fx.experimental.symbolic_shapes import SymIntEqByExpr
 from torch.utils._sympy.functions import FloorDiv, Max, Mod, ModularIndexing
@@ -194,6 +197,24 @@ def test_what_torch_can_not_travel_with_is_refused_with_its_place(saved: dict[st
     with pytest.raises(EncodeError) as unprepared:
         encode_backend(artifact, codecs.Collector())
     assert "prepared" in unprepared.value.reason
+
+
+def test_graphs_in_a_serialised_graph_are_made_when_torch_asks_for_it_and_not_before() -> None:
+    x, root = torch.arange(3.0), torch.nn.Module()
+    root.inner = torch.fx.symbolic_trace(lambda y: y.sin() + 1)
+    root.other = torch.nn.Identity()
+    graph = torch.fx.Graph()
+    y = graph.placeholder("y")
+    graph.output(graph.call_function(torch.add, (graph.call_module("inner", (y,)), y)))
+    serialized = serialize_graph_module(torch.fx.GraphModule(root, graph))
+    sink, made = codecs.Collector(), list[Any]()
+    body, _ = encode_graph(serialized, policy(), sink)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.fx.graph_module, "_forward_from_src", lambda *source: made.append(source))
+        back = decode_graph(body, policy(), sink.blobs.__getitem__)
+    assert made == []
+    assert torch.equal(back.deserialize()(x), x.sin() + 1 + x)
+    assert torch.equal(trip(back).deserialize()(x), x.sin() + 1 + x)
 
 
 def test_only_artifacts_are_encoded_and_decoded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,17 @@ class TestFaults:
         kept.content.append(9)  # the caller goes on with what it deposited
         assert [a.content for a in context.backend_artifacts.values()] == [[1], [2]]
         assert Context.open(store).backend_artifacts == {KEY: small_artifact(KEY, [1])}
+
+    def test_a_deposit_that_has_no_encoding_says_what_has_none_and_is_no_fault(
+        self, store: Store, context: Context
+    ) -> None:
+        faults: list[BaseException] = []
+        context.on_fault = faults.append
+        with pytest.raises(CodecError, match="lock"):
+            context.deposit(KEY, small_artifact(KEY, [threading.Lock]))
+        assert faults == []
+        assert context.stored(KEY) is None
+        assert KEY in context.backend_artifacts.in_memory()
 
     def test_of_a_store_that_is_read_only(self, tmp_path: Path, store: Store, context: Context) -> None:
         context.record_artifact(small_artifact(KEY, 1))

@@ -13,7 +13,7 @@ from firebrick.capture.kernels import Kernels
 from firebrick.capture.lean import LeanPart
 from firebrick.capture.splits import Splits
 from firebrick.codecs import encode
-from firebrick.errors import EncodeError, NotStorable
+from firebrick.errors import CodecError, EncodeError, NotStorable
 from firebrick.format import Kind
 from firebrick.torch_api.lean import wants_own_precompile
 
@@ -68,8 +68,10 @@ class Artifacts:
                     else:  # nobody is about to read it: torch's deep copy, slow for kernels, is not needed
                         context.deposit(artifact.key, artifact)
                 recorder.artifact_recorded(artifact.key)
+            except (NotStorable, CodecError) as error:  # the reason of a bypass, and no fault
+                recorder.artifact_refused(artifact.key, error)
             except Exception as error:
-                recorder.refuse(error)
+                recorder.artifact_refused(artifact.key, error)
                 self._session.fault(error)
 
         return record_artifact

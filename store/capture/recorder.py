@@ -187,6 +187,19 @@ class Recorder:
             if any(backend_id in names for _, names in self._waiting.values()):
                 self._publish_ready()
 
+    def artifact_refused(self, backend_id: str, reason: BaseException) -> None:
+        """Take note that a backend artifact can not be stored; frames that waited for it are not either.
+
+        A backward graph is compiled at its first run, when nothing is being traced.
+        """
+        self.refuse(reason)
+        with self._lock:
+            for token, (compilation, names) in list(self._waiting.items()):
+                if backend_id in names:
+                    del self._waiting[token]
+                    compilation.refuse(str(reason) or type(reason).__name__)
+                    self._bypass(compilation)
+
     def flush(self, *, ending: bool = False) -> None:
         """Compile the backward graphs that frames wait for; these go out."""
         with self._lock:

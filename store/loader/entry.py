@@ -194,7 +194,7 @@ class Region:
             if answer is not None:
                 return answer
         _log.debug("asking the compiler for %s", frame.f_code.co_qualname)
-        return self.hand_over().context.callback(frame, cache_entry, frame_state)
+        return api.compiled_under(self.hand_over().context, frame, cache_entry, frame_state)
 
     def wrap(self, target: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function that runs `target` with torch's hook set to this region."""

@@ -52,7 +52,8 @@ def _link(files: Iterable[Path], folder: Path, other: Path) -> None:
 
 
 def _files(home: Path) -> Iterator[Path]:
-    yield from home.glob("tmp-files/*/precompiled_headers/*.h*")
+    headers = home.glob("tmp-files/*/precompiled_headers/*.h*")
+    yield from (path for path in headers if path.is_file())  # a build that was killed leaves its folder
     for path in home.glob("cache-TORCHINDUCTOR/*/*.cpp"):
         library = path.with_suffix(".so")
         if library.exists() and _PROBE in path.read_text():

@@ -168,6 +168,24 @@ def asked_of(arguments: Mapping[str, str]) -> dict[str, Any]:
     return {"fullgraph": arguments["fullgraph"] == "True", "dynamic": values.get(arguments["dynamic"])}
 
 
+def compiled_under(context: Any, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
+    """Have the compiler answer for a frame of a call that began without it.
+
+    torch's own wrapper sets what ``dynamic`` of ``torch.compile`` stands for while a call runs, by the hooks
+    of its context (``compile_wrapper`` in ``eval_frame.py``); here that is done for the frame.
+
+    Args:
+        context: the ``OptimizeContext`` that torch made.
+        frame, cache_entry, frame_state: as torch's hook hands them over.
+    """
+    cleanups = [enter() for enter in context.enter_exit_hooks]
+    try:
+        return context.callback(frame, cache_entry, frame_state)
+    finally:
+        for cleanup in cleanups:
+            cleanup()
+
+
 def is_traced() -> bool:
     """Tell whether the call happens while something traces or exports, where torch has rules of its own."""
     return bool(

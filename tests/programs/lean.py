@@ -350,6 +350,17 @@ def new_type():
     return compiled(ones(5)), compiled(ones(5).to(getattr(torch, os.environ["DTYPE"])))
 
 
+def add_any_size(x):
+    return x.sin() + x.cos()
+
+
+def any_size():
+    """As `new_type`, where the function is compiled for all sizes at once."""
+    compiled = torch.compile(add_any_size, dynamic=True)
+    new = getattr(torch, os.environ["DTYPE"])
+    return compiled(ones(5)), compiled(ones(5).to(new)), compiled(ones(6).to(new)), compiled(ones(7).to(new))
+
+
 def add_stance(x):
     return x.sin() + x.cos()
 
