@@ -28,6 +28,7 @@ class Case:
         env: variables of the first and of the second start. Values are set before Python starts; ``None`` unsets.
         same: the numbers do not change.
         files: name -> source of further modules, which read `V` too.
+        without: names of mends of Firebrick that are taken out in the case's processes (`fuzz.mutants`).
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Case:
     env: tuple[dict[str, str], dict[str, str]] = dataclasses.field(default=({}, {}))
     same: bool = False
     files: dict[str, str] = dataclasses.field(default_factory=dict)
+    without: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
