@@ -22,7 +22,7 @@ _SILENT: Final = frozenset(
         "__abstractmethods__", "__match_args__",
         "__annotate__", "__annotations_cache__", "__annotate_func__", "_abc_impl", "__type_params__",
         "__dataclass_params__", "_member_names_", "_member_map_", "_value2member_map_", "_member_type_",
-        "__slots__", "__jit_unused_properties__", "__jit_ignored_attributes__", "__constants__",
+        "__slots__", "__slotnames__", "__jit_unused_properties__", "__jit_ignored_attributes__", "__constants__",
     }
 )  # fmt: skip
 # Methods that make objects: they count where the code that was traced makes some.

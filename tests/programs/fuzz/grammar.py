@@ -185,11 +185,12 @@ def programs(draw, part=None):
 
 
 @st.composite
-def groups(draw, edits=5):
+def groups(draw, least=3, most=8):
     """Draw a program and edits of it: pairs that are alike before the edit, the first without any."""
     program = draw(programs())
     places = program.places()
-    chosen = draw(st.lists(st.sampled_from(places), min_size=1, max_size=edits, unique=True))
+    fewest = min(least, len(places))
+    chosen = draw(st.lists(st.sampled_from(places), min_size=fewest, max_size=most, unique=True))
     return [Pair(program), *(Pair(program, place) for place in chosen)]
 
 
@@ -230,7 +231,7 @@ def draws(strategy, number, chosen):
 def pairs(number, chosen):
     """Return at least so many pairs with an edit, and the pairs without one that go with them."""
     found, count = [], 0
-    for group in draws(groups(), number, chosen):
+    for group in draws(groups(), number // 2, chosen):
         if count >= number:
             break
         found += group
