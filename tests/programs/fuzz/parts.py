@@ -188,6 +188,19 @@ def env$N(): return float(os.environ["FB_$N"]) if "FB_$N" in os.environ else $K
 ~ variable changed: FB_$N=$L|$J
 ~ variable set for the first time: FB_$N=|$J
 
+## whole environment
+def all$N(): return $K if len([name for name in os.environ if name == "FB_$N"]) else $L
+= all$N()
+~ variable set for the first time: FB_$N=|1
+
+## version of a package
+import importlib.metadata
+def version$N():
+    try: return float(len(importlib.metadata.version("fb-extra-$N"))) + $K
+    except importlib.metadata.PackageNotFoundError: return $L
+= version$N()
+- package appears: fb-extra-$N => torch
+
 ## builtin
 def pick$N(): return max($K, $L)
 = pick$N()
