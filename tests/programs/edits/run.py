@@ -127,7 +127,7 @@ class Trial:
         )
         report = done.report
         if not report:
-            report = dict.fromkeys(names, {"error": done.stderr[-2000:], "stats": {}})
+            report = {name: {"error": done.stderr[-2000:], "stats": {}} for name in names}
         return {name: report[first] for name, first in self.first.items()} if version == 1 else report
 
     def outcomes(self):

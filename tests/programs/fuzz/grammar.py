@@ -138,7 +138,11 @@ class Pair(Case):
 
     def __init__(self, program, place=None, without=()):
         main, far, env = program.render(place)
-        own = "no edit" if place is None else f"{program.chains[place[0]].layers[place[1]].part.name}: {place[2]}"
+        own = (
+            "no edit"
+            if place is None
+            else f"{program.chains[place[0]].layers[place[1]].part.name}: {place[2]}"
+        )
         super().__init__("fuzz", own, main, env=env, same=True, files={"lib": far}, without=without)
         object.__setattr__(self, "program", program)
         object.__setattr__(self, "place", place)
@@ -241,27 +245,33 @@ def pairs(number, chosen):
 
 def smaller(pair):
     """Yield pairs with the same edit in smaller programs, the smallest first."""
-    program, place = pair.program, pair.place
-    chain = place[0] if place else 0
+    for program, place in _smaller(pair.program, pair.place):
+        yield Pair(program, place, pair.without)
+
+
+def _smaller(program, place):
+    edited = place and place[:2]
     if len(program.chains) > 1:
-        kept = dataclasses.replace(program, chains=(program.chains[chain],))
-        yield Pair(kept, place and (0, *place[1:]))
-    for c, found in enumerate(program.chains):
-        for n in range(1, len(found.layers)):
-            if place and place[:2] == (c, n):
-                continue
-            less = Chain((*found.layers[:n], *found.layers[n + 1 :]), found.operation, found.far - (n < found.far))
-            kept = dataclasses.replace(
-                program, chains=(*program.chains[:c], less, *program.chains[c + 1 :])
-            )
-            moved = place and place[0] == c and place[1] > n
-            yield Pair(kept, (place[0], place[1] - 1, place[2]) if moved else place)
-        if found.layers[0].part is not VALUE["literal"] and place and place[:2] != (c, 0):
-            less = dataclasses.replace(found, layers=(Layer(VALUE["literal"], found.layers[0].numbers), *found.layers[1:]))
-            yield Pair(dataclasses.replace(program, chains=(*program.chains[:c], less, *program.chains[c + 1 :])), place)
-        if found.far:
-            less = dataclasses.replace(found, far=0)
-            yield Pair(dataclasses.replace(program, chains=(*program.chains[:c], less, *program.chains[c + 1 :])), place)
+        for c, chain in enumerate(program.chains):
+            if not place or place[0] == c:
+                yield dataclasses.replace(program, chains=(chain,)), place and (0, *place[1:])
+    for c, chain in enumerate(program.chains):
+        for n in range(1, len(chain.layers)):
+            if edited != (c, n):
+                layers = (*chain.layers[:n], *chain.layers[n + 1 :])
+                less = Chain(layers, chain.operation, chain.far - (n < chain.far))
+                moved = place and place[0] == c and place[1] > n
+                yield _with(program, c, less), (c, place[1] - 1, place[2]) if moved else place
+        if chain.layers[0].part is not VALUE["literal"] and edited != (c, 0):
+            literal = Layer(VALUE["literal"], chain.layers[0].numbers)
+            yield _with(program, c, dataclasses.replace(chain, layers=(literal, *chain.layers[1:]))), place
+        if chain.far:
+            yield _with(program, c, dataclasses.replace(chain, far=0)), place
     for name, simplest in (("style", "function"), ("calls", "forward")):
         if getattr(program, name) != simplest:
-            yield Pair(dataclasses.replace(program, **{name: simplest}), place)
+            yield dataclasses.replace(program, **{name: simplest}), place
+
+
+def _with(program, number, chain):
+    chains = (*program.chains[:number], chain, *program.chains[number + 1 :])
+    return dataclasses.replace(program, chains=chains)

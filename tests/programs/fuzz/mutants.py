@@ -5,6 +5,8 @@ takes it out, and with the edits that find it: ``part: edit`` of the grammar, or
 grammar. A change that is no longer found in the source is an error, so that the table follows the code.
 """
 
+import __future__
+
 import ast
 import dataclasses
 import importlib
@@ -35,7 +37,11 @@ def _mend(name, finds, *changes, also=()):
     return Mend(name, tuple(finds.split("; ")), changes, also)
 
 
-_CLASSES, _FUNCTIONS, _WALK = "validity.classes:Classes", "validity.functions:Functions", "validity.reach:Walk"
+_CLASSES, _FUNCTIONS, _WALK = (
+    "validity.classes:Classes",
+    "validity.functions:Functions",
+    "validity.reach:Walk",
+)
 _TRACED, _BUNDLES = "capture.traced:Traced", "loader.bundles:Bundles"
 _ENTRY = 'self.add(f"{path}.__defaults__[{number}]", value, whole=True)'
 
@@ -286,7 +292,11 @@ _ALL = [
     _mend(
         "the sign of a zero that guards compare",
         "sign of zero: sign of zero; exact: -0.0 in an attribute",
-        ("validity.exact:peculiarity", "if kind is float:", "if kind is float:\n        return ''\n    if kind is float:"),
+        (
+            "validity.exact:peculiarity",
+            "if kind is float:",
+            "if kind is float:\n        return ''\n    if kind is float:",
+        ),
     ),
     _mend(
         "what equality does not see in tuples",
@@ -356,7 +366,11 @@ _ALL = [
         "environment by getenv: variable set for the first time; environment by getenv: variable changed; environment: variable set for the first time; environment by in: variable set for the first time",
         _no_fact("'environment'"),
     ),
-    _mend("packages that are there", "absent until now: find_spec of a module; absent: find_spec", _no_fact("'find_spec'")),
+    _mend(
+        "packages that are there",
+        "absent until now: find_spec of a module; absent: find_spec",
+        _no_fact("'find_spec'"),
+    ),
     _mend(
         "versions of packages",
         "absent until now: a version of a distribution",
@@ -385,7 +399,11 @@ _ALL = [
     _mend(
         "operators that torch takes apart",
         "operator otherwise: a composite one; decomposition: py_impl of an operator",
-        ("capture.recorder:Recorder._check_operators", "if compilation.devices.opaque:", "return\n    if compilation.devices.opaque:"),
+        (
+            "capture.recorder:Recorder._check_operators",
+            "if compilation.devices.opaque:",
+            "return\n    if compilation.devices.opaque:",
+        ),
     ),
     # The recipe
     _mend(
@@ -454,7 +472,8 @@ def change(place, old, new):
     original = vars(owner)[name]
     source = _sources[place] = changed(place, _sources.get(place) or source_of(module, qualname), old, new)
     scope = {}
-    exec(compile(source, f"<{place} without a mend>", "exec"), vars(module), scope)
+    flags = __future__.annotations.compiler_flag
+    exec(compile(source, f"<{place} without a mend>", "exec", flags), vars(module), scope)
     if isinstance(owner, types.ModuleType):
         for other in [m for n, m in sys.modules.items() if n.partition(".")[0] == "firebrick"]:
             if vars(other).get(name) is original:

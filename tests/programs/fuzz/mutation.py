@@ -16,10 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from edits.run import LANES, corpus, run
+from edits.run import corpus, run
 from fuzz.grammar import Pair, draws, edited
 from fuzz.mutants import MENDS
 from fuzz.parts import VALUE, WAY
+
+LANES = ("lean",)  # where the full lane is asked as well after a miss
 
 
 def trials(mends, number=1, chosen=1):
@@ -68,7 +70,7 @@ def main():
         cases = trials(mends, options.draws, options.seed)
         print(f"{len(mends)} mends, {len(cases)} trials", flush=True)
         outcomes = []
-        for o in run(cases, LANES, ["fallback"], root=Path(folder), checks=False, brief=True):
+        for o in run(cases, LANES, ["fallback"], root=Path(folder), checks=False):
             outcomes.append(o)
             said = f"{o.verdict:6} {o.how:7} {o.lane:5} {o.case.without[0]} | {o.case.id} | {o.detail[-300:]}"
             print(said.replace("\n", " "), flush=True)

@@ -70,7 +70,11 @@ def shown(pair):
     """Return a pair as text: before, after, and what differs."""
     texts = []
     for version in (1, 2):
-        parts = {"program": pair.text(version), **pair.modules(version), "environment": f"{pair.env[version - 1]}\n"}
+        parts = {
+            "program": pair.text(version),
+            **pair.modules(version),
+            "environment": f"{pair.env[version - 1]}\n",
+        }
         texts.append("".join(f"# {name}\n{text}" for name, text in parts.items()).splitlines(keepends=True))
     return "".join([*texts[0], *difflib.unified_diff(*texts, "before", "after", n=0)])
 
@@ -93,12 +97,16 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lane", nargs="+", choices=LANES, default=LANES)
     parser.add_argument("--each", action="store_true", help="each edit of each part once")
-    parser.add_argument("--only", nargs="+", default=[""], help="with --each: parts and edits that contain one of these")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="with --each: parts and edits that contain one of these"
+    )
     parser.add_argument("--workers", type=int, default=1, help="how many processes at once")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file")
     options = parser.parse_args()
     found = each(options.only) if options.each else pairs(options.pairs, options.seed)
-    print(f"{sum(p.place is not None for p in found)} pairs, {sum(p.place is None for p in found)} without an edit")
+    print(
+        f"{sum(p.place is not None for p in found)} pairs, {sum(p.place is None for p in found)} without an edit"
+    )
     outcomes, began = [], time.time()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         root = Path(folder)
@@ -108,14 +116,21 @@ def main():
             for o in outcomes_of(found[start : start + BATCH], options.lane, batch, workers=options.workers):
                 outcomes.append(o)
                 if o.verdict != "right" or options.only != [""] or (options.each and not o.changed):
-                    print(f"{o.verdict:6} {o.how:7} {o.lane:5}{'' if o.changed else ' unchanged '}{o.case.name} | {o.detail[-300:]}", flush=True)
+                    print(
+                        f"{o.verdict:6} {o.how:7} {o.lane:5}{'' if o.changed else ' unchanged '}{o.case.name} | {o.detail[-300:]}",
+                        flush=True,
+                    )
                 if o.verdict == "WRONG":
                     print(shown(shrunk(o.case, o.lane, batch)), flush=True)
                 if o.verdict == "error":
                     print(shown(o.case), flush=True)
             print(f"{start + BATCH} after {time.time() - began:.0f} s\n{table(outcomes)}", flush=True)
             if options.json:
-                versions = {"torch": torch.__version__, "python": sys.version.split()[0], "hypothesis": hypothesis.__version__}
+                versions = {
+                    "torch": torch.__version__,
+                    "python": sys.version.split()[0],
+                    "hypothesis": hypothesis.__version__,
+                }
                 rows = [{**vars(o), "case": o.case.name, "program": repr(o.case.program)} for o in outcomes]
                 report = {"versions": versions, "seed": options.seed, "outcomes": rows}
                 options.json.write_text(json.dumps(report, indent=1) + "\n")
