@@ -1,9 +1,9 @@
 """The parts that programs are composed of, each with the edits that change it.
 
-*Values* (`fuzz.values`) say where a number comes from, *ways* (`fuzz.ways`) how code is reached. ``## name`` begins a part; what follows defines it.
-``= text`` is how it is used: a value as a number, a way as an expression of ``x``. ``- name: old => new`` is an edit
-of the definition (``\\n`` is a line), ``+ name: text`` one that adds a text at the end of the
-program, and ``~ name: VARIABLE=first|second`` one of the environment; an empty side: unset.
+*Values* (`fuzz.values`) say where a number comes from, *ways* (`fuzz.ways`) how code is reached. ``## name`` begins a
+part; what follows defines it. ``= text`` is how it is used: a value as a number, a way as an expression of ``x``.
+``- name: old => new`` is an edit of the definition (``\\n`` is a line), ``+ name: text`` one that adds a text at the
+end of the program, and ``~ name: VARIABLE=first|second`` one of the environment; an empty side: unset.
 
 ``$N`` is the part's number, ``$K`` and ``$L`` are numbers of its own, ``$J`` another one, ``$E`` is what a way leads
 to, an expression of ``x``, and ``$M`` the module in which the part stands.
