@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent / "programs"))
 
 from edits.run import corpus, run
 from fuzz.grammar import Pair, Program, draws, edited, pairs, smaller
-from fuzz.mutants import MENDS, changed, source_of
+from fuzz.mends import MENDS
+from fuzz.mutants import changed, source_of
 from fuzz.mutation import found_by, trials
 from fuzz.parts import VALUE, WAY
 from fuzz.run import each, outcomes_of, shown, shrunk

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edits.run import corpus, run
 from fuzz.grammar import Pair, draws, edited
-from fuzz.mutants import MENDS
+from fuzz.mends import MENDS
 from fuzz.parts import VALUE, WAY
 
 LANES = ("lean",)  # where the full lane is asked as well after a miss
