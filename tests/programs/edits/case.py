@@ -29,6 +29,7 @@ class Case:
         same: the numbers do not change.
         says: words of which the explanation must have one, separated by ``|``; see `edits.said`.
         files: name -> source of further modules, which read `V` too.
+        without: names of mends of Firebrick that are taken out in the case's processes (`fuzz.mutants`).
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Case:
     same: bool = False
     says: str = ""
     files: dict[str, str] = dataclasses.field(default_factory=dict)
+    without: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

@@ -23,6 +23,7 @@ import firebrick
 from firebrick.testing.programs import describe
 
 SECONDS = 200.0  # for one case
+MODULE = "program"  # name of a case's module
 
 
 def measure(module, compiled):
@@ -36,10 +37,10 @@ def measure(module, compiled):
     return [result, x.grad]
 
 
-def run(name, eager):
-    """Import one case and run it, compiled."""
+def run(eager):
+    """Import the program of a case and run it, compiled."""
     torch.manual_seed(0)
-    module = importlib.import_module(name)
+    module = importlib.import_module(MODULE)
     torch.manual_seed(0)
     if hasattr(module, "program"):
         return describe(module.program())
@@ -77,13 +78,15 @@ def forked(request, name):
 
             torch._inductor.config.fallback_by_default = True
         if request["store"]:
+            for mend in request.get("without", {}).get(name, ()):
+                importlib.import_module("fuzz.mutants").take_out(mend)
             firebrick.enable(Path(request["store"]) / name)
             stats = firebrick.stats()
         sys.path.insert(0, str(Path(request["folder"]) / name))
         # a difference is told and not raised: then it is seen whether the numbers differ as well
         auditing = request["store"] and request["audit"]
         with firebrick.audit(raises=False) if auditing else contextlib.nullcontext() as audits:
-            report = {"value": run(name, request["eager"])}
+            report = {"value": run(request["eager"])}
     except Exception:
         report = {"error": traceback.format_exc(limit=-6)}
     if request["store"]:
@@ -145,6 +148,9 @@ def warm(request):
 def main(path):
     """Run what a file asks for and print the reports as JSON, in the last line."""
     request = json.loads(Path(path).read_text())
+    if any(request.get("without", {}).values()):
+        sys.path.append(str(Path(__file__).parents[1]))
+        importlib.import_module("fuzz.mutants")
     if request["warm"]:
         warm(request)
     if request["threads"]:

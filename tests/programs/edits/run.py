@@ -30,6 +30,7 @@ from edits.said import named
 from firebrick.testing.programs import start
 
 CHILD = Path(__file__).with_name("child.py")
+MODULE = "program"  # the name under which the child imports a case
 LANES = ("lean", "full")
 EAGER = ("eager", "eager before")
 AGAIN = {f"{lane} again": lane for lane in LANES}  # starts of the unedited program, which are audited
@@ -58,6 +59,7 @@ class Outcome:
         changes: what the explanations of its misses say is another: what, stored, here.
         audit: one of `AUDITS`; empty where there was none, or no hit.
         told: differences that an audit found, and reasons for which it was not done.
+        changed: the edit changes what is computed.
     """
 
     case: object
@@ -70,6 +72,7 @@ class Outcome:
     changes: list = dataclasses.field(default_factory=list)
     audit: str = ""
     told: tuple = ()
+    changed: bool = False
 
 
 def corpus():
@@ -81,6 +84,8 @@ def corpus():
 class Trial:
     """Cases through all their starts, in a folder of their own.
 
+    Cases that are alike before the edit share the first start.
+
     Args:
         cases: all alike in the variables that only count `AT_START`.
         root: a folder to make.
@@ -90,26 +95,34 @@ class Trial:
         checks: look at the cases themselves too: the first start without Firebrick, and eager mode.
         audit: trace again what is served.
         workers: starts at once; with C++ kernels it is one, because they share a cache.
+        brief: start what missed in the lean lane in no other: there a miss was asked of the full lane as well.
     """
 
-    def __init__(self, cases, root, kernels, lanes, *, warm=True, checks=True, audit=False, workers=1):
+    def __init__(
+        self, cases, root, kernels, lanes, *, warm=True, checks=True, audit=False, workers=1, brief=False
+    ):
         self.cases, self.root, self.kernels, self.lanes = cases, root, kernels, lanes
-        self.warm, self.checks, self.audit, self.workers = warm, checks, audit, workers
+        self.warm, self.checks, self.audit, self.workers, self.brief = warm, checks, audit, workers, brief
         self.names = {case: f"case_{n}" for n, case in enumerate(cases)}
+        alike = {}
+        self.first = {name: alike.setdefault(origin(case), name) for case, name in self.names.items()}
         for version in (1, 2):
             for case, name in self.names.items():
                 folder = root / f"v{version}" / name
                 folder.mkdir(parents=True)
-                for module, text in {name: case.text(version), **case.modules(version)}.items():
+                for module, text in {MODULE: case.text(version), **case.modules(version)}.items():
                     (folder / f"{module}.py").write_text(text)
 
-    def start(self, version, name, store=None, *, eager=False, **env):
-        """Run all cases; a crash of the whole process is told for each."""
+    def start(self, version, name, store=None, *, eager=False, names=None, **env):
+        """Run cases, all of them by default; a crash of the whole process is told for each."""
+        if version == 1:
+            names = list(dict.fromkeys(self.first.values()))
+        names = list(self.names.values()) if names is None else names
         reports, stores = self.root / f"reports-{name}", store and self.root / store
         reports.mkdir()
         request = {
             "folder": str(self.root / f"v{version}"),
-            "names": list(self.names.values()),
+            "names": names,
             "reports": str(reports),
             "store": stores and str(stores),
             "audit": self.audit and name in (*LANES, *AGAIN),
@@ -118,9 +131,11 @@ class Trial:
             "warm": self.warm and not eager,
             "threads": 1,
             "env": {name: case.env[version - 1] for case, name in self.names.items()},
+            "without": {name: case.without for case, name in self.names.items()},
         }
         (self.root / f"{name}.json").write_text(json.dumps(request))
-        variables = {"PYTHONHASHSEED": "0", "FIREBRICK_SELF_TEST": "0", "CUDA_VISIBLE_DEVICES": ""} | env
+        variables = {"PYTHONHASHSEED": "0", "FIREBRICK_SELF_TEST": "0", "FIREBRICK_DURABLE": "0"}
+        variables |= {"CUDA_VISIBLE_DEVICES": ""} | env
         variables |= {n: v for n, v in self.cases[0].env[version - 1].items() if n in AT_START}
         done = start(
             ["-P", CHILD, self.root / f"{name}.json"],
@@ -129,10 +144,10 @@ class Trial:
             env=variables | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
             timeout=7200.0,
         )
-        if not done.report:
-            failed = {"error": done.stderr[-2000:], "stats": {}}
-            return dict.fromkeys(self.names.values(), failed)
-        return done.report
+        report = done.report
+        if not report:
+            report = {name: {"error": done.stderr[-2000:], "stats": {}} for name in names}
+        return {name: report[first] for name, first in self.first.items()} if version == 1 else report
 
     def outcomes(self):
         """Yield what became of each case."""
@@ -148,18 +163,26 @@ class Trial:
         found = self._starts(first)
         again = [name for name, lane in AGAIN.items() if self.audit and lane in self.lanes]
         for lane in (*self.lanes, *again):
-            for folder in (self.root / "store").iterdir():
-                copy = self.root / f"store-{lane}" / folder.name
-                shutil.copytree(folder, copy)
-                copy.chmod(0o700)
+            for name, original in self.first.items():
+                if (store := self.root / "store" / original).exists():
+                    copy = self.root / f"store-{lane}" / name
+                    shutil.copytree(store, copy)
+                    copy.chmod(0o700)
         for lane, reports in self._starts({lane: (1, f"store-{lane}") for lane in again}).items():
             for case, name in self.names.items():
                 yield unedited(case, lane, self.kernels, reports[name], found["record"][name])
-        served = self._starts({lane: (2, f"store-{lane}") for lane in self.lanes})
+        if self.brief:
+            served, names = {}, list(self.names.values())
+            for lane in self.lanes:
+                served[lane] = self.start(2, lane, f"store-{lane}", names=names, **VARIABLES.get(lane, {}))
+                names = [name for name in names if not served[lane][name]["stats"].get("misses")]
+        else:
+            served = self._starts({lane: (2, f"store-{lane}") for lane in self.lanes})
         for lane, reports in served.items():
             for case, name in self.names.items():
-                others = {what: report[name] for what, report in found.items()}
-                yield judge(case, lane, self.kernels, reports[name], **others)
+                if name in reports:
+                    others = {what: report[name] for what, report in found.items()}
+                    yield judge(case, lane, self.kernels, reports[name], **others)
 
     def _starts(self, wanted):
         with ThreadPoolExecutor(1 if self.kernels == "cpp" else self.workers) as pool:
@@ -170,6 +193,11 @@ class Trial:
                 for name, (version, *store) in wanted.items()
             }
             return {name: run.result() for name, run in runs.items()}
+
+
+def origin(case):
+    """Return what decides the first start of a case."""
+    return case.text(1), repr(case.modules(1)), repr(case.env[0]), case.without
 
 
 def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None):
@@ -186,9 +214,10 @@ def judge(case, lane, kernels, served, *, record, plain, before=None, eager=None
         if result and "error" in result:
             outcome.verdict, outcome.detail = "error", f"{what}: {result['error']}"
             return outcome
+    outcome.changed = record["value"] != plain["value"]
     if before and record["value"] != before["value"]:
         outcome.verdict, outcome.detail = "WRONG", "the first start"
-    elif record["value"] == plain["value"] and not case.same:
+    elif not outcome.changed and not case.same:
         outcome.verdict, outcome.detail = "error", "the edit changes nothing"
     else:
         outcome.verdict = "right" if served.get("value") == plain["value"] else "WRONG"

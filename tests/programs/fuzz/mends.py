@@ -1,0 +1,427 @@
+"""The mends of Firebrick: what each takes to be taken out, and which edits then find that it is gone."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Mend:
+    """What keeps a kind of edit from being served stale, and how it is taken out.
+
+    Attributes:
+        name: of the mend.
+        finds: edits that must be served stale without it, as `fuzz.run` or ``edits/run.py`` name them.
+        changes: place (``module:qualified name``), text of its source, what stands there instead.
+        also: mends that catch the same edits, and are taken out with it.
+    """
+
+    name: str
+    finds: tuple[str, ...]
+    changes: tuple[tuple[str, str, str], ...]
+    also: tuple[str, ...] = ()
+
+
+def _mend(name, finds, *changes, also=()):
+    return Mend(name, tuple(finds.split("; ")), changes, also)
+
+
+_CLASSES, _FUNCTIONS, _WALK = (
+    "validity.classes:Classes",
+    "validity.functions:Functions",
+    "validity.reach:Walk",
+)
+_TRACED, _BUNDLES = "capture.traced:Traced", "loader.bundles:Bundles"
+_ENTRY = 'self.add(f"{path}.__defaults__[{number}]", value, whole=True)'
+
+
+def _no_fact(name):
+    return (f"{_TRACED}.fact", "fact = [", f"if name == {name}: return\n    fact = [")
+
+
+def _no_refusal(text):
+    return (f"{_TRACED}.refuse", "self.refused = ", f"if {text!r} in reason: return\n    self.refused = ")
+
+
+_ALL = [
+    # The walk: classes
+    _mend(
+        "order in which things are met",
+        "order of bases: bases turned round",
+        (f"{_WALK}.finish", "in self.entries.items():", "in sorted(self.entries.items()):"),
+        also=("bases of a class",),
+    ),
+    _mend(
+        "bases of a class",
+        "order of bases: bases turned round; diamond: a diamond is turned",
+        (f"{_CLASSES}.of_class", """self.note(f"class {label}", f"bases {', '.join(bases)}")""", "pass"),
+        also=("order in which things are met",),
+    ),
+    _mend(
+        "what was absent",
+        "class attribute: attribute overridden; method: override; hasattr of an object: attribute of a class appears; truth: __bool__ appears",
+        (
+            f"{_BUNDLES}._check_reach",
+            "if found.digest != wanted:",
+            "if any(c[1] is not None for c in changes(self.part(Kind.TEXT, manifest['entries']), found)):",
+        ),
+    ),
+    _mend(
+        "special methods that no name finds",
+        "truth: __bool__ appears; truth: __len__ appears; equality: __eq__ appears",
+        (f"{_CLASSES}._entries", 'special = name[:2] == "__" and name[-2:] == "__"', "special = False"),
+    ),
+    _mend(
+        "members of enumerations",
+        "IntEnum: member of an IntEnum; IntFlag: member of an IntFlag; member by name: member by name",
+        (f"{_CLASSES}._kind", "if isinstance(cls, enum.EnumType):", "if False:"),
+    ),
+    _mend(
+        "subclasses that are registered",
+        "registered: registered",
+        (f"{_CLASSES}._registered", "if names:", "if False:"),
+    ),
+    _mend(
+        "metaclass",
+        "metaclass: another metaclass; metaclass: property of a metaclass; instance check: __instancecheck__ appears",
+        (
+            f"{_CLASSES}._kind",
+            """self.note(f"class {label}", f"metaclass {self.of_class(type(cls))}")""",
+            "pass",
+        ),
+    ),
+    _mend(
+        "classes of torch that were patched",
+        "Sequential: Softsign.forward is patched; layers: Linear.forward is patched; function of torch: a method of Tensor is patched",
+        (f"{_CLASSES}._entries", "if shipped:", "if shipped:\n            continue\n        if shipped:"),
+    ),
+    _mend(
+        "values of class attributes",
+        "class attribute: attribute of a base; metaclass: property of a metaclass",
+        (f"{_CLASSES}._entries", "member, whole=not shipped)", "member)"),
+    ),
+    _mend(
+        "methods that make objects",
+        "__init__: __new__ appears; __init__: __init__ appears",
+        (f"{_TRACED}.makes", 'self.names |= {"__init__", "__new__", "__post_init__"}', "pass"),
+    ),
+    _mend(
+        "what methods run that are not traced",
+        "ABC: __subclasshook__; hash seed: __hash__ of an object; metaclass: __instancecheck__ appears; metaclass: __subclasscheck__; metaclass: __class_getitem__",
+        (f"{_CLASSES}._entries", "if name in _NATIVE and not shipped and not self.whole:", "if False:"),
+    ),
+    _mend(
+        "pytree nodes",
+        "what the compiler is told: a pytree's flatten; what the compiler is told: a pytree's unflatten; what the compiler is told: a pytree as an argument",
+        (f"{_CLASSES}._kind", "if node is not None and", "if False and"),
+    ),
+    # The walk: functions
+    _mend(
+        "code of functions",
+        "function: code; list of lambdas: a lambda in a list; method: base method",
+        (f"{_FUNCTIONS}.function", ", code {facts.digest}", ""),
+    ),
+    _mend(
+        "defaults",
+        "default: default; __init__: default of __init__; dataclass made inside: default of a field; method of an object made inside: default of __init__",
+        (f"{_FUNCTIONS}._state", _ENTRY, "pass"),
+    ),
+    _mend(
+        "keyword defaults",
+        "keyword default: keyword default; keyword default: keyword defaults are exchanged",
+        (
+            f"{_FUNCTIONS}._state",
+            'self.add(f"{path}.__kwdefaults__[{name!r}]", value, whole=True)',
+            "pass",
+        ),
+    ),
+    _mend(
+        "closures",
+        "cell: cell; closure: cell; decorator: what a decorator was given",
+        (f"{_FUNCTIONS}._state", 'self.cell(f"{path} closure {name}", cell)', "pass"),
+    ),
+    _mend(
+        "globals of functions that were traced",
+        "function: patched; default: default; global: global; builtin: hidden builtin",
+        (f"{_FUNCTIONS}.function", "if facts.digest in self.scope.codes or", "if False or"),
+    ),
+    _mend(
+        "builtins that a global hides",
+        "builtin: hidden builtin; builtin that is a class: hidden builtin",
+        (
+            f"{_FUNCTIONS}.follow",
+            "if name in scope:",
+            "if name in builtins:\n            continue\n        if name in scope:",
+        ),
+    ),
+    _mend(
+        "builtins that were patched",
+        "builtins: patched; builtins: a new one",
+        (f"{_FUNCTIONS}.follow", 'self.add(f"builtins.{name}", value)', "pass"),
+    ),
+    _mend(
+        "functions of torch and Python that were patched",
+        "function of torch: a function of torch is patched; function of torch: a function of torch for another; Sequential: a layer's function is patched",
+        (f"{_FUNCTIONS}.is_patched", "kind = type(value)", "return False\n    kind = type(value)"),
+    ),
+    _mend(
+        "functions of torch in another's place",
+        "function of torch: a function of torch for another; torch: one method of torch for another; torch patched: a method of Tensor for another",
+        ("validity.functions:_is_in_place", "if path.startswith", "return True\n    if path.startswith"),
+        ("validity.reach:roots_changed", "return [", "return []\n    return ["),
+    ),
+    _mend(
+        "functions that the graph calls",
+        "function of torch: defaults of a function of torch; torch patched: defaults of F.layer_norm; torch patched: code of a function",
+        ("validity.reach:roots_changed", "return [", "return []\n    return ["),
+    ),
+    _mend(
+        "attributes of functions",
+        "attribute of a function: attribute of a function; functools: __wrapped__ is called",
+        (f"{_FUNCTIONS}._state", "for name, value in vars(function).items():", "for name, value in ():"),
+    ),
+    _mend(
+        "annotations",
+        "annotations: annotations",
+        (f"{_FUNCTIONS}._state", 'if "__annotations__" in self.scope.names', "if False"),
+    ),
+    _mend(
+        "descriptors",
+        "property: getter; class method: static method; class method: override of a class method; Enum: property of an Enum; cached property: cached property; method that a property gives: getter",
+        (f"{_FUNCTIONS}.descriptor", "kind = type(value)", "kind = None"),
+    ),
+    _mend(
+        "marks of functions",
+        "what the compiler is told: disable is new; what the compiler is told: disable is taken back; what the compiler is told: disable of a method",
+        (f"{_FUNCTIONS}.function", 'marks.append("disabled")', "pass"),
+    ),
+    # The walk: objects
+    _mend(
+        "what a partial was given",
+        "partial: argument of a partial; partial: keyword of a partial",
+        (f"{_WALK}._object", "(*value.args, value.keywords), whole=True)", "())"),
+    ),
+    _mend(
+        "the function of a partial",
+        "partial: function of a partial",
+        (f"{_WALK}._object", 'self.add(f"{path}.func", value.func)', "pass"),
+    ),
+    _mend(
+        "the function of a cached one",
+        "cached function: cached function",
+        (f"{_WALK}._object", 'self.add(f"{path}.__wrapped__", value.__wrapped__)', "pass"),
+    ),
+    _mend(
+        "bound methods",
+        "bound method: object of a bound method; bound method: function of a bound method",
+        (f"{_WALK}._object", 'self.add(f"{path}.__func__", value.__func__)', "pass"),
+        (f"{_WALK}._object", 'self.add(f"{path}.__self__", value.__self__)', "pass"),
+    ),
+    _mend(
+        "sameness",
+        "sameness: two are one; sentinel: default is exchanged; layers: a shared layer",
+        (f"{_WALK}._visit", 'self.note(path, f"is {first}")', "pass"),
+    ),
+    _mend(
+        "hooks of modules",
+        "module: forward hook; module: forward pre-hook; module with a hook: a hook's constant; module with a hook's cell: a hook's cell; layers: a hook of a layer",
+        (f"{_WALK}._nn_module", "elif name in _HOOKS:", "elif name in _HOOKS and False:"),
+    ),
+    _mend(
+        "hooks of all modules",
+        "module: hook of all modules; hook elsewhere: of all modules",
+        (f"{_WALK}.root", "for name, hooks in vars(nn_module).items():", "for name, hooks in ():"),
+    ),
+    _mend(
+        "forward of an instance",
+        "module: forward of an instance",
+        (f"{_WALK}._nn_module", 'elif name in self.scope.names or name == "forward":', "elif False:"),
+    ),
+    _mend(
+        "attributes of modules",
+        "module with settings: function of a module; inside of a module: a bound forward of one instance",
+        (f"{_WALK}._nn_module", 'elif name in self.scope.names or name == "forward":', "elif False:"),
+    ),
+    _mend(
+        "modules in modules",
+        "layers: a layer is exchanged; Sequential: Softsign.forward is patched; Sequential: order of layers",
+        (f"{_WALK}._nn_module", 'self.add(f"{path}.{key}", item)', "pass"),
+    ),
+    _mend(
+        "attributes of objects",
+        "method: a method of the instance; hasattr of an object: attribute of an object appears",
+        (f"{_WALK}._instance", "if name in self.scope.names:\n", "if False:\n"),
+    ),
+    _mend(
+        "slots of objects",
+        "function in a slot: function in a slot; slots: slot",
+        (f"{_WALK}._instance", "if type(member) is types.MemberDescriptorType and", "if False and"),
+    ),
+    _mend(
+        "the class of an object",
+        "method: the class is set; item of an object in a list: another class of an item",
+        (f"{_WALK}._instance", 'self.note(path, f"a {self.of_class(kind)}")', "pass"),
+    ),
+    _mend(
+        "what stands in containers",
+        "list of lambdas: a lambda in a list; list of lambdas: lambdas turned round; dict of functions: a function in a dict",
+        (f"{_WALK}._container", "if base is not None:", "if False:"),
+    ),
+    _mend(
+        "items of sets",
+        "set: item of a set; registration: fields of a dataclass",
+        (f"{_WALK}._set", """self.note(path, "{" + ", ".join(sorted(plain)) + "}")""", "pass"),
+    ),
+    _mend(
+        "that a value is there",
+        "absent attribute of a module: attribute of a module appears; absent global: global appears; hasattr of an object: attribute of an object appears",
+        (f"{_CLASSES}.named", 'self.note(path, peculiarity(value) or "there")', "self.add(path, value)"),
+    ),
+    # Values
+    _mend(
+        "the sign of a zero that guards compare",
+        "sign of zero: sign of zero; exact: -0.0 in an attribute",
+        (
+            "validity.exact:peculiarity",
+            "if kind is float:",
+            "if kind is float:\n        return ''\n    if kind is float:",
+        ),
+    ),
+    _mend(
+        "what equality does not see in tuples",
+        "type in a tuple: type in a tuple; sign of zero in a tuple: sign of zero in a tuple",
+        ("validity.exact:peculiarity", "if kind in (tuple, frozenset):", "if False:"),
+    ),
+    _mend(
+        "the bits of values",
+        "sign of zero in a default: sign of zero in a default; default: default",
+        ("validity.exact:exact", "text = repr(value)", "text = repr(value).strip('-')"),
+    ),
+    _mend(
+        "the types of values",
+        "type in a set: type in a set; equal values: 1 and 1.0 in a default",
+        ("validity.exact:exact", "text = repr(value)", "text = repr(value).removesuffix('.0')"),
+    ),
+    _mend(
+        "members of enumerations by name",
+        "member in a default: another member in a default",
+        ("validity.exact:exact", ".{value._name_}", ""),
+    ),
+    _mend(
+        "state of tensors",
+        "leaf: leaf; tensor: grad_fn; tensor: is_leaf",
+        ("validity.tensors:tensor_state", "found = []", "return ''\n    found = []"),
+    ),
+    # What Dynamo looked at
+    _mend(
+        "names that code makes",
+        "name made from parts: attribute by a name that is made",
+        ("torch_api._tracing:_builtin", "traced.names.add(name)", "pass"),
+    ),
+    _mend(
+        "texts as names",
+        "string method: name of a function; member by name: member by name; absent attribute of a module: attribute of a module appears",
+        ("validity.code:names_in", "names.add(text)", "pass"),
+        ("torch_api._tracing:_builtin", "traced.names.add(name)", "pass"),
+    ),
+    _mend(
+        "code that no walk meets",
+        "constant by contract: of another module; exec: a method that exec made; code made otherwise: a copied function; reload: an old object of a class that was reloaded; table: cells in a loop",
+        (f"{_TRACED}.walk", "if not (shipped or", "if False and not (shipped or"),
+    ),
+    _mend(
+        "constants by contract",
+        "constant: assume_constant_result; constant by contract: a function's cell; constant by contract: with an argument",
+        _no_refusal("declared to be constant"),
+    ),
+    _mend(
+        "calls of which it is not known what they depend on",
+        "reflection: sys.flags and the like; reflection: callable; absent until now: a module in sys.modules",
+        _no_refusal("of which it is not known"),
+    ),
+    _mend(
+        "going through the whole environment",
+        "whole environment: variable set for the first time",
+        _no_refusal("the whole environment"),
+    ),
+    _mend(
+        "order of objects that hash by address",
+        "hash seed: layers in a set; hash seed: __hash__ of an object",
+        _no_refusal("another in each process"),
+    ),
+    # Facts
+    _mend(
+        "environment",
+        "environment by getenv: variable set for the first time; environment by getenv: variable changed; environment: variable set for the first time; environment by in: variable set for the first time",
+        _no_fact("'environment'"),
+    ),
+    _mend(
+        "packages that are there",
+        "absent until now: find_spec of a module; absent: find_spec",
+        _no_fact("'find_spec'"),
+    ),
+    _mend(
+        "versions of packages",
+        "absent until now: a version of a distribution",
+        _no_fact("'package version'"),
+    ),
+    _mend(
+        "hash seed",
+        "order of a set: hash seed; hash of a text: hash seed",
+        _no_fact("HASH_SEED"),
+    ),
+    _mend(
+        "what Dynamo folds",
+        "limit of recursion: limit of recursion; tensor: the type of autocast while it is off",
+        (f"{_TRACED}.folded", "self.fact(path, arguments)", "pass"),
+    ),
+    _mend(
+        "operators of torch that were changed",
+        "torch: a kernel of aten is overridden; operator otherwise: of aten, overridden; operator otherwise: of aten, by autograd",
+        _no_fact("OVERRIDES"),
+    ),
+    _mend(
+        "meaning of operators",
+        "operator: the type of a fake is another; operator: the fake's type, by Library; operator: the fake's shape, by custom_op",
+        ("capture.recorder:Compilation.reach", "self.tracing.fact(OPERATOR, [operator])", "pass"),
+    ),
+    _mend(
+        "operators that torch takes apart",
+        "operator otherwise: a composite one; decomposition: py_impl of an operator",
+        (
+            "capture.recorder:Recorder._check_operators",
+            "if compilation.devices.opaque:",
+            "return\n    if compilation.devices.opaque:",
+        ),
+    ),
+    # The recipe
+    _mend(
+        "code of the frame",
+        "literal: literal",
+        ("recipe:make_recipe", '"function.code": code_digest(code).hex(),', '"function.code": "",'),
+    ),
+    _mend(
+        "options of torch.compile",
+        "options of torch.compile: an option of Inductor; options of torch.compile: fullgraph; custom pass: post_grad_custom_post_pass by options, edited",
+        ("recipe:make_recipe", '**{f"options.{name}": text for name, text in options.items()},', ""),
+    ),
+    _mend(
+        "custom passes and other functions of the compiler",
+        "passes: a custom pass is edited; custom pass otherwise: its cell; custom pass: joint_custom_post_pass is edited",
+        ("torch_api.ambient:_text_of_function", 'f"{name} {whole_digest(value)}"', "name"),
+    ),
+    _mend(
+        "custom passes where there were none",
+        "passes: a custom pass where there was none; custom pass: joint_custom_pre_pass where there was none",
+        ("torch_api.ambient:_ignored", "if not name.startswith(_HANDLED_ELSEWHERE)", ""),
+    ),
+    _mend(
+        "registrations of the compiler",
+        "decomposition: one of the program; decomposition: one where there was none; decomposition: one is taken away",
+        ("torch_api.ambient:registrations", "found = []", "return ''\n    found = []"),
+    ),
+    _mend(
+        "the compiler's environment",
+        "instructions of the CPU: without vectors; settings of torch: capability of the CPU",
+        ("torch_api.ambient:compiler_environment", "return ", "return ''\n    return "),
+    ),
+]
+MENDS = {mend.name: mend for mend in _ALL}
