@@ -69,8 +69,8 @@ def compile_models(path: Path) -> None:
 
     from firebrick import codecs
     from firebrick.codecs.triton import TritonKernel
-    from firebrick.format import Kind
-    from firebrick.store import Store
+    from firebrick.storage.format import Kind
+    from firebrick.storage.store import Store
 
     golden = Path(__file__).parents[1] / "tests" / "golden" / "kernel"
     with Store.open(path) as store:
@@ -84,7 +84,7 @@ def compile_models(path: Path) -> None:
 def user_of(kind: Any, source: Any) -> Callable[[Any], object]:
     """Return what is done with a blob of this kind once it is fetched."""
     from firebrick import codecs
-    from firebrick.format import Kind
+    from firebrick.storage.format import Kind
 
     def decode(blob: Any) -> Any:
         return codecs.decode(blob.kind, blob.version, blob.data, source)
@@ -125,9 +125,9 @@ def measure(path: str, kind_number: int, level: int) -> dict[str, Any]:
     import torch._dynamo
     import torch._inductor.compile_fx
 
-    from firebrick import format as fmt
-    from firebrick.blob import encode_blob
-    from firebrick.store import Blob, Store
+    from firebrick.storage import format as fmt
+    from firebrick.storage.blob import encode_blob
+    from firebrick.storage.store import Blob, Store
 
     del torch
     kind = fmt.Kind(kind_number)
@@ -193,7 +193,7 @@ def measure(path: str, kind_number: int, level: int) -> dict[str, Any]:
 
 def cases(path: Path) -> Iterator[tuple[str, int, int]]:
     """List a case for each kind in the store and each level."""
-    from firebrick.store import Store
+    from firebrick.storage.store import Store
 
     with Store.open(path, readonly=True) as store:
         kinds = sorted({info.kind for info in store.list()})

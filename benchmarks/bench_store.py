@@ -40,9 +40,9 @@ from typing import Any
 
 import lmdb
 
-from firebrick.format import Kind
-from firebrick.keys import ContentKey, content_key
-from firebrick.store import Blob, Store
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import ContentKey, content_key
+from firebrick.storage.store import Blob, Store
 
 SEED = 20260
 SIZES = (1 << 10, 16 << 10, 256 << 10, 1 << 20, 16 << 20)

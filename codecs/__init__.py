@@ -9,12 +9,12 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from firebrick._tuples import NamedTuple
-from firebrick.blob import Blob
+from firebrick.base.namedtuple import NamedTuple
 from firebrick.codecs.abc import Codec, Source
 from firebrick.errors import DecodeError, UnknownKind
-from firebrick.format import Kind
-from firebrick.keys import ContentKey, content_key
+from firebrick.storage.blob import Blob
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import ContentKey, content_key
 
 __all__ = ["CODECS", "Collector", "Encoded", "codec_for", "decode", "encode"]
 

@@ -26,10 +26,10 @@ from firebrick.codecs._graph_format import (
     find_function,
     setstate_name,
 )
-from firebrick.codecs._msgpack import Limits, unpack
 from firebrick.codecs.abc import Codec, Source, check_arguments, child
 from firebrick.errors import DecodeError, FirebrickError, ForbiddenGlobal, LimitExceeded
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import Limits, unpack
 
 C = TypeVar("C", bound=Sized)
 Node = list[Any]

@@ -15,12 +15,12 @@ from typing import Any
 from firebrick.codecs import tensor as tensors
 from firebrick.codecs._globals import name_of, qualified
 from firebrick.codecs._graph_format import MAX_NODES, VERSION, Op, Policy
-from firebrick.codecs._msgpack import INT64, pack
 from firebrick.codecs.abc import Codec, Sink
 from firebrick.codecs.text import TextCodec
 from firebrick.errors import CodecError, EncodeError, ForbiddenGlobal, LimitExceeded
-from firebrick.format import Kind
-from firebrick.keys import ContentKey, content_key
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import ContentKey, content_key
+from firebrick.storage.msgpack import INT64, pack
 
 _DOUBLE = struct.Struct(">d")
 _TEXT = TextCodec()

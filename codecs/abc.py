@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from firebrick.errors import DecodeError, LimitExceeded, UnknownVersion
-from firebrick.format import KEY_BYTES, Kind
-from firebrick.keys import ContentKey
+from firebrick.storage.format import KEY_BYTES, Kind
+from firebrick.storage.keys import ContentKey
 
 T = TypeVar("T")
 MAX_COUNT: Final = 1 << 20  # of values that a number in an encoding stands for

@@ -15,7 +15,7 @@ from firebrick.codecs._graph_format import VERSION
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.codecs.graph import decode_graph, encode_graph
 from firebrick.errors import DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 
 
 def encode_backend(artifact: Any, sink: Sink) -> tuple[bytes, list[Any]]:

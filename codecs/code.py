@@ -26,10 +26,10 @@ from typing import Any, cast
 from blake3 import blake3
 
 from firebrick.codecs._globals import name_of, resolve
-from firebrick.codecs._msgpack import INT64, Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded, UnknownVersion
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import INT64, Limits, pack, unpack
 
 _LIMITS = Limits(depth=120)
 _MAIN = ("__main__", "__mp_main__")  # names of the module that Python runs

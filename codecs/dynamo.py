@@ -29,7 +29,7 @@ from firebrick.codecs.code import CodeCodec, rename
 from firebrick.codecs.graph import Leaf, decode_graph, encode_graph
 from firebrick.codecs.guards import GuardsCodec, replace
 from firebrick.errors import DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 
 _PACKAGE: Final = "torch._dynamo.package"
 _HERE: Final = "firebrick.codecs.dynamo"

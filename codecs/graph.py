@@ -20,7 +20,7 @@ from firebrick.codecs.tensor import TensorFlag
 from firebrick.codecs.text import TextCodec
 from firebrick.codecs.triton import TritonCodec
 from firebrick.codecs.wrapper import WrapperCodec
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 
 __all__ = [
     "PLAIN",

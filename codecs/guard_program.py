@@ -9,11 +9,11 @@ everything else is an array whose first item is a `Term`.
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from firebrick._tuples import NamedTuple
-from firebrick.codecs._msgpack import INT64, Limits, pack, unpack
+from firebrick.base.namedtuple import NamedTuple
 from firebrick.codecs.abc import MAX_COUNT, Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import INT64, Limits, pack, unpack
 
 _LIMITS = Limits(size=64 << 20, depth=24, items=1 << 20)
 
@@ -200,7 +200,7 @@ FUNCTIONS: Final[dict[str, tuple[type, ...]]] = {
     "no_inline_hooks": (),  # guard: no hooks on saved tensors that Dynamo would inline
     "count": (int,),  # guard: an itertools.count of (position of a term, a tuple)
     "base_value": (str, int),  # guard: an instance of a subclass of int, float or str with this value
-    "shapes": (str,),  # guard over all locals: statements in the language of `firebrick.loader._guard_shapes`
+    "shapes": (str,),  # guard over all locals: statements in the language of `firebrick.guards.shapes`
 }
 BASES: Final = frozenset({"int", "float", "str"})
 OF_NODES: Final = -2  # length of torch's table of pytree nodes, which grows when the compiler is imported

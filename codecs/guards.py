@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from firebrick.codecs._globals import is_torch_constant, resolve
-from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import DecodeError, EncodeError, ForbiddenGlobal
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import Limits, pack, unpack
 
 _LIMITS = Limits(depth=2)
 

@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from firebrick._tuples import NamedTuple
-from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.base.namedtuple import NamedTuple
 from firebrick.codecs.abc import Codec, Sink, Source, child
 from firebrick.codecs.triton import TritonCodec, TritonKernel
 from firebrick.errors import CodecError, DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import Limits, pack, unpack
 
 Expression = int | tuple[Any, ...]
 

@@ -18,14 +18,14 @@ import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from firebrick._tuples import NamedTuple
-from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.base.namedtuple import NamedTuple
 from firebrick.codecs._typed import plain, rebuilt, typed
 from firebrick.codecs.abc import Codec, Sink, Source, check_count, child
 from firebrick.codecs.code import CodeCodec
 from firebrick.codecs.library import Library, LibraryCodec
 from firebrick.errors import DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import Limits, pack, unpack
 
 if TYPE_CHECKING:
     from firebrick.codecs.launch import Autotuned, Choose

@@ -11,13 +11,13 @@ fields of `Step` in their order.
 from collections.abc import Sequence
 from typing import Final
 
-from firebrick._tuples import NamedTuple
-from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.base.namedtuple import NamedTuple
 from firebrick.codecs._typed import plain, typed
 from firebrick.codecs.abc import Codec, Sink, Source, check_count, child
 from firebrick.codecs.lean_backend import LeanBackend, LeanBackendCodec
 from firebrick.errors import DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import Limits, pack, unpack
 
 _LIMITS: Final = Limits(size=16 << 20, depth=5)
 _BACKEND: Final = LeanBackendCodec()

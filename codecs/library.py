@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from firebrick._tuples import NamedTuple
-from firebrick.codecs._msgpack import Limits, pack, unpack
+from firebrick.base.namedtuple import NamedTuple
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded
-from firebrick.format import MAX_BLOB_BYTES, Kind
+from firebrick.storage.format import MAX_BLOB_BYTES, Kind
+from firebrick.storage.msgpack import Limits, pack, unpack
 
 Data = bytes | bytearray | memoryview
 

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source, child
 from firebrick.errors import DecodeError, EncodeError, FirebrickError, LimitExceeded
-from firebrick.format import MAX_BLOB_BYTES, Kind
+from firebrick.storage.format import MAX_BLOB_BYTES, Kind
+from firebrick.storage.msgpack import pack, unpack
 
 if TYPE_CHECKING:
     import torch

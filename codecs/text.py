@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 
 
 class TextCodec(Codec[str]):

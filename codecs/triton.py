@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import Limits, pack, unpack
 
 DIRECTORY: Final = b"[REPLACE]"  # triton_bundler.TritonBundler._REPLACE_BYTES
 PACKAGE: Final = b"[TRITON]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from firebrick.codecs.text import TextCodec
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 
 
 class WrapperCodec(TextCodec):

@@ -9,34 +9,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from firebrick._explain import explain as explain
-    from firebrick.attach import compile as compile
-    from firebrick.attach import disable as disable
-    from firebrick.attach import enable as enable
-    from firebrick.attach import enabled as enabled
-    from firebrick.attach import flush as flush
-    from firebrick.attach import stats as stats
-    from firebrick.audits import audit as audit
-    from firebrick.context import Context as Context
-    from firebrick.context import PrecompileContext as PrecompileContext
-    from firebrick.counters import Stats as Stats
+    from firebrick.context.context import Context as Context
+    from firebrick.context.context import PrecompileContext as PrecompileContext
+    from firebrick.reports.counters import Stats as Stats
+    from firebrick.session.audits import audit as audit
+    from firebrick.session.explain import explain as explain
+    from firebrick.session.session import compile as compile
+    from firebrick.session.session import disable as disable
+    from firebrick.session.session import enable as enable
+    from firebrick.session.session import enabled as enabled
+    from firebrick.session.session import flush as flush
+    from firebrick.session.session import stats as stats
     from firebrick.settings import Settings as Settings
-    from firebrick.store import Store as Store
+    from firebrick.storage.store import Store as Store
 
 _PUBLIC = {
-    "Context": "firebrick.context",
-    "PrecompileContext": "firebrick.context",
+    "Context": "firebrick.context.context",
+    "PrecompileContext": "firebrick.context.context",
     "Settings": "firebrick.settings",
-    "Stats": "firebrick.counters",
-    "Store": "firebrick.store",
-    "audit": "firebrick.audits",
-    "compile": "firebrick.attach",
-    "disable": "firebrick.attach",
-    "enable": "firebrick.attach",
-    "enabled": "firebrick.attach",
-    "explain": "firebrick._explain",
-    "flush": "firebrick.attach",
-    "stats": "firebrick.attach",
+    "Stats": "firebrick.reports.counters",
+    "Store": "firebrick.storage.store",
+    "audit": "firebrick.session.audits",
+    "compile": "firebrick.session.session",
+    "disable": "firebrick.session.session",
+    "enable": "firebrick.session.session",
+    "enabled": "firebrick.session.session",
+    "explain": "firebrick.session.explain",
+    "flush": "firebrick.session.session",
+    "stats": "firebrick.session.session",
 }
 __all__ = sorted(_PUBLIC)
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ def autoload() -> None:
     if not os.environ.get("FIREBRICK_CACHE_DIR"):
         return
     try:
-        from firebrick.attach import enable, warn
+        from firebrick.session.session import enable, warn
     except BaseException as error:
         import sys
 

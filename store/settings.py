@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from firebrick._tuples import NamedTuple
+from firebrick.base.namedtuple import NamedTuple
 from firebrick.errors import UsageError
 
 _PREFIX = "FIREBRICK_"

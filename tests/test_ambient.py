@@ -7,13 +7,14 @@ import torch
 import torch._dynamo.config as dynamo
 import torch._inductor.config as inductor
 
-from firebrick.torch_api import ambient, lean
+from firebrick.torch_api import compiler_free
+from firebrick.validity import configuration
 
 PLAIN = {"mode": "'default'", "options": "None", "fullgraph": "False"}
 
 
 def key(**changes):
-    return ambient.ambient_key(PLAIN | {"dynamic": "None"} | changes)
+    return configuration.ambient_key(PLAIN | {"dynamic": "None"} | changes)
 
 
 @pytest.mark.parametrize(
@@ -71,5 +72,5 @@ def test_other_variables_do_not(monkeypatch, name):
 
 
 def test_frames_of_files_that_dynamo_passes_by_are_known_once_it_is_loaded():
-    assert lean.is_of_skipped_file(torch.nn.Module._call_impl.__code__)
-    assert not lean.is_of_skipped_file(key.__code__)
+    assert compiler_free.is_of_skipped_file(torch.nn.Module._call_impl.__code__)
+    assert not compiler_free.is_of_skipped_file(key.__code__)

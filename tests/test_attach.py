@@ -27,7 +27,7 @@ class TestImports:
     def test_firebrick_imports_neither_torch_nor_its_own_store(self, tmp_path):
         found, _ = modules("import firebrick", tmp_path)
         assert "firebrick" in found
-        assert not found & (HEAVY | {"torch", "firebrick.store"})
+        assert not found & (HEAVY | {"torch", "firebrick.storage.store"})
 
     def test_torch_alone_loads_the_entry_point_and_no_more(self, tmp_path):
         found, finished = modules("import torch", tmp_path)
@@ -40,7 +40,7 @@ class TestImports:
 
     def test_torch_with_a_folder_opens_the_store_but_not_the_compiler(self, tmp_path):
         found, _ = modules("import torch", tmp_path / "home", store=tmp_path / "store")
-        assert {"firebrick.store", "lmdb"} <= found
+        assert {"firebrick.storage.store", "lmdb"} <= found
         assert not found & {"torch._dynamo", "torch._inductor"}
         assert (tmp_path / "store" / "data.mdb").exists()
 

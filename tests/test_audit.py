@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import firebrick
-from firebrick import attach
-from firebrick.audits import Auditor, auditor_of, let_go
 from firebrick.capture.audited import Names, code_lines, graph_lines
 from firebrick.errors import AuditError, DecodeError, UsageError
-from firebrick.runs import read
-from firebrick.store import Store
+from firebrick.reports.runs import read
+from firebrick.session import session as attach
+from firebrick.session.audits import Auditor, auditor_of, let_go
+from firebrick.storage.store import Store
 from firebrick.testing.programs import run_cases
 from firebrick.validity.audit import VERSION, Texts, diff, differing, text_of, texts_of, whole
 
@@ -193,7 +193,7 @@ class TestAShareOfStarts:
                 os.write(writing, f"{event.code}\n".encode())
 
         monkeypatch.setattr(Auditor, "_record", record)
-        monkeypatch.setattr("firebrick.audits.let_go", lambda: None)
+        monkeypatch.setattr("firebrick.session.audits.let_go", lambda: None)
         monkeypatch.setattr("threading.active_count", lambda: 1)
 
         def ended():
@@ -358,7 +358,7 @@ class TestGraphs:
 
 
 def test_the_store_keeps_the_texts_beside_the_bundle(recorded):
-    from firebrick.codecs._msgpack import unpack
+    from firebrick.storage.msgpack import unpack
 
     with Store.open(recorded[0], readonly=True) as store:
         manifests = [unpack(store.bundle(key)) for recipe in store.recipes() for key in store.bundles(recipe)]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from firebrick._patches import Patches
+from firebrick.base.patches import Patches
 from firebrick.loader.autotune import Winners
-from firebrick.store import Store
+from firebrick.storage.store import Store
 from firebrick.testing.programs import builders, run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "tuned.py"
@@ -154,15 +154,17 @@ class Bundled:
 
 
 def test_a_bundled_autotuner_that_was_launched_can_be_saved(monkeypatch):
-    from firebrick.torch_api import _entries
+    from firebrick.torch_api import aot_entries
 
-    monkeypatch.setattr(_entries, "PlainGraph", Bundled)  # not made here
+    monkeypatch.setattr(aot_entries, "PlainGraph", Bundled)  # not made here
     for name in ("CompiledFxGraph", "BundledOutputCodeLoadable"):  # what stands for them
-        monkeypatch.setattr(_entries, name, types.SimpleNamespace)
+        monkeypatch.setattr(aot_entries, name, types.SimpleNamespace)
     tuner, saved = Launched(), []
     graph = types.SimpleNamespace(_triton_bundle=types.SimpleNamespace(static_autotuners=[Bundled(tuner)]))
     entry = types.SimpleNamespace(compiled_fw=types.SimpleNamespace(result=graph), compiled_bw=None)
-    _entries.saving_entries(lambda key, entry, remote: saved.append(pickle.dumps(entry)))("key", entry, False)
+    aot_entries.saving_entries(lambda key, entry, remote: saved.append(pickle.dumps(entry)))(
+        "key", entry, False
+    )
     (bundled,) = graph._triton_bundle.static_autotuners
     assert saved
     assert (bundled.kernel.launchers, bundled.kernel._reload_kernel) == ([], None)

@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from firebrick import codecs
-from firebrick.blob import Blob, StoredBlob
 from firebrick.codecs._graph_format import LEAF_BYTES, MAX_NODES
 from firebrick.codecs.graph import Op, Policy
 from firebrick.codecs.library import MAX_HEADERS, MAX_NEEDED
 from firebrick.codecs.triton import MAX_FILES
 from firebrick.errors import BlobMissing, CodecError, UnknownKind, UnknownVersion
-from firebrick.format import MAX_BLOB_BYTES, Kind
-from firebrick.keys import ContentKey
+from firebrick.storage.blob import Blob, StoredBlob
+from firebrick.storage.format import MAX_BLOB_BYTES, Kind
+from firebrick.storage.keys import ContentKey
 from firebrick.testing.strategies import everything, same
 
 KINDS = sorted(codecs.CODECS)

@@ -23,7 +23,6 @@ from torch.utils._sympy.functions import FloorDiv, Max, Mod, ModularIndexing
 
 from firebrick import codecs
 from firebrick.codecs import _torch_reduce as reduce
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs._torch_policy import policy
 from firebrick.codecs.attached import LibrarySet
 from firebrick.codecs.backend import decode_backend, encode_backend
@@ -31,7 +30,8 @@ from firebrick.codecs.dynamo import DynamoCodec
 from firebrick.codecs.graph import Op, decode_graph, encode_graph
 from firebrick.codecs.library import Library
 from firebrick.errors import DecodeError, EncodeError, ForbiddenGlobal
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import elf
 
 with warnings.catch_warnings():  # torch warns of functions of its own

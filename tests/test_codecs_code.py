@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from firebrick import codecs
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.code import CodeCodec, code_digest, module_files, rename
 from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded, UnknownVersion
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import Shade
 
 SOURCE = '''

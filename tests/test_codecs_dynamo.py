@@ -12,7 +12,7 @@ from firebrick import codecs
 from firebrick.codecs import dynamo
 from firebrick.codecs.dynamo import DynamoCodec, generated_names, renamed
 from firebrick.errors import DecodeError, EncodeError, ForbiddenGlobal
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 
 BACKEND = "__compiled_fn_1_4f0d"
 RESUME = "__resume_at_40_2"

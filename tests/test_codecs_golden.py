@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from firebrick import codecs, errors
-from firebrick.blob import StoredBlob
-from firebrick.codecs._msgpack import pack, unpack
-from firebrick.format import Kind
-from firebrick.keys import ContentKey, content_key
+from firebrick.storage.blob import StoredBlob
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import ContentKey, content_key
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import same
 
 FOLDER = Path(__file__).parent / "golden"

@@ -18,11 +18,11 @@ import torch
 
 from firebrick import codecs
 from firebrick.codecs import _graph_format, _graph_nodes
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.graph import PLAIN, Leaf, Op, Policy, decode_graph, encode_graph
 from firebrick.codecs.wrapper import WrapperCodec
 from firebrick.errors import CodecError, DecodeError, EncodeError, ForbiddenGlobal, LimitExceeded
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import Node, Pair, Shade, same
 
 HERE = __name__

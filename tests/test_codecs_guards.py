@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firebrick import codecs
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.guards import GuardsCodec, GuardUnpickler, replace, scan
 from firebrick.errors import DecodeError, EncodeError, ForbiddenGlobal
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import Node, Shade, pickles
 
 GLOBALS = [collections.OrderedDict, Shade, os.path.join, len, Node]

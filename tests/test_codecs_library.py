@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from firebrick import codecs
 from firebrick.codecs import library as module
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.library import MAX_HEADERS, MAX_NEEDED, Elf, Library, read_elf
 from firebrick.errors import DecodeError, EncodeError, LimitExceeded
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import elf
 
 MADE = Library("kernel.so", ("kernel",), "avx2", ("avx2", "fma"), elf(("libc.so.6",)))

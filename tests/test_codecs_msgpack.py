@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firebrick.codecs import _msgpack
-from firebrick.codecs._msgpack import Limits, pack, unpack
 from firebrick.errors import DecodeError, EncodeError, LimitExceeded
+from firebrick.storage import msgpack
+from firebrick.storage.msgpack import Limits, pack, unpack
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 64) - 1), st.text(), st.binary())
 values = st.recursive(
@@ -114,7 +114,7 @@ def test_a_length_beyond_the_data_allocates_nothing(head: bytes) -> None:
 
 
 def test_a_packed_value_larger_than_a_blob_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_msgpack, "MAX_BLOB_BYTES", 10)
+    monkeypatch.setattr(msgpack, "MAX_BLOB_BYTES", 10)
     assert len(pack(bytes(8))) == 10
     with pytest.raises(LimitExceeded) as caught:
         pack(bytes(9))

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from firebrick import codecs
-from firebrick.blob import StoredBlob
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.abc import MAX_COUNT, child
 from firebrick.codecs.graph import PLAIN, Op, decode_graph
 from firebrick.codecs.guards import GuardsCodec, scan
 from firebrick.errors import BlobMissing, CodecError, DecodeError, EncodeError, FirebrickError, LimitExceeded
-from firebrick.format import Kind
-from firebrick.keys import ContentKey
+from firebrick.storage.blob import StoredBlob
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import ContentKey
+from firebrick.storage.msgpack import pack, unpack
 
 FOLDER = Path(__file__).parent / "golden"
 INDEX: dict[str, Any] = json.loads((FOLDER / "index.json").read_text())
@@ -152,7 +152,7 @@ class Calls:
     ],
 )
 def test_a_guard_state_makes_nothing_of_a_number(function: type, argument: object) -> None:
-    from firebrick.loader.guard_state import _Unpickler
+    from firebrick.guards.unpickler import _Unpickler
 
     with pytest.raises((DecodeError, LimitExceeded)):
         _Unpickler(io.BytesIO(pickle.dumps(Calls(function, argument), 4))).load()

@@ -11,9 +11,9 @@ from torch._subclasses import FakeTensorMode
 
 from firebrick import codecs
 from firebrick.codecs import tensor as tensors
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.errors import DecodeError, EncodeError, LimitExceeded
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import same
 
 DTYPES = sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)

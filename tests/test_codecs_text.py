@@ -4,7 +4,7 @@ import pytest
 
 from firebrick import codecs
 from firebrick.errors import DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 
 
 def trip(kind: Kind, text: str) -> object:

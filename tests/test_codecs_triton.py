@@ -12,10 +12,10 @@ import pytest
 
 from firebrick import codecs
 from firebrick.codecs import triton as module
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.triton import BINARIES, INTERMEDIATE, MAX_FILES, TritonKernel
 from firebrick.errors import DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 
 FOLDER = Path(__file__).parent / "golden" / "kernel"
 (STORED,) = (path for path in FOLDER.iterdir() if path.is_dir() and len(path.name) == 52)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from firebrick.torch_api import ambient
+from firebrick.validity import configuration
 
 READ = re.compile(
     r"""(?:os\.environ(?:\.get|\.setdefault)?[\[(]|os\.getenv\(|env_name_\w+=)\s*["']([A-Za-z0-9_]+)["']"""
@@ -43,8 +43,12 @@ def names_read():
 def is_known(name):
     if any(name in names.split() for names in NOT_OF_RESULTS.values()):
         return True
-    placed = name.startswith(ambient._VARIABLES) or name == "CI" or bool(re.match(ambient._PLACES, name))
-    return placed or name in ambient._READ_LATER
+    placed = (
+        name.startswith(configuration._VARIABLES)
+        or name == "CI"
+        or bool(re.match(configuration._PLACES, name))
+    )
+    return placed or name in configuration._READ_LATER
 
 
 def test_every_variable_that_the_compiler_reads_is_known():
@@ -57,8 +61,8 @@ def test_the_search_finds_variables():
 
 
 def test_what_is_read_later_is_text_of_the_recipe(monkeypatch):
-    assert "ATEN_CPU_CAPABILITY" not in ambient.compiler_environment()
-    before = ambient.ambient_key({})
+    assert "ATEN_CPU_CAPABILITY" not in configuration.compiler_environment()
+    before = configuration.ambient_key({})
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    assert ambient.compiler_environment() == "ATEN_CPU_CAPABILITY=default"
-    assert ambient.ambient_key({}) != before
+    assert configuration.compiler_environment() == "ATEN_CPU_CAPABILITY=default"
+    assert configuration.ambient_key({}) != before

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from firebrick.codecs._msgpack import unpack
-from firebrick.context import Context, PrecompileContext, Revision, current, set_current
+from firebrick.context.context import Context, PrecompileContext, Revision, current, set_current
 from firebrick.errors import (
     UsageError,
 )
-from firebrick.format import Kind
-from firebrick.store import Store
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import unpack
+from firebrick.storage.store import Store
 from firebrick.testing.context_machine import ContextMachine
 from firebrick.testing.contexts import BACKENDS, ENTRIES, small_artifact, small_entry
 from firebrick.torch_api import registry

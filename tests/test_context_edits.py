@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from firebrick.context import Context
+from firebrick.context.context import Context
 from firebrick.errors import (
     EditConflict,
     EncodeError,
     StoreFull,
     UsageError,
 )
-from firebrick.store import Store
+from firebrick.storage.store import Store
 from firebrick.testing.contexts import BACKENDS, ENTRIES, run_script, small_artifact, small_entry
 
 KEY, OTHER, THIRD = BACKENDS

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from firebrick.codecs._msgpack import pack, unpack
-from firebrick.context import Context
+from firebrick.context.context import Context
 from firebrick.errors import (
     BlobMissing,
     CodecError,
@@ -25,7 +24,8 @@ from firebrick.errors import (
     UnknownVersion,
     UsageError,
 )
-from firebrick.store import Store
+from firebrick.storage.msgpack import pack, unpack
+from firebrick.storage.store import Store
 from firebrick.testing.contexts import BACKENDS, ENTRIES, small_artifact, small_entry
 
 KEY, OTHER, THIRD = BACKENDS

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firebrick._revision import KINDS, Record
-from firebrick.context import Context
+from firebrick.context.context import Context
+from firebrick.context.revision import KINDS, Record
 from firebrick.errors import StoreFull
-from firebrick.store import Store
+from firebrick.storage.store import Store
 from firebrick.testing.contexts import BACKENDS, ENTRIES, run_script, small_artifact, small_entry
 from firebrick.torch_api import registry
 

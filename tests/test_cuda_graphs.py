@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firebrick.capture import lean_backend as capturing
+from firebrick.capture import lowering as capturing
 from firebrick.capture.wrapper_source import Wrapper
 from firebrick.codecs.lean_backend import DYNAMIC_MARKS, CudaGraphs, LeanBackend, LeanGraph, Program
 from firebrick.errors import NotLean, Unsupported

@@ -11,14 +11,14 @@ import torch
 from torch._dynamo.output_graph import OutputGraph
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from firebrick._patches import Patches
+from firebrick.base.patches import Patches
+from firebrick.capture.device_pinning import gpu_of
 from firebrick.capture.devices import TracedDevices
-from firebrick.capture.lean_backend import gpus_of
-from firebrick.capture.places import gpu_of
+from firebrick.capture.lowering import gpus_of
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
-from firebrick.torch_api import _aot
-from firebrick.torch_api._devices import note_devices
+from firebrick.torch_api import aot
+from firebrick.torch_api.device_variables import note_devices
 
 LOOKS = "the program looks at the device of a tensor"
 NAMES = "the program names the device cuda:0"
@@ -297,7 +297,7 @@ class OnGpu:
     ],
 )  # fmt: skip
 def test_a_backend_runs_on_the_gpus_of_its_graphs(monkeypatch, graphs, indices, expected):
-    monkeypatch.setattr(_aot, "BundledAOTAutogradResult", types.SimpleNamespace)
+    monkeypatch.setattr(aot, "BundledAOTAutogradResult", types.SimpleNamespace)
     results = [None if found is None else types.SimpleNamespace(device_idxs=found) for found in indices]
     parts = [None if result is None else types.SimpleNamespace(result=result) for result in results]
     artifact = types.SimpleNamespace(

@@ -15,9 +15,6 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from firebrick import _place, engine
-from firebrick import format as fmt
-from firebrick._gate import Gate
 from firebrick.errors import (
     NetworkFilesystemError,
     StoreClosed,
@@ -30,8 +27,11 @@ from firebrick.errors import (
     StoreVersionError,
     UsageError,
 )
-from firebrick.format import Kind
-from firebrick.store import Blob, Store
+from firebrick.storage import directory, environment
+from firebrick.storage import format as fmt
+from firebrick.storage.format import Kind
+from firebrick.storage.remap_lock import Gate
+from firebrick.storage.store import Blob, Store
 
 MIB = 1 << 20
 BYTES = os.urandom(MIB)
@@ -96,7 +96,7 @@ def test_stores_of_a_directory_share_an_environment(path: Path, tmp_path: Path) 
         assert two.get(key).data == b"x"
         with pytest.raises(StoreClosed):
             one.get(key)
-    assert shared not in engine._engines.values()
+    assert shared not in environment._engines.values()
 
 
 def test_a_store_for_reading_becomes_one_for_writing_with_another(path: Path) -> None:
@@ -346,7 +346,7 @@ assert s.check().clean and s.stat().blobs == 3
 @pytest.mark.parametrize("durable", [True, False])
 def test_a_durable_write_is_flushed(path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[object] = []
-    monkeypatch.setattr(engine.Engine, "flush", lambda self: flushed.append(self))
+    monkeypatch.setattr(environment.Engine, "flush", lambda self: flushed.append(self))
     with Store.open(path, durable=durable) as store:
         store.put(Kind.TEXT, b"x")
         assert len(flushed) == durable
@@ -629,7 +629,7 @@ def test_a_foreign_environment_is_left_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, b"", b"junk" * 20, "record 2"])
 def test_another_format_is_refused(path: Path, value: bytes | str | None) -> None:
-    from firebrick.blob import encode_record
+    from firebrick.storage.blob import encode_record
 
     Store.open(path).close()
     data = encode_record("meta", b"format", b"2") if isinstance(value, str) else value
@@ -816,8 +816,8 @@ def test_file_systems_are_found_in_the_mount_table(
 ) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(MOUNTS.format(kind="lustre"))
-    monkeypatch.setattr(_place, "_MOUNTINFO", str(table))
-    assert _place.filesystem(path) == found
+    monkeypatch.setattr(directory, "_MOUNTINFO", str(table))
+    assert directory.filesystem(path) == found
 
 
 @pytest.mark.parametrize(
@@ -828,7 +828,7 @@ def test_shared_file_systems_are_refused(
 ) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"1 0 0:1 / / rw - {kind} x rw\n")
-    monkeypatch.setattr(_place, "_MOUNTINFO", str(table))
+    monkeypatch.setattr(directory, "_MOUNTINFO", str(table))
     with pytest.raises(NetworkFilesystemError) as caught:
         Store.open(path)
     assert kind in caught.value.detail
@@ -846,10 +846,10 @@ def test_local_file_systems_are_not_refused(
 ) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"1 0 0:1 / / rw - {kind} x rw\n")
-    monkeypatch.setattr(_place, "_MOUNTINFO", str(table))
+    monkeypatch.setattr(directory, "_MOUNTINFO", str(table))
     Store.open(path).close()
 
 
 def test_without_a_mount_table_nothing_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_place, "_MOUNTINFO", "/nowhere/mountinfo")
+    monkeypatch.setattr(directory, "_MOUNTINFO", "/nowhere/mountinfo")
     Store.open(path).close()

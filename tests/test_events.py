@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 import firebrick
-from firebrick import runs
-from firebrick._log import to_stderr
-from firebrick.codecs._msgpack import pack
-from firebrick.counters import Stats
-from firebrick.detectors import divergent, volatile
-from firebrick.events import CODES, Change, Event, Events, Function, function_of, name_of
-from firebrick.format import MANIFEST_VERSION
-from firebrick.keys import recipe_key
 from firebrick.loader.bundles import Miss
-from firebrick.loader.refusals import Refusal, joined, miss, nearest, refusal_of
-from firebrick.store import Blob, Kind, Store
+from firebrick.reports import runs
+from firebrick.reports.counters import Stats
+from firebrick.reports.detectors import divergent, volatile
+from firebrick.reports.events import CODES, Change, Event, Events, Function, function_of, name_of
+from firebrick.reports.log import to_stderr
+from firebrick.reports.refusals import Refusal, joined, miss, nearest, refusal_of
+from firebrick.storage.format import MANIFEST_VERSION
+from firebrick.storage.keys import recipe_key
+from firebrick.storage.msgpack import pack
+from firebrick.storage.store import Blob, Kind, Store
 from firebrick.testing.programs import run_cases, start
 
 PROGRAM = pathlib.Path(__file__).parent / "programs" / "reasons.py"

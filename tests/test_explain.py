@@ -8,12 +8,12 @@ import lmdb
 import pytest
 
 import firebrick
-from firebrick._advice import ADVICE
-from firebrick._explain import Explanation, Explanations, _explained, worded
 from firebrick.errors import UsageError
-from firebrick.events import CODES, Change, Event, Function
-from firebrick.keys import recipe_key
-from firebrick.store import Blob, Kind, Store
+from firebrick.reports.advice import ADVICE
+from firebrick.reports.events import CODES, Change, Event, Function
+from firebrick.session.explain import Explanation, Explanations, _explained, worded
+from firebrick.storage.keys import recipe_key
+from firebrick.storage.store import Blob, Kind, Store
 from firebrick.testing.programs import run_cases
 
 PROGRAM = pathlib.Path(__file__).parent / "programs" / "reasons.py"
@@ -187,8 +187,8 @@ class TestAMissIsCheap:
     def test_and_never_lists_the_recipes(
         self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from firebrick.loader.absence import absence
-        from firebrick.recipe import make_recipe
+        from firebrick.bundle.recipe import make_recipe
+        from firebrick.reports.absence import absence
 
         def stored(x: int) -> int:
             return x

@@ -5,7 +5,7 @@ import sys
 import pytest
 from torch._dynamo.variables import torch as torch_variables
 
-from firebrick.platform import PROCESS_FUNCTIONS
+from firebrick.bundle.platform import PROCESS_FUNCTIONS
 from firebrick.validity.facts import ABSENT, FOLDS, HASH_SEED, PURE, ask, path_of
 
 

@@ -14,8 +14,6 @@ from typing import Any
 import lmdb
 import pytest
 
-from firebrick import _lmdb
-from firebrick import format as fmt
 from firebrick.errors import (
     DamagedError,
     FirebrickError,
@@ -27,9 +25,11 @@ from firebrick.errors import (
     StorePermissionError,
     StoreReadOnly,
 )
-from firebrick.format import Kind
-from firebrick.keys import recipe_key
-from firebrick.store import Blob, Store
+from firebrick.storage import format as fmt
+from firebrick.storage import lmdb_api
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import recipe_key
+from firebrick.storage.store import Blob, Store
 from firebrick.testing.faults import (
     HOLD_BYTE,
     HOLD_MUTEX,
@@ -124,7 +124,7 @@ def no_room_for_the_lock(path: Path, patch: pytest.MonkeyPatch) -> Iterator[Path
 
 @contextlib.contextmanager
 def no_room_at_the_commit(path: Path, patch: pytest.MonkeyPatch) -> Iterator[Path]:
-    real = _lmdb.begin
+    real = lmdb_api.begin
 
     class Full:
         def __init__(self, raw: Any) -> None:
@@ -143,14 +143,14 @@ def no_room_at_the_commit(path: Path, patch: pytest.MonkeyPatch) -> Iterator[Pat
 
     filled(path)
     patch.setattr(lmdb.DiskError, "code", errno.ENOSPC, raising=False)
-    patch.setattr(_lmdb, "begin", begin)
+    patch.setattr(lmdb_api, "begin", begin)
     yield path
 
 
 @contextlib.contextmanager
 def grown_by_others(path: Path, patch: pytest.MonkeyPatch) -> Iterator[Path]:
     code = "Store.open(argv[0]).put(Kind.TENSOR, os.urandom(1 << 20))"
-    real, todo = _lmdb.begin, [1, 1]
+    real, todo = lmdb_api.begin, [1, 1]
 
     def begin(env: lmdb.Environment, *, write: bool) -> Any:
         if todo and not write:
@@ -161,8 +161,8 @@ def grown_by_others(path: Path, patch: pytest.MonkeyPatch) -> Iterator[Path]:
     with Store.open(path, map_size=1 << 16):
         pass
     filled(path)
-    patch.setattr(_lmdb, "_map_sizes", lambda wanted, used: [-(-used // 65536) * 65536])
-    patch.setattr(_lmdb, "begin", begin)
+    patch.setattr(lmdb_api, "_map_sizes", lambda wanted, used: [-(-used // 65536) * 65536])
+    patch.setattr(lmdb_api, "begin", begin)
     yield path
 
 
@@ -194,7 +194,9 @@ def stopped_writer(path: Path, patch: pytest.MonkeyPatch) -> Iterator[Path]:
     code += "print('ready', flush=True)\nos.kill(os.getpid(), signal.SIGSTOP)\n"
     filled(path)
     patch.setattr(fmt, "OPEN_TIMEOUT_S", 0.05)
-    patch.setattr("firebrick.engine.Engine.write.__kwdefaults__", {"durable": True, "timeout": 0.05})
+    patch.setattr(
+        "firebrick.storage.environment.Engine.write.__kwdefaults__", {"durable": True, "timeout": 0.05}
+    )
     with doing(code, path):
         yield path
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from firebrick import format as fmt
-from firebrick.format import HEADER, Kind
+from firebrick.storage import format as fmt
+from firebrick.storage.format import HEADER, Kind
 
 DOCS = Path(__file__).parents[1] / "docs"
 FORMAT = (DOCS / "format.md").read_text()

@@ -19,10 +19,7 @@ import torch
 import torch._C._dynamo.guards as cpp
 from torch._dynamo import guards
 
-from firebrick._patches import Patches
-from firebrick.capture._guard_names import function_of
-from firebrick.capture.guard_program import GuardRecorder
-from firebrick.codecs._msgpack import pack
+from firebrick.base.patches import Patches
 from firebrick.codecs.guard_program import (
     FUNCTIONS,
     OPERATIONS,
@@ -32,14 +29,17 @@ from firebrick.codecs.guard_program import (
     Term,
 )
 from firebrick.errors import DecodeError, EncodeError, NotLean, NotStorable
-from firebrick.loader import _guard_manager
-from firebrick.loader._guard_examples import example, sample
-from firebrick.loader._guard_identity import Describer, find
-from firebrick.loader._guard_shapes import NotInLanguage, canonical, compile_guard
-from firebrick.loader._guard_values import same_value, term_of, value_of
-from firebrick.loader.guard_program import Changed, Manager, Unfit, adopt, build, stand_ins
-from firebrick.torch_api import lean
-from firebrick.torch_api.ambient import ambient_key
+from firebrick.guards import manager as _guard_manager
+from firebrick.guards.examples import example, sample
+from firebrick.guards.function_names import function_of
+from firebrick.guards.identity_guards import Describer, find
+from firebrick.guards.record import GuardRecorder
+from firebrick.guards.replay import Changed, Manager, Unfit, adopt, build, stand_ins
+from firebrick.guards.shapes import NotInLanguage, canonical, compile_guard
+from firebrick.guards.values import same_value, term_of, value_of
+from firebrick.storage.msgpack import pack
+from firebrick.torch_api import compiler_free
+from firebrick.validity.configuration import ambient_key
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "guards.md").read_text()
 CODEC = GuardProgramCodec()
@@ -580,7 +580,7 @@ def test_firebrick_itself_takes_no_stand_in_for_the_module() -> None:
     seen: list[Any] = []
 
     def look() -> None:
-        seen.extend((lean.wants_own_precompile(), lean.dynamo(), len(ambient_key({}))))
+        seen.extend((compiler_free.wants_own_precompile(), compiler_free.dynamo(), len(ambient_key({}))))
 
     with stand_ins():
         thread = threading.Thread(target=look)

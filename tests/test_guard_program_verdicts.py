@@ -23,11 +23,11 @@ from guarded_mutations import changes, verdicts  # noqa: E402
 from torch._dynamo import config, guards  # noqa: E402
 
 from firebrick import codecs  # noqa: E402
-from firebrick._patches import Patches  # noqa: E402
-from firebrick.capture.guard_program import GuardRecorder  # noqa: E402
+from firebrick.base.patches import Patches  # noqa: E402
 from firebrick.errors import NotLean  # noqa: E402
-from firebrick.format import Kind  # noqa: E402
-from firebrick.loader.guard_program import build  # noqa: E402
+from firebrick.guards.record import GuardRecorder  # noqa: E402
+from firebrick.guards.replay import build  # noqa: E402
+from firebrick.storage.format import Kind  # noqa: E402
 
 # Without the locals, what has no name is known by its code, so equal code counts as the same.
 SAME_CODE = "= code 0"

@@ -20,7 +20,7 @@ import torch
 import torch._dynamo.guards
 
 from firebrick.errors import DecodeError, ForbiddenGlobal
-from firebrick.loader.guard_state import _Unpickler, read_guard_state, reads_back
+from firebrick.guards.unpickler import _Unpickler, read_guard_state, reads_back
 from firebrick.testing.programs import start
 from firebrick.torch_api.minors import has
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from firebrick.events import Change
-from firebrick.loader.guard_eval import NoValue, parsed, value_of
-from firebrick.loader.guard_words import Stored, expectations_differ, failed, told
-from firebrick.loader.words import object_change, recipe_changes, shown
-from firebrick.recipe import Difference
+from firebrick.bundle.recipe import Difference
+from firebrick.guards.evaluate import NoValue, parsed, value_of
+from firebrick.guards.failing_guard import Stored, expectations_differ, failed, told
+from firebrick.reports.events import Change
+from firebrick.reports.wording import object_change, recipe_changes, shown
 
 
 class Evil:

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from firebrick.errors import NotStorable
-from firebrick.loader._guard_identity import Describer
-from firebrick.loader.disabling import deferring
-from firebrick.loader.identity import Identity, IdentityChanged, _recognise, describe, find
-from firebrick.torch_api import lean
+from firebrick.guards.identity import Identity, IdentityChanged, _recognise, describe, find
+from firebrick.guards.identity_guards import Describer
+from firebrick.loader.compiler_shims import deferring
+from firebrick.torch_api import compiler_free
 
 
 class Glaze(enum.Enum):
@@ -60,7 +60,7 @@ def test_two_functions_of_one_name_are_told_apart_by_their_code() -> None:
 @pytest.mark.parametrize("recursive", [True, False])
 def test_a_disabled_function_is_the_same_by_torch_and_by_firebrick(known, recursive, monkeypatch) -> None:
     theirs = torch.compiler.disable(helper, recursive)
-    monkeypatch.setattr(lean, "dynamo", lambda: None)
+    monkeypatch.setattr(compiler_free, "dynamo", lambda: None)
     ours = deferring(torch.compiler.disable)(helper, recursive)
     assert vars(ours).keys() >= {name for name in vars(theirs) if name.startswith("_torchdynamo")}
     assert known(ours) == known(theirs)

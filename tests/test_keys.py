@@ -4,10 +4,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from firebrick import keys
 from firebrick.errors import DecodeError, LimitExceeded, UsageError
-from firebrick.format import Kind
-from firebrick.keys import (
+from firebrick.storage import keys
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import (
     content_key,
     pack_components,
     pack_strings,

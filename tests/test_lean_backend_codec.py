@@ -5,8 +5,6 @@ import torch
 from hypothesis import given, settings
 
 from firebrick import codecs
-from firebrick.blob import StoredBlob
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.lean_backend import (
     LeanBackend,
     LeanGraph,
@@ -22,7 +20,9 @@ from firebrick.codecs.lean_backend import (
 )
 from firebrick.codecs.library import Library
 from firebrick.errors import DecodeError, EncodeError
-from firebrick.format import Kind
+from firebrick.storage.blob import StoredBlob
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.lean_programs import programs
 from firebrick.testing.strategies import elf
 

@@ -9,7 +9,7 @@ from firebrick.capture.wrapper_source import plain_wrapper, rewrite
 from firebrick.codecs.lean_backend import LeanGraph
 from firebrick.errors import NotLean, NotStorable
 from firebrick.runtime import names
-from firebrick.runtime.backend import _graph
+from firebrick.runtime.assemble import _graph
 from firebrick.torch_api.minors import has
 
 HEAD = """

@@ -9,10 +9,8 @@ import torch
 from torch.fx import Graph, GraphModule
 
 from firebrick import codecs
-from firebrick.blob import StoredBlob
-from firebrick.capture.lean import LeanPart
-from firebrick.capture.splits import Splits
-from firebrick.codecs._msgpack import pack, unpack
+from firebrick.capture.ddp_buckets import Splits
+from firebrick.capture.lean_part import LeanPart
 from firebrick.codecs.lean_backend import (
     DYNAMIC_MARKS,
     LeanBackend,
@@ -23,11 +21,13 @@ from firebrick.codecs.lean_backend import (
 )
 from firebrick.codecs.lean_split import NO_PART, LeanSplit, Step, Steps
 from firebrick.errors import DecodeError, EncodeError, NotLean
-from firebrick.format import Kind
-from firebrick.loader.lean_backend import LeanBackends
+from firebrick.loader.lean_backends import LeanBackends
 from firebrick.runtime.split import join
-from firebrick.store import Store
-from firebrick.torch_api._buckets import steps_of
+from firebrick.storage.blob import StoredBlob
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
+from firebrick.storage.store import Store
+from firebrick.torch_api.ddp import steps_of
 
 STEPS = Steps(2, (Step(0, (0, 1), None), Step(NO_PART, (2,), 1), Step(1, (3, 1), 0)), (4, 1))
 

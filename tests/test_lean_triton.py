@@ -11,11 +11,9 @@ import pytest
 import torch
 
 from firebrick import codecs
-from firebrick._patches import Patches
-from firebrick.blob import StoredBlob
+from firebrick.base.patches import Patches
 from firebrick.capture import triton_kernels
 from firebrick.capture.wrapper_source import rewrite
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.launch import Autotuned, Choice, Launch
 from firebrick.codecs.lean_backend import (
     DYNAMIC_MARKS,
@@ -27,14 +25,16 @@ from firebrick.codecs.lean_backend import (
 )
 from firebrick.codecs.triton import TritonKernel
 from firebrick.errors import DecodeError, EncodeError, NotLean, Unsupported
-from firebrick.format import Kind
 from firebrick.loader.autotune import CONTEXT, DESCENDED, LAUNCHED, WINNERS, Winners
+from firebrick.loader.autotune_choice import Launches
 from firebrick.loader.bundles import Miss
-from firebrick.loader.launches import Launches
-from firebrick.runtime import backend as runtime_backend
-from firebrick.runtime import load, opening
-from firebrick.runtime import triton as runtime
-from firebrick.store import Store
+from firebrick.runtime import assemble as runtime_backend
+from firebrick.runtime import cuda_warmup, load
+from firebrick.runtime import triton_launch as runtime
+from firebrick.storage.blob import StoredBlob
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
+from firebrick.storage.store import Store
 
 FACTS = b'{"name": "add", "shared": 0, "num_warps": 4, "target": {"backend": "cuda", "arch": 90}}'
 KERNEL = TritonKernel("HASH", (("add.cubin", b"\x7fELF of add"), ("add.json", FACTS)))
@@ -94,7 +94,7 @@ def test_a_kernel_is_loaded_at_its_first_launch_and_once(launcher):
 
 @pytest.mark.parametrize(("busy", "current", "loads"), [(True, 0, 1), (True, 1, 0), (False, 0, 0)])
 def test_while_libraries_are_opened_kernels_are_loaded_early(launcher, monkeypatch, busy, current, loads):
-    monkeypatch.setattr(opening, "are_opening", lambda: busy)
+    monkeypatch.setattr(cuda_warmup, "are_opening", lambda: busy)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
     kernels = {"k": Autotuned("", 0, False, (LAUNCH,))}
     load(LeanBackend(PLAIN, LeanGraph(CODE, {}, {}, (), (), kernels), None, {}), None)
@@ -696,7 +696,7 @@ def test_a_wrapper_runs_on_its_kernels_and_on_the_device_that_it_is_moved_to(lau
 
 
 def test_the_assembler_that_torch_chooses_does_not_change_how_options_are_found(monkeypatch):
-    from firebrick.torch_api.ambient import ambient_key
+    from firebrick.validity.configuration import ambient_key
 
     before = ambient_key({"mode": "'default'"})
     monkeypatch.setenv("TRITON_PTXAS_PATH", "/somewhere/ptxas")

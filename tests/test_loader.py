@@ -7,8 +7,8 @@ import pytest
 
 from firebrick import Context, Store
 from firebrick.errors import BlobMissing, DecodeError, UsageError
-from firebrick.format import Kind
 from firebrick.loader import load
+from firebrick.storage.format import Kind
 from firebrick.testing.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "one_backend.py"

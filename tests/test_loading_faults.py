@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 
-from firebrick.capture.kernels import Kernels
-from firebrick.counters import Stats
 from firebrick.errors import DamagedError, StoreLocked
-from firebrick.format import Kind
-from firebrick.keys import recipe_key
 from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss
 from firebrick.loader.libraries import Libraries, request_digest
-from firebrick.loader.refusals import refusal_of
-from firebrick.runtime import binding
-from firebrick.store import Blob, Store
+from firebrick.loader.wrapper_libraries import Kernels
+from firebrick.reports.counters import Stats
+from firebrick.reports.refusals import refusal_of
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import recipe_key
+from firebrick.storage.store import Blob, Store
+from firebrick.torch_api import shared_object
 
 
 def test_without_proc_bytes_get_a_path_in_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding, "_DESCRIPTORS", "/nowhere")
+    monkeypatch.setattr(shared_object, "_DESCRIPTORS", "/nowhere")
     before = len(os.listdir("/proc/self/fd"))
-    with binding.as_file(b"library") as path:
+    with shared_object.as_file(b"library") as path:
         assert Path(path).read_bytes() == b"library"
     assert not os.path.exists(path)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -33,7 +33,7 @@ def test_without_files_in_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError
 
     monkeypatch.setattr(os, "memfd_create", refuse)
-    with binding.as_file(b"library") as path:
+    with shared_object.as_file(b"library") as path:
         assert Path(path).read_bytes() == b"library"
 
 

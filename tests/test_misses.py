@@ -9,10 +9,10 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from firebrick.format import HEADER, LMDB_MAJOR, META_FORMAT, Kind
-from firebrick.keys import recipe_key
 from firebrick.loader.bundles import parts_digest
-from firebrick.store import Blob, Store
+from firebrick.storage.format import HEADER, LMDB_MAJOR, META_FORMAT, Kind
+from firebrick.storage.keys import recipe_key
+from firebrick.storage.store import Blob, Store
 from firebrick.testing.programs import run_cases
 
 SMALL = Path(__file__).parent / "programs" / "small.py"

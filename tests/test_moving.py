@@ -10,7 +10,7 @@ from firebrick.capture.wrapper_devices import take_device
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.errors import NotLean
 from firebrick.loader.bundles import Miss
-from firebrick.loader.moving import Move, moved_code, moved_name, moved_program, moves_of
+from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_program, moves_of
 from firebrick.testing.programs import run_cases
 
 MOVE = Move(0, 1)

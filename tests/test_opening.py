@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from firebrick.codecs._msgpack import unpack
-from firebrick.runtime import opening
-from firebrick.store import Store
+from firebrick.runtime import cuda_warmup
+from firebrick.storage.msgpack import unpack
+from firebrick.storage.store import Store
 from firebrick.testing.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
@@ -41,8 +41,8 @@ def cuda(monkeypatch):
         name: lambda name=name: opened.append((name, here.device, threading.current_thread()))
         for name in ("blas", "dnn")
     }
-    monkeypatch.setattr(opening, "_OPENERS", note)
-    monkeypatch.setattr(opening, "_opened", set())
+    monkeypatch.setattr(cuda_warmup, "_OPENERS", note)
+    monkeypatch.setattr(cuda_warmup, "_opened", set())
     return SimpleNamespace(opened=opened, current=current)
 
 
@@ -56,7 +56,7 @@ def cuda(monkeypatch):
     ],
 )
 def test_a_wrapper_calls_libraries_by_the_names_of_their_operators(names, libraries):
-    assert opening.libraries_of(names) == libraries
+    assert cuda_warmup.libraries_of(names) == libraries
 
 
 def test_the_libraries_of_a_backend_are_in_its_bundle(tmp_path):
@@ -73,10 +73,10 @@ def test_the_libraries_of_a_backend_are_in_its_bundle(tmp_path):
 
 
 def test_each_library_is_opened_once_for_a_device_in_a_thread(cuda):
-    opening.open_libraries(["blas", "dnn"])()
-    opening.open_libraries(["dnn"])()
+    cuda_warmup.open_libraries(["blas", "dnn"])()
+    cuda_warmup.open_libraries(["dnn"])()
     cuda.current[0] = 1
-    opening.open_libraries(["dnn", "a library of a later release"])()
+    cuda_warmup.open_libraries(["dnn", "a library of a later release"])()
     assert [entry[:2] for entry in cuda.opened] == [("blas", 0), ("dnn", 0), ("dnn", 1)]
     assert threading.main_thread() not in {entry[2] for entry in cuda.opened}
 
@@ -84,7 +84,7 @@ def test_each_library_is_opened_once_for_a_device_in_a_thread(cuda):
 @pytest.mark.parametrize("name", ["is_initialized", "is_current_stream_capturing"])
 def test_nothing_is_opened_before_the_program_uses_cuda_nor_while_it_captures(cuda, monkeypatch, name):
     monkeypatch.setattr(torch.cuda, name, lambda: name != "is_initialized")
-    opening.open_libraries(["blas"])()
+    cuda_warmup.open_libraries(["blas"])()
     assert cuda.opened == []
 
 
@@ -92,9 +92,9 @@ def test_what_can_not_be_opened_is_left_to_torch(cuda, monkeypatch, caplog):
     def fail():
         raise RuntimeError("no such library")
 
-    monkeypatch.setitem(opening._OPENERS, "dnn", fail)
+    monkeypatch.setitem(cuda_warmup._OPENERS, "dnn", fail)
     with caplog.at_level("DEBUG", logger="firebrick"):
-        opening.open_libraries(["dnn"])()
+        cuda_warmup.open_libraries(["dnn"])()
     assert "no such library" in caplog.text
 
 
@@ -103,16 +103,16 @@ def test_a_process_that_starts_no_threads_goes_on(cuda, monkeypatch):
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    opening.open_libraries(["blas"])()
+    cuda_warmup.open_libraries(["blas"])()
     assert cuda.opened == []
 
 
 def test_while_libraries_are_opened_a_start_may_do_more(cuda, monkeypatch):
     going_on = threading.Event()
-    monkeypatch.setitem(opening._OPENERS, "dnn", going_on.wait)
-    assert not opening.are_opening()
-    wait = opening.open_libraries(["dnn"])
-    assert opening.are_opening()
+    monkeypatch.setitem(cuda_warmup._OPENERS, "dnn", going_on.wait)
+    assert not cuda_warmup.are_opening()
+    wait = cuda_warmup.open_libraries(["dnn"])
+    assert cuda_warmup.are_opening()
     going_on.set()
     wait()
-    assert not opening.are_opening()
+    assert not cuda_warmup.are_opening()

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 
-from firebrick._patches import Patches
-from firebrick.platform import process_fact
+from firebrick.base.patches import Patches
+from firebrick.bundle.platform import process_fact
 from firebrick.testing.programs import run_cases
-from firebrick.torch_api._process import note_process_functions
+from firebrick.torch_api.process_functions import note_process_functions
 
 PROGRAM = Path(__file__).parent / "programs" / "ranked.py"
 CASES = ("rank", "alias", "size", "group", "joined")

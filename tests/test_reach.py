@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from firebrick.base import shipped
 from firebrick.errors import NotStorable
-from firebrick.validity import shipped
-from firebrick.validity.code import code_facts, names_in
+from firebrick.validity.code_facts import code_facts, names_in
 from firebrick.validity.exact import exact, peculiarity
 from firebrick.validity.reach import Scope, reach
 from firebrick.validity.stored import changes, entries_text, scope_of, scope_text

@@ -2,7 +2,7 @@
 
 from types import CodeType
 
-from firebrick.recipe import Difference, differences, frame_name, make_recipe, nearest
+from firebrick.bundle.recipe import Difference, differences, frame_name, make_recipe, nearest
 
 PLATFORM = {"python": "3.11", "torch": "2.13.0"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from firebrick.store import Store
+from firebrick.storage.store import Store
 from firebrick.testing.programs import builders, run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "cases.py"

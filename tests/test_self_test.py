@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from firebrick.loader.bundles import PENDING, SELF_TEST
-from firebrick.store import Store
+from firebrick.storage.store import Store
 from firebrick.testing.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
@@ -18,7 +18,7 @@ SABOTAGE = """
 import sys
 if "firebrick.loader.self_test" in sys.orig_argv:
     import importlib, os
-    from firebrick.loader.lean_backend import LeanBackends
+    from firebrick.loader.lean_backends import LeanBackends
     {}
 """
 

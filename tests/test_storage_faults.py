@@ -13,8 +13,6 @@ from typing import Any
 import lmdb
 import pytest
 
-from firebrick import _lmdb, _lock_file, attach, engine
-from firebrick import format as fmt
 from firebrick.errors import (
     DamagedError,
     StoreClosed,
@@ -26,8 +24,11 @@ from firebrick.errors import (
     StoreReadOnly,
     UsageError,
 )
-from firebrick.format import Kind
-from firebrick.store import Store
+from firebrick.session import session as attach
+from firebrick.storage import environment, lmdb_api, lock_file
+from firebrick.storage import format as fmt
+from firebrick.storage.format import Kind
+from firebrick.storage.store import Store
 from firebrick.testing.faults import (
     HOLD_BYTE,
     HOLD_MUTEX,
@@ -164,7 +165,7 @@ sys.stdin.readline()
 
 def after_opening(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
     """Do something once, between the opening of an environment and its first transaction."""
-    real, todo = _lmdb.open_environment, [then]
+    real, todo = lmdb_api.open_environment, [then]
 
     def opening(*args: Any, **options: Any) -> lmdb.Environment:
         env = real(*args, **options)
@@ -172,7 +173,7 @@ def after_opening(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -
             todo.pop()()
         return env
 
-    monkeypatch.setattr(_lmdb, "open_environment", opening)
+    monkeypatch.setattr(lmdb_api, "open_environment", opening)
 
 
 def test_a_store_that_grows_while_it_is_opened_is_followed(
@@ -228,7 +229,7 @@ def outgrow(*_: object, **__: object) -> Any:
 @pytest.mark.parametrize("do", ["begin", "write"])
 def test_following_a_map_has_an_end(path: Path, do: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.open(path) as store:
-        monkeypatch.setattr(_lmdb, "begin", outgrow)
+        monkeypatch.setattr(lmdb_api, "begin", outgrow)
         with pytest.raises(StoreLocked):
             store.contexts() if do == "begin" else store.put(Kind.TEXT, b"x")
 
@@ -238,7 +239,7 @@ def test_following_a_map_has_an_end_at_the_start_too(
     path: Path, databases: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Store.open(path).close()
-    monkeypatch.setattr(_lmdb, databases, outgrow)
+    monkeypatch.setattr(lmdb_api, databases, outgrow)
     with pytest.raises(StoreLocked):
         Store.open(path, readonly=databases == "open_databases")
 
@@ -278,17 +279,17 @@ def test_errors_of_the_layers_below_are_typed_wherever_they_come_up(
 
     with Store.open(path) as store:
         if not isinstance(error, lmdb.MapFullError | lmdb.MapResizedError):  # these are acted upon
-            typed(_lmdb, "begin", store.contexts)
-            typed(_lmdb, "begin", lambda: store.put(Kind.TEXT, b"x"))
+            typed(lmdb_api, "begin", store.contexts)
+            typed(lmdb_api, "begin", lambda: store.put(Kind.TEXT, b"x"))
         if isinstance(error, OSError):
             typed(fcntl, "flock", lambda: store.put(Kind.TEXT, b"x"))
             typed(os, "pread", store.contexts)
-        typed(engine.Engine, "is_stale", store.contexts)
+        typed(environment.Engine, "is_stale", store.contexts)
         with pytest.raises(meant), store.snapshot() as snapshot, monkeypatch.context() as patch:
-            patch.setattr("firebrick._transaction.Transaction.get", fail)
+            patch.setattr("firebrick.storage.transaction.Transaction.get", fail)
             snapshot.get(b"k" * 32)
-    typed(_lmdb, "open_environment", lambda: Store.open(path))
-    typed(_lmdb, "check_file", lambda: Store.open(path, readonly=True))
+    typed(lmdb_api, "open_environment", lambda: Store.open(path))
+    typed(lmdb_api, "check_file", lambda: Store.open(path, readonly=True))
     if isinstance(error, OSError):
         typed(os, "open", lambda: Store.open(path))
         typed(os, "fstat", lambda: Store.open(path))
@@ -304,7 +305,7 @@ def test_a_full_disk_is_told_where_the_directory_cannot_be_asked(
 
     with Store.open(path) as store:
         monkeypatch.setattr(os, "statvfs", fail)
-        monkeypatch.setattr(_lmdb, "begin", fail)
+        monkeypatch.setattr(lmdb_api, "begin", fail)
         with pytest.raises(StoreError):
             store.contexts()
 
@@ -423,20 +424,20 @@ except OSError:
         assert output(child(code, path)) == "refused"
 
 
-@pytest.mark.skipif(not _lock_file._KNOWN_MUTEXES, reason="needs the mutexes of glibc")
+@pytest.mark.skipif(not lock_file._KNOWN_MUTEXES, reason="needs the mutexes of glibc")
 @pytest.mark.parametrize("mutex", ["_READERS", "_WRITERS"])
 def test_a_process_that_is_stopped_inside_lmdb_does_not_stop_others(path: Path, mutex: str) -> None:
     code = OPEN + "try: Store.open(argv[0]).put(Kind.TEXT, b'x')\nexcept StoreLocked: print('again')\n"
     Store.open(path).close()
-    with doing(HOLD_MUTEX, path, getattr(_lock_file, mutex)):
+    with doing(HOLD_MUTEX, path, getattr(lock_file, mutex)):
         assert output(child(code, path)) == "StoreLocked\nagain"
     assert output(child(code, path)) == "0"  # the mutex outlives its owner
 
 
-@pytest.mark.skipif(not _lock_file._KNOWN_MUTEXES, reason="needs the mutexes of glibc")
+@pytest.mark.skipif(not lock_file._KNOWN_MUTEXES, reason="needs the mutexes of glibc")
 def test_a_hopeless_wait_is_waited_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    real = _lock_file._pauses
+    real = lock_file._pauses
 
     def counted(timeout: float) -> Iterator[None]:
         pauses.append(timeout)
@@ -444,8 +445,8 @@ def test_a_hopeless_wait_is_waited_once(path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(fmt, "LMDB_TIMEOUT_S", 0.05)
     with Store.open(path) as store:
-        monkeypatch.setattr(_lock_file, "_pauses", counted)
-        with doing(HOLD_MUTEX, path, _lock_file._READERS):
+        monkeypatch.setattr(lock_file, "_pauses", counted)
+        with doing(HOLD_MUTEX, path, lock_file._READERS):
             for _ in range(3):
                 with pytest.raises(StoreLocked):
                     store.contexts()
@@ -475,9 +476,9 @@ def test_an_environment_of_others_keeps_its_locks(path: Path) -> None:
             with pytest.raises(StoreLocked):
                 Store.open(path)
             assert output(child(code, path)) == "refused"
-        assert len(_lock_file._kept) == 1
+        assert len(lock_file._kept) == 1
     Store.open(path).close()
-    assert not _lock_file._kept
+    assert not lock_file._kept
 
 
 # -- a folder that is exchanged while it is opened

@@ -6,8 +6,8 @@ from typing import Any
 import lmdb
 from hypothesis import settings
 
-from firebrick.format import DATABASES
-from firebrick.store import Store
+from firebrick.storage.format import DATABASES
+from firebrick.storage.store import Store
 from firebrick.testing.store_machine import StoreMachine
 from firebrick.testing.store_suite import Change, StoreSuite
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from firebrick import format as fmt
 from firebrick.errors import EditConflict, FirebrickError
-from firebrick.format import Kind
-from firebrick.keys import content_key, recipe_key
-from firebrick.store import Blob, Store
+from firebrick.storage import format as fmt
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import content_key, recipe_key
+from firebrick.storage.store import Blob, Store
 
 WRITERS = 10
 SECONDS = 5.0
@@ -255,15 +255,15 @@ def in_a_child(action: Callable[[], int]) -> int:
 
 # Where a publishing process is killed, as module, class or function, and attribute; before it and after it.
 MOMENTS = [
-    ("firebrick._lock_file", "LockFile", "__init__"),
-    ("firebrick._lock_file", "LockFile", "make_ready"),
-    ("firebrick._lmdb", "", "open_environment"),
-    ("firebrick._lmdb", "", "check_file"),
-    ("firebrick._lmdb", "", "create_databases"),
-    ("firebrick._transaction", "Transaction", "put"),
-    ("firebrick._transaction", "Transaction", "put_record"),
-    ("firebrick._transaction", "Transaction", "end"),
-    ("firebrick.engine", "Engine", "flush"),
+    ("firebrick.storage.lock_file", "LockFile", "__init__"),
+    ("firebrick.storage.lock_file", "LockFile", "make_ready"),
+    ("firebrick.storage.lmdb_api", "", "open_environment"),
+    ("firebrick.storage.lmdb_api", "", "check_file"),
+    ("firebrick.storage.lmdb_api", "", "create_databases"),
+    ("firebrick.storage.transaction", "Transaction", "put"),
+    ("firebrick.storage.transaction", "Transaction", "put_record"),
+    ("firebrick.storage.transaction", "Transaction", "end"),
+    ("firebrick.storage.environment", "Engine", "flush"),
 ]
 
 

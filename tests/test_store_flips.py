@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from firebrick import format as fmt
 from firebrick.errors import FirebrickError
-from firebrick.format import Kind
-from firebrick.keys import recipe_key
-from firebrick.store import Blob, Store
+from firebrick.storage import format as fmt
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import recipe_key
+from firebrick.storage.store import Blob, Store
 
 PAGE = 4096
 BRANCH = 1  # LMDB's P_BRANCH
@@ -140,7 +140,7 @@ def in_a_child(action: Callable[[], int]) -> int:
 
 @pytest.mark.parametrize("database", sorted(fmt.DATABASES))
 def test_a_check_looks_every_entry_up(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from firebrick._transaction import Transaction
+    from firebrick.storage.transaction import Transaction
 
     real = Transaction.has
 

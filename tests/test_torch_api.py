@@ -92,7 +92,7 @@ class TestAnotherTorch:
         assert not finished.report["folder"]
 
     def test_that_lacks_a_name_is_an_error_in_strict_mode(self, tmp_path, monkeypatch):
-        from firebrick.attach import Session
+        from firebrick.session.session import Session
         from firebrick.settings import Settings
 
         error = Unsupported("torch lacks a name")
@@ -204,7 +204,7 @@ class TestTritonKernels:
         "triton" not in sys.modules and not importlib.util.find_spec("triton"), reason="Triton"
     )
     def test_for_no_device_in_particular_are_refused(self):
-        from firebrick.torch_api._triton import device_of
+        from firebrick.torch_api.autotuners import device_of
 
         with pytest.raises(NotLean, match="no device in particular"):
             device_of(SimpleNamespace(triton_meta={"device_type": "cuda", "device": None}))

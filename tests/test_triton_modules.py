@@ -7,10 +7,10 @@ import types
 
 import pytest
 
-from firebrick._patches import Patches
-from firebrick.format import Kind
+from firebrick.base.patches import Patches
 from firebrick.loader.triton_modules import TritonModules
-from firebrick.store import Store
+from firebrick.storage.format import Kind
+from firebrick.storage.store import Store
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 SOURCE = """

@@ -6,9 +6,9 @@ import typing
 
 import pytest
 
-from firebrick import _tuples
+from firebrick.base import namedtuple
 
-_CHEAP: typing.Any = _tuples.NamedTuple
+_CHEAP: typing.Any = namedtuple.NamedTuple
 
 
 class Standard(typing.NamedTuple):

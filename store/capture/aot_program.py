@@ -23,7 +23,7 @@ from firebrick.codecs.lean_backend import (
     View,
 )
 from firebrick.errors import NotLean
-from firebrick.torch_api import _aot as api
+from firebrick.torch_api import aot as api
 
 _KINDS = {
     "non_alias": OutputKind.PLAIN,

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from firebrick import torch_api
-from firebrick.capture.bundle import Part
-from firebrick.capture.kernels import Kernels
-from firebrick.capture.lean import LeanPart
-from firebrick.capture.splits import Splits
+from firebrick.capture.ddp_buckets import Splits
+from firebrick.capture.lean_part import LeanPart
+from firebrick.capture.manifest_writer import Part
 from firebrick.codecs import encode
 from firebrick.errors import CodecError, EncodeError, NotStorable
-from firebrick.format import Kind
-from firebrick.torch_api.lean import wants_own_precompile
+from firebrick.loader.wrapper_libraries import Kernels
+from firebrick.storage.format import Kind
+from firebrick.torch_api.compiler_free import wants_own_precompile
 
 if TYPE_CHECKING:
-    from firebrick.attach import Session
     from firebrick.capture.recorder import Recorder
+    from firebrick.session.session import Session
 
 
 _CALL = re.compile(r"^[^#\n]*?torch\.ops\.(\w+\.\w+)", re.MULTILINE)
@@ -82,7 +82,7 @@ class Artifacts:
         return self._splits
 
     def _lean_backend(self, artifact: Any) -> LeanPart | str:
-        from firebrick.capture.lean_backend import gpus_of, lean_backend, libraries_of  # needs the compiler
+        from firebrick.capture.lowering import gpus_of, lean_backend, libraries_of  # needs the compiler
 
         try:
             made = lean_backend(artifact, self._kernels.of, self._kernels.tuners_of)

@@ -17,24 +17,34 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from firebrick import torch_api
+from firebrick.bundle.recipe import Recipe
 from firebrick.capture.artifacts import Artifacts
 from firebrick.capture.audited import Audited
-from firebrick.capture.bundle import Part, frame_manifest, generated_names
 from firebrick.capture.devices import TracedDevices
+from firebrick.capture.manifest_writer import Part, frame_manifest, generated_names
 from firebrick.capture.traced import Traced
-from firebrick.counters import Stats
-from firebrick.detectors import divergent
 from firebrick.errors import EncodeError, NotStorable
-from firebrick.events import BYPASS, FULL, LEFT, LEFT_ALONE, NOTICE, STORED, Event, Function, function_of
 from firebrick.loader.bundles import SELF_TEST
-from firebrick.recipe import Recipe
-from firebrick.store import Store
+from firebrick.reports.counters import Stats
+from firebrick.reports.detectors import divergent
+from firebrick.reports.events import (
+    BYPASS,
+    FULL,
+    LEFT,
+    LEFT_ALONE,
+    NOTICE,
+    STORED,
+    Event,
+    Function,
+    function_of,
+)
+from firebrick.storage.store import Store
 from firebrick.validity.facts import OPERATOR
 from firebrick.validity.reach import Reach, Scope
 
 if TYPE_CHECKING:
-    from firebrick.capture.self_tests import SelfTests
-    from firebrick.torch_api._backward import PendingBackward
+    from firebrick.capture.self_test_runner import SelfTests
+    from firebrick.torch_api.late_backwards import PendingBackward
 
 
 @dataclasses.dataclass(repr=False)

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from types import CodeType, FunctionType
 from typing import Any, Final
 
+from firebrick.base.shipped import code_key, find, is_static, shipped_file
+from firebrick.bundle.platform import PROCESS_FUNCTIONS
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
-from firebrick.platform import PROCESS_FUNCTIONS
-from firebrick.validity.code import code_facts, names_in
+from firebrick.validity.code_facts import code_facts, names_in
 from firebrick.validity.facts import FOLDS, HASH_SEED, OVERRIDES, PURE, ask, path_of
-from firebrick.validity.operators import UNKNOWN
+from firebrick.validity.operator_kernels import UNKNOWN
 from firebrick.validity.reach import Reach, Scope, function_text, reach
-from firebrick.validity.shipped import code_key, find, is_static, shipped_file
 from firebrick.validity.tensors import TENSOR_STATE
 
 _SEEDED: Final = (str, bytes)

@@ -14,7 +14,7 @@ from firebrick.codecs import Encoded, encode
 from firebrick.codecs.launch import Autotuned, Expression, Launch
 from firebrick.codecs.triton import TritonKernel
 from firebrick.errors import CodecError, NotLean
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 
 Tuners = Callable[[str], Mapping[str, Any]]
 
@@ -41,7 +41,7 @@ def autotuned(
     Raises:
         NotLean: naming the kernel and what of it is not in the closed vocabulary.
     """
-    from firebrick.torch_api import _triton as api
+    from firebrick.torch_api import autotuners as api
 
     if not api.is_plain(tuner):
         raise NotLean(f"Triton kernel {name}: autotuner {type(tuner).__name__}")
@@ -69,7 +69,7 @@ def encoded_winner(tuner: Any, launcher: Any) -> Encoded | None:
         tuner: torch's autotuner.
         launcher: of the configuration that its descent found.
     """
-    from firebrick.torch_api import _triton as api
+    from firebrick.torch_api import autotuners as api
 
     try:
         result = api.result_of(tuner, launcher)
@@ -85,7 +85,7 @@ def launch(name: str, result: Any, device: int, kernels: Mapping[str, Callable[[
     Raises:
         NotLean: torch's static launcher does not take it, or a part of it is not known.
     """
-    from firebrick.torch_api import _triton as api
+    from firebrick.torch_api import autotuners as api
 
     try:
         facts = api.facts_of(result)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from firebrick.store import Store
+    from firebrick.storage.store import Store
 
 __all__ = ["load"]
 
@@ -33,10 +33,10 @@ def load(key: bytes | str, store: Store) -> Callable[..., Any]:
         BlobMissing, DamagedError, CodecError: when a part can not be read, or is of another kind.
         Unsupported: when this CPU lacks what the function needs, or torch is another than the artifact's.
     """
-    from firebrick.counters import Stats
     from firebrick.errors import Unsupported, UsageError
-    from firebrick.format import Kind
-    from firebrick.keys import ContentKey
+    from firebrick.reports.counters import Stats
+    from firebrick.storage.format import Kind
+    from firebrick.storage.keys import ContentKey
 
     if isinstance(key, str):
         try:
@@ -44,14 +44,14 @@ def load(key: bytes | str, store: Store) -> Callable[..., Any]:
         except ValueError as error:
             raise UsageError(f"expected a content key in hexadecimal, got {key!r}") from error
     if store.get(key).kind in (Kind.LEAN_BACKEND, Kind.LEAN_SPLIT):
-        from firebrick.loader.lean_backend import LeanBackends
+        from firebrick.loader.lean_backends import LeanBackends
 
         return LeanBackends(store).load(key)
     from firebrick import torch_api
-    from firebrick._patches import Patches
-    from firebrick.capture.kernels import Kernels
-    from firebrick.loader.backend import Backends
+    from firebrick.base.patches import Patches
+    from firebrick.loader.full_backends import Backends
     from firebrick.loader.libraries import Libraries
+    from firebrick.loader.wrapper_libraries import Kernels
 
     cache, libraries, patches = torch_api.load().CppCodeCache, Libraries(), Patches()
     load_async = Kernels(libraries).loading_library(cache.load_async.__func__)

@@ -20,9 +20,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from firebrick._patches import Patches
+from firebrick.base.patches import Patches
 from firebrick.codecs import Encoded
-from firebrick.store import Store
+from firebrick.storage.store import Store
 
 CONTEXT = ".autotune"
 SECTION = "best_config"

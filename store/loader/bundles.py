@@ -9,15 +9,15 @@ from typing import Any, Final
 from blake3 import blake3
 
 from firebrick import codecs
-from firebrick.codecs._msgpack import unpack
-from firebrick.counters import Stats
+from firebrick.bundle.platform import CURRENT_GPU, gpu_facts
 from firebrick.errors import DamagedError, StoreError, UnknownVersion
-from firebrick.events import Change, listed
-from firebrick.format import MANIFEST_VERSION, Kind
-from firebrick.keys import ContentKey
-from firebrick.platform import CURRENT_GPU, gpu_facts
-from firebrick.store import Store
-from firebrick.torch_api.lean import gradient_buckets
+from firebrick.reports.counters import Stats
+from firebrick.reports.events import Change, listed
+from firebrick.storage.format import MANIFEST_VERSION, Kind
+from firebrick.storage.keys import ContentKey
+from firebrick.storage.msgpack import unpack
+from firebrick.storage.store import Store
+from firebrick.torch_api.compiler_free import gradient_buckets
 from firebrick.validity.facts import ask
 from firebrick.validity.reach import Scope, roots_changed
 from firebrick.validity.stored import Frame, changes, scope_of
@@ -32,7 +32,7 @@ class Miss(Exception):
 
     Args:
         reason: in words.
-        code: stable name of the reason, one of `firebrick.events.CODES`.
+        code: stable name of the reason, one of `firebrick.reports.events.CODES`.
         changes: (what, stored value, present value) of what is another now; the values as texts.
     """
 

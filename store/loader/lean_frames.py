@@ -16,28 +16,28 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from firebrick.codecs._msgpack import unpack
+from firebrick.bundle.platform import host_facts
+from firebrick.bundle.recipe import SKIPPED_FILE, make_recipe
 from firebrick.codecs.guard_program import GuardProgram
-from firebrick.counters import Stats
-from firebrick.events import HIT, LEAN, LEFT, LEFT_ALONE, SERVED, Event, function_of
-from firebrick.format import Kind
-from firebrick.keys import ContentKey
-from firebrick.loader._guard_manager import Manager
+from firebrick.guards.manager import Manager
+from firebrick.guards.replay import adopt, build, stand_ins
 from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss
-from firebrick.loader.generated import resume_function, used_module
-from firebrick.loader.guard_program import adopt, build, stand_ins
-from firebrick.loader.lean_backend import LeanBackends
-from firebrick.loader.moving import Move, moved_code, moved_name, moved_program, moves_of
-from firebrick.platform import host_facts
-from firebrick.recipe import SKIPPED_FILE, make_recipe
+from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_program, moves_of
+from firebrick.loader.generated_globals import resume_function, used_module
+from firebrick.loader.lean_backends import LeanBackends
+from firebrick.reports.counters import Stats
+from firebrick.reports.events import HIT, LEAN, LEFT, LEFT_ALONE, SERVED, Event, function_of
 from firebrick.runtime import helpers
-from firebrick.store import Store
-from firebrick.torch_api import lean as api
-from firebrick.torch_api.ambient import AMBIENT, OPTIONS, ambient_key
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import ContentKey
+from firebrick.storage.msgpack import unpack
+from firebrick.storage.store import Store
+from firebrick.torch_api import compiler_free as api
+from firebrick.validity.configuration import AMBIENT, OPTIONS, ambient_key
 from firebrick.validity.stored import Frame
 
 if TYPE_CHECKING:
-    from firebrick.audits import Auditor
+    from firebrick.session.audits import Auditor
 
 _log = logging.getLogger("firebrick")
 
@@ -161,7 +161,7 @@ class LeanFrames:
                     text, how = functools.partial(self._bundles.audit_text, key), api.asked_of(arguments)
                     audits.append(functools.partial(auditor.hit, function, LEAN, text, frame, how))
             return answer
-        from firebrick.loader.refusals import miss, refusal_of  # a hit needs none of it
+        from firebrick.reports.refusals import miss, refusal_of  # a hit needs none of it
 
         reasons = [refusal_of(error) for error in refusals]
         missed = miss(function, LEAN, reasons, seconds=time.perf_counter() - began, recipe=recipe.key)
@@ -228,14 +228,14 @@ def _guards(
         program = program if move is None else moved_program(program, move)
         manager = build(program, scope, code, values)
         if not manager.check(values):
-            from firebrick.loader.guard_words import failed, of_program  # a hit needs none of it
+            from firebrick.guards.failing_guard import failed, of_program  # a hit needs none of it
 
             raise failed(manager, values, scope, of_program(program))
         return manager
 
 
 def _opening(libraries: Sequence[str]) -> Callable[[], None]:
-    from firebrick.runtime.opening import open_libraries  # a start on a CPU does without
+    from firebrick.runtime.cuda_warmup import open_libraries  # a start on a CPU does without
 
     return open_libraries(libraries)
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.modules.module as nn_module
 
 if TYPE_CHECKING:
-    from firebrick.loader.entry import Region
+    from firebrick.loader.lean_entry import Region
 
 _OWN = frozenset(
     (

@@ -14,11 +14,11 @@ from typing import Any
 from blake3 import blake3
 
 from firebrick import torch_api
-from firebrick.codecs._msgpack import pack
+from firebrick.bundle.platform import missing_isa
 from firebrick.codecs.library import Library
 from firebrick.errors import Unsupported
-from firebrick.platform import missing_isa
-from firebrick.runtime.binding import ENTRY, as_file, load_extension
+from firebrick.storage.msgpack import pack
+from firebrick.torch_api.shared_object import ENTRY, as_file, load_extension
 
 
 def request_digest(

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from firebrick.torch_api import lean as api
+from firebrick.torch_api import compiler_free as api
 
 _MARK = "__dynamo_disable"  # where torch keeps the marked form of a function
 

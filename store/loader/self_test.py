@@ -15,13 +15,13 @@ import os
 import sys
 from typing import Any
 
-from firebrick.counters import Stats
 from firebrick.errors import Unsupported
-from firebrick.format import Kind
-from firebrick.keys import ContentKey
 from firebrick.loader.bundles import Bundles, Miss
-from firebrick.loader.lean_backend import LeanBackends
-from firebrick.store import Store
+from firebrick.loader.lean_backends import LeanBackends
+from firebrick.reports.counters import Stats
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import ContentKey
+from firebrick.storage.store import Store
 
 READY = "ready"
 _COMPILER = ("torch._dynamo", "torch._inductor", "sympy", "triton")

@@ -19,12 +19,12 @@ from types import ModuleType
 from typing import Any
 
 from firebrick import codecs
-from firebrick._patches import Patches
-from firebrick.capture.elf import reduce_elf
+from firebrick.base.patches import Patches
 from firebrick.codecs.abc import child
 from firebrick.codecs.library import Library
-from firebrick.format import Kind
-from firebrick.store import Store
+from firebrick.loader.elf import reduce_elf
+from firebrick.storage.format import Kind
+from firebrick.storage.store import Store
 
 CONTEXT = ".triton"
 SECTION = "modules"

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from firebrick.context import Context
+from firebrick.context.context import Context
 from firebrick.errors import EditConflict, UsageError
-from firebrick.store import Store
+from firebrick.storage.store import Store
 from firebrick.testing.contexts import BACKENDS, KEYS, small_artifact, small_entry
 
 

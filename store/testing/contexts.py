@@ -62,8 +62,8 @@ def small_entry(number: int, backends: tuple[str, ...] = (), resume: int = 0) ->
 
 _PRELUDE = """
 import os, sys
-from firebrick.context import Context
-from firebrick.store import Store
+from firebrick.context.context import Context
+from firebrick.storage.store import Store
 from firebrick.testing.contexts import *
 KEY, OTHER, THIRD = BACKENDS
 store = Store.open(sys.argv[1], durable=False)

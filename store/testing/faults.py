@@ -15,16 +15,16 @@ from typing import Any
 import lmdb
 import pytest
 
-from firebrick import _lmdb, _place
-from firebrick import format as fmt
+from firebrick.storage import directory, lmdb_api
+from firebrick.storage import format as fmt
 
 HEAD = """
 import contextlib, ctypes, fcntl, mmap, os, signal, sys, warnings
 from firebrick import _lmdb, attach
-from firebrick import format as fmt
+from firebrick.storage import format as fmt
 from firebrick.errors import *
-from firebrick.format import Kind
-from firebrick.store import *
+from firebrick.storage.format import Kind
+from firebrick.storage.store import *
 argv = sys.argv[1:]
 """
 
@@ -113,8 +113,8 @@ def sparse_lock(path: Path) -> None:
 
 def without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have stores find no /proc."""
-    monkeypatch.setattr(_place, "_DESCRIPTORS", "/nowhere")
-    monkeypatch.setattr(_place, "_MOUNTINFO", "/nowhere")
+    monkeypatch.setattr(directory, "_DESCRIPTORS", "/nowhere")
+    monkeypatch.setattr(directory, "_MOUNTINFO", "/nowhere")
 
 
 def unwritable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def unwritable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def exchange_after_check(path: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put another folder in the place of one, after that was checked and before LMDB opens it."""
-    real = _lmdb.open_environment
+    real = lmdb_api.open_environment
 
     def opening(*args: Any, **options: Any) -> lmdb.Environment:
         if other.exists():
@@ -137,7 +137,7 @@ def exchange_after_check(path: Path, other: Path, monkeypatch: pytest.MonkeyPatc
             other.rename(path)
         return real(*args, **options)
 
-    monkeypatch.setattr(_lmdb, "open_environment", opening)
+    monkeypatch.setattr(lmdb_api, "open_environment", opening)
 
 
 # Programs for `doing`, with the path of a store: they are stopped while they hold a lock of LMDB's.

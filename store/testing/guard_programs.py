@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.guard_program import BASES, FUNCTIONS, OPERATIONS, STORED, GuardProgram, Operand, Term
+from firebrick.storage.msgpack import pack, unpack
 
 
 def guard_programs(max_size: int = 40) -> st.SearchStrategy[GuardProgram]:

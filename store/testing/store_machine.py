@@ -30,9 +30,9 @@ from hypothesis.stateful import (
 )
 
 from firebrick.errors import EditConflict, IncompleteBundle, StillReferenced
-from firebrick.format import Kind
-from firebrick.keys import ContentKey, recipe_key
-from firebrick.store import Blob, Store
+from firebrick.storage.format import Kind
+from firebrick.storage.keys import ContentKey, recipe_key
+from firebrick.storage.store import Blob, Store
 
 DATA = st.builds(lambda byte, size: bytes([byte]) * size, st.integers(0, 2), st.integers(0, 9000))
 BLOBS = st.builds(Blob, st.sampled_from([Kind.CODE, Kind.TENSOR, Kind.WRAPPER]), DATA, st.integers(1, 2))

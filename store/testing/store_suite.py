@@ -17,9 +17,6 @@ from typing import Any
 import pytest
 import zstandard
 
-from firebrick import blob as blobs
-from firebrick import format as fmt
-from firebrick._reads import registry_key
 from firebrick.errors import (
     BlobMissing,
     BundleMissing,
@@ -33,9 +30,12 @@ from firebrick.errors import (
     UnknownKind,
     UsageError,
 )
-from firebrick.format import HEADER, KEY_BYTES, TOUCH_PERIOD_S, Kind
-from firebrick.keys import content_key, recipe_key
-from firebrick.store import Blob, Store
+from firebrick.storage import blob as blobs
+from firebrick.storage import format as fmt
+from firebrick.storage.format import HEADER, KEY_BYTES, TOUCH_PERIOD_S, Kind
+from firebrick.storage.keys import content_key, recipe_key
+from firebrick.storage.reader import registry_key
+from firebrick.storage.store import Blob, Store
 
 Change = Callable[[bytes], bytes | None]
 

@@ -21,9 +21,9 @@ from firebrick.codecs.lean_backend import LeanBackend, LeanGraph, Program
 from firebrick.codecs.lean_split import LeanSplit
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
 from firebrick.testing.guard_programs import guard_programs
-from firebrick.testing.launches import autotuned, launches
+from firebrick.testing.launch_examples import autotuned, launches
 from firebrick.testing.lean_programs import programs, split
 
 BIG = 1 << 80  # integers up to this and down to its negative

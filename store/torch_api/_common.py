@@ -1,4 +1,5 @@
-"""Private names of torch 2.11 to 2.14 and small verbs on them (guards: `_guards`, configuration: `_config`).
+"""Private names of torch 2.11 to 2.14 and small verbs on them (guards: `dynamo_guards`, configuration:
+`compiler_config`).
 
 Source followed: ``torch/_dynamo/{convert_frame,guards,package,output_graph,eval_frame}.py``,
 ``torch/_inductor/{codecache,cpu_vec_isa}.py``, ``torch/_functorch/_aot_autograd/autograd_cache.py``.
@@ -31,20 +32,20 @@ from torch._inductor.runtime.runtime_utils import triton_config_to_hashable  # n
 
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
-from firebrick.loader._guard_values import namedtuple_scope
-from firebrick.runtime.binding import load_extension
-from firebrick.torch_api._backward import noting_backwards  # noqa: F401
-from firebrick.torch_api._buckets import backend_behind, record_buckets  # noqa: F401
-from firebrick.torch_api._config import *  # noqa: F403
-from firebrick.torch_api._config import configuration
-from firebrick.torch_api._devices import note_devices  # noqa: F401
-from firebrick.torch_api._entries import keying_entries, making_entries, saving_entries  # noqa: F401
-from firebrick.torch_api._guards import *  # noqa: F403
-from firebrick.torch_api._guards import CheckFunctionManager, GuardBuilder, share_builtins_name
-from firebrick.torch_api._process import note_process_functions  # noqa: F401
-from firebrick.torch_api._retrace import note_audited, retrace  # noqa: F401
-from firebrick.torch_api._tracing import note_tracing  # noqa: F401
-from firebrick.torch_api.ambient import compiler_environment, registrations, text_of
+from firebrick.guards.values import namedtuple_scope
+from firebrick.torch_api.aot_entries import keying_entries, making_entries, saving_entries  # noqa: F401
+from firebrick.torch_api.compiler_config import *  # noqa: F403
+from firebrick.torch_api.compiler_config import configuration
+from firebrick.torch_api.ddp import backend_behind, record_buckets  # noqa: F401
+from firebrick.torch_api.device_variables import note_devices  # noqa: F401
+from firebrick.torch_api.dynamo_guards import *  # noqa: F403
+from firebrick.torch_api.dynamo_guards import CheckFunctionManager, GuardBuilder, share_builtins_name
+from firebrick.torch_api.late_backwards import noting_backwards  # noqa: F401
+from firebrick.torch_api.process_functions import note_process_functions  # noqa: F401
+from firebrick.torch_api.retrace import note_audited, retrace  # noqa: F401
+from firebrick.torch_api.shared_object import load_extension
+from firebrick.torch_api.tracing import note_tracing  # noqa: F401
+from firebrick.validity.configuration import compiler_environment, registrations, text_of
 
 ConvertFrame = convert_frame.ConvertFrame
 ConvertFrameAssert = convert_frame.ConvertFrameAssert

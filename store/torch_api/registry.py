@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from firebrick.context import Context
+    from firebrick.context.context import Context
 
 _ARTIFACTS = "_backend_artifacts_by_key"
 _ENTRIES = "_dynamo_cache_entries"

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import torch
 
-from firebrick.validity.code import code_facts
+from firebrick.base.shipped import is_pinned, is_shipped_class, is_static, shipped_file
+from firebrick.validity.code_facts import code_facts
 from firebrick.validity.exact import OF_TORCH, PLAIN, peculiarity
-from firebrick.validity.shipped import is_pinned, is_shipped_class, is_static, shipped_file
 
 # Entries of a class that tell nothing of what it does, unless the code that was traced names them.
 _SILENT: Final = frozenset(

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from firebrick.platform import CURRENT_GPU, PROCESS_FUNCTIONS, process_fact
-from firebrick.validity.operators import meaning, overrides
+from firebrick.bundle.platform import CURRENT_GPU, PROCESS_FUNCTIONS, process_fact
+from firebrick.validity.operator_kernels import meaning, overrides
 
 HASH_SEED: Final = "hash seed"
 ABSENT: Final = "absent"

@@ -8,10 +8,10 @@ import types
 from collections.abc import Mapping
 from typing import Any, Final
 
-from firebrick.torch_api.lean import ORIGINAL, undisabled
+from firebrick.base.shipped import code_key, is_own, is_pinned, is_static
+from firebrick.torch_api.compiler_free import ORIGINAL, undisabled
 from firebrick.validity.classes import Classes
-from firebrick.validity.code import CodeFacts, code_facts, nested
-from firebrick.validity.shipped import code_key, is_own, is_pinned, is_static
+from firebrick.validity.code_facts import CodeFacts, code_facts, nested
 
 BUILTINS: Final = (
     types.BuiltinFunctionType,

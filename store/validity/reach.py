@@ -24,19 +24,19 @@ import torch
 import torch.nn.modules.module as nn_module
 from blake3 import blake3
 
-from firebrick._tuples import NamedTuple
-from firebrick.errors import NotStorable
-from firebrick.torch_api.lean import GENERATED
-from firebrick.validity.classes import CALLED
-from firebrick.validity.code import code_facts
-from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
-from firebrick.validity.functions import BUILTINS, Functions
-from firebrick.validity.shipped import (
+from firebrick.base.namedtuple import NamedTuple
+from firebrick.base.shipped import (
     find,
     is_pinned,
     is_shipped_class,
     of_compiler,
 )
+from firebrick.errors import NotStorable
+from firebrick.torch_api.compiler_free import GENERATED
+from firebrick.validity.classes import CALLED
+from firebrick.validity.code_facts import code_facts
+from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
+from firebrick.validity.functions import BUILTINS, Functions
 from firebrick.validity.tensors import extent_of, tensor_state
 
 _MAX_NODES: Final = 100_000

@@ -9,7 +9,7 @@ from types import CodeType
 from typing import Any
 
 from firebrick.errors import DecodeError
-from firebrick.events import place as where
+from firebrick.reports.events import place as where
 from firebrick.validity.reach import Reach, Scope, reach
 
 _decode = json.JSONDecoder().decode

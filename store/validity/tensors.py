@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import torch
 
-from firebrick.torch_api.lean import memory_of
+from firebrick.torch_api.compiler_free import memory_of
 
 # Attributes and methods that Dynamo answers from the tensor at hand.
 TENSOR_STATE: Final = frozenset(

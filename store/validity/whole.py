@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from firebrick.errors import NotStorable
-from firebrick.validity.code import names_in
+from firebrick.validity.code_facts import names_in
 from firebrick.validity.reach import Reach, Scope, Walk
 
 _ROUNDS = 6

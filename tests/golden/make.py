@@ -20,7 +20,6 @@ import torch._dynamo.package as package
 from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradCacheArtifact
 
 from firebrick import codecs
-from firebrick.codecs._msgpack import pack, unpack
 from firebrick.codecs.graph import Op
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram, Term
 from firebrick.codecs.launch import Autotuned, Launch
@@ -41,7 +40,8 @@ from firebrick.codecs.lean_backend import (
 from firebrick.codecs.lean_split import NO_PART, LeanSplit, Step, Steps
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
-from firebrick.format import Kind
+from firebrick.storage.format import Kind
+from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import Shade, elf
 
 FOLDER = Path(__file__).parent

@@ -27,10 +27,10 @@ def recording():
     from torch._functorch._aot_autograd.autograd_cache import AOTAutogradCache
     from torch._inductor.codecache import CppCodeCache, PyCodeCache
 
-    from firebrick._patches import Patches
-    from firebrick.capture.kernels import Kernels
+    from firebrick.base.patches import Patches
     from firebrick.loader.libraries import Libraries
-    from firebrick.torch_api._entries import making_entries, saving_entries
+    from firebrick.loader.wrapper_libraries import Kernels
+    from firebrick.torch_api.aot_entries import making_entries, saving_entries
 
     def refused(error):
         raise error
@@ -274,10 +274,10 @@ def save(path, folder, names):
     from torch._dynamo import config
 
     from firebrick import codecs
-    from firebrick.capture.lean_backend import lean_backend
+    from firebrick.capture.lowering import lean_backend
     from firebrick.errors import NotStorable
-    from firebrick.format import Kind
-    from firebrick.store import Store
+    from firebrick.storage.format import Kind
+    from firebrick.storage.store import Store
     from firebrick.torch_api import load
 
     result = {}
@@ -318,8 +318,8 @@ def save(path, folder, names):
 
 def load(path, folder, out):
     """Restore the lean backends and write what they do, and which modules are there afterwards."""
-    from firebrick.loader.lean_backend import LeanBackends
-    from firebrick.store import Store
+    from firebrick.loader.lean_backends import LeanBackends
+    from firebrick.storage.store import Store
 
     result = {}
     with Store.open(folder, readonly=True) as store:

@@ -18,7 +18,7 @@ from guarded_locals import frame_of
 from guarded_mutations import changes, verdicts
 
 from firebrick.codecs.guard_program import GuardProgramCodec
-from firebrick.loader import guard_program as lean
+from firebrick.guards import replay as lean
 
 COMPILER = ("torch._dynamo", "torch._inductor", "sympy", "triton")
 

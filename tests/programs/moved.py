@@ -4,10 +4,10 @@ import os
 
 import torch
 
-from firebrick.capture import lean
+from firebrick.capture import lean_part
 
 torch.cuda.current_device = lambda: int(os.environ["GPU"])
-lean.gpu_of = lambda compilation, backends: {"gpu": 0, "pinned": os.environ.get("PINNED", "")}
+lean_part.gpu_of = lambda compilation, backends: {"gpu": 0, "pinned": os.environ.get("PINNED", "")}
 
 
 class Result:

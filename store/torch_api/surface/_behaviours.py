@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 import torch._C._dynamo.guards as cpp
 
-from firebrick.loader._guard_manager import manager_types, stand_ins
+from firebrick.guards.manager import manager_types, stand_ins
 
 
 def _state_of_tensor_guards() -> str:

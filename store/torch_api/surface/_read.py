@@ -117,7 +117,7 @@ class Installed:
         return {node.attr: "" for node in kept}
 
     def _ignored(self, subject: str) -> Found:
-        from firebrick.torch_api.ambient import _IGNORED_CONFIG
+        from firebrick.validity.configuration import _IGNORED_CONFIG
 
         part = subject.split(".")[1].removeprefix("_")
         names = _settings(list(self._module(subject).items()), "")

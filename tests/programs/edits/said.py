@@ -3,7 +3,7 @@
 import ast
 import re
 
-from firebrick.events import Change
+from firebrick.reports.events import Change
 
 _EVERYWHERE = {"call", "arguments", "x", "self", "torch", "nn", "F", "functools", "types", "ones"}
 # What a state goes by that a call of the program sets.

@@ -1,0 +1,55 @@
+"""On which GPU a compiled frame may run.
+
+A frame is stored with the index of its GPU, which the lane without the compiler exchanges where nothing else
+in the frame depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from firebrick.bundle.platform import CURRENT_GPU
+from firebrick.capture.devices import leaves_of
+from firebrick.codecs.guard_program import NUMBERS
+from firebrick.validity.code_facts import nested
+
+if TYPE_CHECKING:
+    from firebrick.capture.recorder import Compilation
+
+_TENSOR_GUARD: Final = NUMBERS["add_tensor_match_guard"]
+
+
+def gpu_of(compilation: Compilation, backends: Iterable[tuple[frozenset[int], str]]) -> dict[str, Any]:
+    """Return ``gpu``, the index of the GPU that a frame runs on, and ``pinned``, why it can run on no other.
+
+    Args:
+        compilation: of the frame, with its guard program.
+        backends: for each, the GPUs it runs on and why it can run on no other.
+
+    Returns:
+        An empty dictionary for a frame that runs on no GPU; ``gpu`` is -1 for one that runs on several.
+    """
+    parts, program, devices = list(backends), compilation.program, compilation.devices
+    gpus = {row[2] or 0 for row in program.tensors if row[1] == "cuda"}.union(*(part[0] for part in parts))
+    if not gpus:
+        return {}
+    gpu = gpus.pop() if len(gpus) == 1 else -1
+    reasons = [devices.pinned, *(part[1] for part in parts)]
+    if gpu < 0:
+        reasons.append("several GPUs")
+    elif any(fact == CURRENT_GPU and text != str(gpu) for fact, _, text in compilation.process):
+        reasons.append("another GPU was current")
+    guarded = {program.texts[step[5]] for step in program.steps if step[0] == _TENSOR_GUARD}
+    reasons += [f"no guard on {name}" for name in sorted(devices.inputs - guarded)]
+    if any(_holds_device(code) for code in compilation.resumes.values()):
+        reasons.append("a resume function that names a device")
+    return {"gpu": gpu, "pinned": next(filter(None, reasons), "")}
+
+
+def _holds_device(code: CodeType) -> bool:
+    constants = (value for inner in nested(code) for value in leaves_of(inner.co_consts))
+    return any(isinstance(value, torch.device) for value in constants)

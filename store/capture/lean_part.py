@@ -1,0 +1,121 @@
+"""Decide whether the compiler-free lane may serve a frame, and put together what it needs.
+
+All or nothing: every guard, every backend function and every helper that the bytecode calls must be one
+that the lane knows. Otherwise the manifest says why not, and the full lane serves the frame.
+"""
+
+from __future__ import annotations
+
+import dis
+import re
+from collections.abc import Iterable, Mapping
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from firebrick import codecs
+from firebrick.capture.device_pinning import gpu_of
+from firebrick.errors import NotLean
+from firebrick.runtime.helpers import HELPERS
+from firebrick.storage.format import Kind
+from firebrick.validity.code_facts import nested
+
+if TYPE_CHECKING:
+    from firebrick.capture.recorder import Compilation
+
+_COMPILER = re.compile(r"torch\.(_dynamo|_inductor|_functorch|fx\.experimental)\b|sympy\b|triton\b")
+
+
+class LeanPart(NamedTuple):
+    """A lean backend, encoded, with what else is to be known of it.
+
+    Attributes:
+        encoded: its blobs.
+        libraries: which of CUDA's libraries it calls.
+        gpus: indices of the GPUs that it runs on.
+        pinned: why it can not be moved to another GPU; empty if it can.
+    """
+
+    encoded: codecs.Encoded
+    libraries: frozenset[str]
+    gpus: frozenset[int] = frozenset()
+    pinned: str = ""
+
+
+class Lean:
+    """What the lane needs of one frame beside its code.
+
+    Args:
+        guards: the guard program.
+        backends: name in the compiled code -> lean backend.
+        imports: alias -> module, of the modules that the code uses.
+        place: as `gpu_of` gives it.
+    """
+
+    def __init__(
+        self,
+        guards: codecs.Encoded,
+        backends: Mapping[str, LeanPart],
+        imports: Mapping[str, str],
+        place: Mapping[str, Any],
+    ) -> None:
+        self.body = {
+            "guards": guards.root.key,
+            "imports": dict(imports),
+            "backends": {name: part.encoded.root.key for name, part in backends.items()},
+            "opens": sorted(frozenset().union(*(part.libraries for part in backends.values()))),
+            **place,
+        }
+        every = (guards, *(part.encoded for part in backends.values()))
+        self.blobs = [blob for encoded in every for blob in (*encoded.children, encoded.root)]
+
+
+def make_lean(
+    compilation: Compilation,
+    backends: Mapping[str, LeanPart | str],
+    code: CodeType,
+    imports: Mapping[str, str],
+) -> Lean:
+    """Return what the lane needs of a frame.
+
+    Args:
+        compilation: of the frame; its guard program may be the reason why there is none.
+        backends: name in the compiled code -> lean backend, or the reason why there is none.
+        code: the compiled code.
+        imports: alias -> module, of the generated globals that stand for modules.
+
+    Raises:
+        NotLean: naming what the lane does not know.
+    """
+    for reason in (compilation.program, *backends.values()):
+        if isinstance(reason, str):
+            raise NotLean(reason)
+    # names of code objects may be left over from tracing
+    names = {step.argval for inner in nested(code) for step in _steps(inner) if step.opname in _GLOBAL}
+    used = {alias: module for alias, module in imports.items() if alias in names}
+    _check_helpers(code, used)
+    parts = {name: value for name, value in backends.items() if not isinstance(value, str)}
+    place = gpu_of(compilation, ((part.gpus, part.pinned) for part in parts.values()))
+    return Lean(codecs.encode(Kind.GUARD_PROGRAM, compilation.program), parts, used, place)
+
+
+def _check_helpers(code: CodeType, imports: Mapping[str, str]) -> None:
+    aliases = {alias: module for alias, module in imports.items() if _COMPILER.match(module)}
+    for inner in nested(code):
+        before: Any = None
+        for step in (*_steps(inner), None):
+            if before in aliases:
+                known = HELPERS.get(aliases[before], {})
+                name = step.argval if step is not None and step.opname in _ATTRIBUTE else "as a whole"
+                if name not in known:
+                    raise NotLean(f"bytecode uses {aliases[before]} {name}")
+            loads = step is not None and step.opname in _GLOBAL
+            before = step.argval if step is not None and loads else None
+
+
+_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
+_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
+_QUIET = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL")
+
+
+def _steps(code: CodeType) -> Iterable[dis.Instruction]:
+    return (step for step in dis.get_instructions(code) if step.opname not in _QUIET)

@@ -1,0 +1,1 @@
+"""The persistent mirror of torch's ``PrecompileContext``: write-through, history and edits."""

@@ -1,0 +1,1 @@
+"""Guards in both directions: recorded while Dynamo builds them, replayed without it."""

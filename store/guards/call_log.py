@@ -1,0 +1,85 @@
+"""What torch calls while it builds the guards of a frame, taken down as it happens."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.utils._pytree import SUPPORTED_NODES
+
+from firebrick.guards.identity_guards import of_compiler
+
+
+@dataclasses.dataclass(slots=True)
+class Call:
+    """One call while guards are built, with what its arguments were at that time."""
+
+    name: str
+    manager: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    example: tuple[type, int] | None = None  # type, length of a dict or -1
+    facts: Any = None
+    body: str | None = None
+    result: Any = None
+
+    @classmethod
+    def of(cls, name: str, manager: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Take down a call; values that are large, or may change, only by their facts."""
+        call = cls(name, manager, args, kwargs)
+        if "example_value" in kwargs:
+            value = kwargs["example_value"]
+            length = dict.__len__(value) if isinstance(value, dict) else -1
+            call.example = type(value), length
+            call.kwargs = kwargs | {"example_value": None}
+            compiler = isinstance(value, ModuleType) and of_compiler(value.__name__)
+            call.facts = value is SUPPORTED_NODES, compiler
+        elif name == "add_tensor_match_guard":
+            value, keys = args[0], args[7]
+            applied = (keys | torch._C._dispatch_tls_local_include_set()) - (
+                torch._C._dispatch_tls_local_exclude_set()
+            )
+            dtype = repr(value.dtype).removeprefix("torch.")
+            device = value.device
+            call.facts = [dtype, device.type, device.index, value.requires_grad, applied.raw_repr()]
+            call.args = (None, *args[1:7], None)
+        elif name == "add_mapping_keys_guard":
+            call.facts = list(args[0].keys())
+            call.args = (None, *args[1:])
+        elif name == "add_default_device_guard":
+            call.facts = torch.utils._device.CURRENT_DEVICE
+        return call
+
+
+class Log:
+    """The calls of one build, and what is needed to understand them."""
+
+    def __init__(self) -> None:
+        self.root: Any = None
+        self.calls: list[Call] = []
+        self.objects: dict[int, Any] = {}  # address -> object that a guard compares by it
+        self.body: str | None = None  # source of the guard function that was written last
+        self.installed: Iterable[str] = ()
+        self.imports: dict[str, str] = {}
+        self.builtins = ""
+
+    @classmethod
+    def of(cls, graph: Any) -> Log:
+        """Start a log for the guards of torch's output graph."""
+        log = cls()
+        from torch._dynamo import output_graph  # imports the compiler, which whoever builds guards has
+
+        if isinstance(graph, output_graph.OutputGraph):  # not so where stored guards are built again
+            log.installed = graph.installed_globals
+        log.imports = graph.import_sources
+        log.builtins = graph.name_of_builtins_dict_key_in_fglobals or ""
+        return log
+
+    def add(self, call: Call) -> None:
+        """Append a call that torch has carried out."""
+        if call.name in ("add_lambda_guard", "add_epilogue_lambda_guard"):
+            call.body, self.body = self.body, None
+        self.calls.append(call)

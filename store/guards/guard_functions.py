@@ -1,0 +1,74 @@
+"""The Python functions that guards and accessors call, as the compiler-free loader has them.
+
+Source followed: ``get_guard_manager_from_source`` and the guards that use ``add_lambda_guard`` in
+``torch/_dynamo/guards.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+from firebrick.guards.identity_guards import Changed
+from firebrick.guards.shapes import from_numpy
+
+_COUNT: Final = type(itertools.count())
+_BASES: Final[dict[str, type]] = {"int": int, "float": float, "str": str}
+_ACCESSORS: Final[dict[str, Callable[[Any], Any]]] = {
+    "from_numpy": from_numpy,
+    "item": lambda value: value.item(),
+    "as_tensor": lambda value: torch._as_tensor_fullprec(value),
+    "int": lambda value: int(value),
+    "dataclass_fields": dataclasses.fields,
+    "namedtuple_fields": lambda value: value._fields,
+}
+
+
+def accessor(name: str, *operands: Any) -> Callable[[Any], Any]:
+    """Return the function that leads from one guarded value to the next.
+
+    Raises:
+        Changed: for a module that is not imported.
+    """
+    if name != "module":
+        return _ACCESSORS[name]
+    module = sys.modules.get(operands[0])
+    if module is None:
+        raise Changed(f"module {operands[0]} is not imported")
+    return lambda _: module
+
+
+def leaf(name: str, operands: list[Any], term: Callable[[int], Any]) -> Callable[[Any], bool]:
+    """Return the function that decides a guard.
+
+    Args:
+        name: one of those of `firebrick.codecs.guard_program.FUNCTIONS` that are guards.
+        operands: what follows the name.
+        term: gives the value of a term.
+    """
+    if name == "no_functorch":
+        peek = torch._C._functorch.peek_interpreter_stack
+        return lambda _: peek() is None
+    if name == "no_inline_hooks":
+        return _no_inline_hooks
+    if name == "count":
+        # the only way to its state that Python does not deprecate
+        wanted = repr(itertools.count(*term(operands[0])))
+        return lambda value: type(value) is _COUNT and repr(value) == wanted
+    if name == "base_value":
+        base, expected = _BASES[operands[0]], term(operands[1])
+        return lambda value: bool(base(value) == expected)
+    raise Changed(f"guard {name} at this place")
+
+
+def _no_inline_hooks(_: Any) -> bool:
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if not hooks:
+        return True
+    kind = torch.fx.GraphModule
+    return not all(isinstance(hook, kind) for hook in hooks)

@@ -1,0 +1,76 @@
+"""Move a bundle that was compiled for one GPU to another of the same kind: only indices change.
+
+Which bundles may be moved is decided where they are made (`firebrick.capture.device_pinning`). A bundle goes
+to the GPU that is current, if that is another than its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import CodeType
+from typing import Any
+
+import torch
+
+from firebrick.base.namedtuple import NamedTuple
+from firebrick.bundle.platform import CURRENT_GPU, process_fact
+from firebrick.codecs.code import rename
+from firebrick.codecs.guard_program import NUMBERS, GuardProgram
+from firebrick.loader.bundles import Miss
+
+_TENSOR_GUARD = NUMBERS["add_tensor_match_guard"]
+
+
+class Move(NamedTuple):
+    """The index of the GPU that a bundle was compiled for, and of the one that it is to run on."""
+
+    origin: int
+    to: int
+
+
+def moves_of(manifest: Mapping[str, Any]) -> list[Move | None]:
+    """Return the ways to try a bundle that the lean lane may serve, in this order; None is as it was made.
+
+    Raises:
+        Miss: there is none.
+    """
+    lean = manifest["lean"]
+    origin, pinned = lean.get("gpu"), lean.get("pinned", "no tensor says which GPU it is")
+    wanted = next((text for name, _, text in manifest["process"] if name == CURRENT_GPU), None)
+    if wanted is not None and pinned and (found := process_fact(CURRENT_GPU)) != wanted:
+        reason = f"{CURRENT_GPU}: stored {wanted}, here {found}; it can not be moved: {pinned}"
+        raise Miss(reason, code="process", changes=[(CURRENT_GPU, wanted, found)])
+    if origin is None or pinned or (here := torch.cuda.current_device()) == origin:
+        return [None]
+    # where the current GPU counts, the function means something else as it was made
+    return [Move(origin, here), None] if wanted is None else [Move(origin, here)]
+
+
+def moved_program(program: GuardProgram, move: Move) -> GuardProgram:
+    """Return the guards of the same function for tensors on another GPU."""
+    origin, to = move
+    tensors = [
+        [dtype, kind, to if (kind, index) == ("cuda", origin) else index, *rest]
+        for dtype, kind, index, *rest in program.tensors
+    ]
+    parts = list(program.parts)
+    for step in program.steps:
+        if step[0] == _TENSOR_GUARD:
+            texts = program.parts[step[6]]
+            parts[step[6]] = [text.replace(f" device={origin},", f" device={to},") for text in texts]
+    return program._replace(tensors=tensors, parts=parts)
+
+
+def moved_name(name: str, move: Move) -> str:
+    """Return the global under which the functions of a moved bundle are installed."""
+    return f"{name}_gpu_{move.to}"
+
+
+def moved_code(code: CodeType, names: Mapping[str, Any], move: Move) -> CodeType:
+    """Return compiled code that calls the moved functions `names`, and holds the other device."""
+    origin, to = (torch.device("cuda", index) for index in move)
+
+    def exchange(value: Any) -> Any:
+        return to if type(value) is torch.device and value == origin else value
+
+    return rename(code, {name: moved_name(name, move) for name in names}, exchange)

@@ -1,0 +1,319 @@
+"""Stand for `torch.compile` where the store may know the result: return without the compiler.
+
+A compiled function or module made here asks the lean lane at its first call. Where that has no answer,
+or torch has rules of its own (tracing, export, stances), it *hands over*: torch's compiler is
+imported, makes the real compiled object, and every later call goes there; what was served stays in use.
+"""
+
+from __future__ import annotations
+import __future__
+
+import builtins
+import functools
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from types import CodeType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from firebrick.base.gc_pause import no_collection
+from firebrick.errors import AuditError
+from firebrick.guards import replay
+from firebrick.loader import lean_module
+from firebrick.loader.lean_frames import LeanFrames
+from firebrick.loader.lean_module import LeanModule
+from firebrick.loader.optimizers import Optimizers
+from firebrick.torch_api import compiler_free as api
+from firebrick.validity.configuration import ARGUMENTS, text_of
+
+if TYPE_CHECKING:
+    from firebrick.session.session import Session
+    from firebrick.storage.store import Store
+
+_log = logging.getLogger("firebrick")
+_PLAIN = ("fullgraph", "dynamic", "mode", "options")  # arguments of torch.compile that the lane serves
+_SPECIAL_OPTIONS = ("guard_filter_fn", "use_aoti")
+
+
+class Token:
+    """Stands for the Inductor backend in cache entries until the compiler makes it; then becomes it.
+
+    torch's hook compares the backend of a cache entry with that of the caller by ``==``. There is one for
+    all compilations with equal arguments.
+    """
+
+    def become(self, backend: Any) -> None:
+        """Turn into the backend that torch has made."""
+        token: Any = self
+        token.__dict__ = dict(backend.__dict__)
+        token.__class__ = type(backend)
+
+
+class Call:
+    """One call of torch's own ``torch.compile``: its arguments as texts, and what it made."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self.texts = texts
+        self.result: Any = None
+        self.backend: Any = None
+        self.context: Any = None
+
+
+class Entry:
+    """One session's `torch.compile`.
+
+    Args:
+        session: gives counters, and takes faults.
+        store: where bundles come from.
+        original: torch's own function.
+    """
+
+    def __init__(self, session: Session, store: Store, original: Callable[..., Any]) -> None:
+        self.session = session
+        self.original = original
+        self.frames = LeanFrames(
+            store,
+            session.stats,
+            tested=session.settings.self_test,
+            on_fault=session.fault,
+            auditing=lambda: session.auditor,
+        )
+        self._backends: dict[str, Any] = {}  # arguments -> token, or torch's backend once there is one
+        self._calls = threading.local()  # of torch's own torch.compile
+        self._optimizers = Optimizers()
+        self._serving = session.settings.load
+        if self._serving and api.dynamo() is None:
+            self._optimizers.quiet()
+        self.closed = False
+
+    def adopt(self) -> None:
+        """Let Dynamo, which has just been imported, take over what was served."""
+        self._optimizers.restore()
+        api.tell_dynamo()
+        replay.adopt()
+        lean_module.adopt()
+        self.frames.adopt()
+
+    def close(self) -> None:
+        """Serve nothing more."""
+        self.closed = True
+        self._optimizers.restore()
+
+    def made(self, backend: Any, context: Any) -> None:
+        """Take note of what torch's own ``torch.compile`` made for the call under way in this thread."""
+        if (call := getattr(self._calls, "call", None)) is not None:
+            setattr(backend, ARGUMENTS, call.texts)
+            call.backend, call.context = backend, context
+            token = self._backends.setdefault(_one_text(call.texts), backend)
+            if type(token) is Token:
+                token.become(backend)
+
+    def real(self, model: Any, arguments: dict[str, Any]) -> Call:
+        """Call torch's own ``torch.compile``."""
+        call, outer = Call(_texts(arguments)), getattr(self._calls, "call", None)
+        self._calls.call = call
+        try:
+            call.result = self.original(model, **arguments)
+        finally:
+            self._calls.call = outer
+        return call
+
+    def compile(self, model: Any = None, **arguments: Any) -> Any:
+        """Compile as ``torch.compile`` does."""
+        try:
+            with no_collection():
+                lean = self._lean(model, arguments)
+        except Exception as error:
+            self.session.fault(error)
+            lean = None
+        if lean is not None:
+            return lean
+        if model is None or not _are_plain(arguments):
+            return self.original(model, **arguments)
+        return self.real(model, arguments).result
+
+    def _lean(self, model: Any, arguments: dict[str, Any]) -> Any | None:
+        if (
+            self.closed
+            or not self._serving
+            or api.wants_own_precompile()
+            or not _are_plain(arguments)
+            or api.is_traced()
+            or not api.has_default_stance()
+        ):
+            return None
+        texts = _texts(arguments)
+        options = self.frames.options(texts)
+        if options is None:
+            return None
+        target = _target(model)
+        if target is None or not any(
+            self.frames.knows(code, module, options) for code, module in _first_frames(target)
+        ):
+            return None
+        backend = self._backends.setdefault(_one_text(texts), Token())
+        region = Region(self, backend, texts, model, arguments)
+        if isinstance(model, torch.nn.Module):
+            return LeanModule(model, region, region.wrap(target))
+        return region.wrap(target)
+
+
+class Region:
+    """One compiled function or module: its callback, and how it is handed over to the compiler."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        backend: Any,
+        texts: Mapping[str, str],
+        model: Any,
+        arguments: dict[str, Any],
+    ) -> None:
+        self._entry = entry
+        self._torchdynamo_orig_backend = backend  # where torch's hook looks for the backend
+        self._texts = texts
+        self.model = model
+        self.arguments = arguments
+        self._real: Call | None = None
+        self._lock = threading.RLock()
+        self.on_hand_over: Callable[[Any], None] | None = None
+
+    def __call__(self, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
+        """Answer torch's hook for a frame that has no cache entry which fits."""
+        if self._real is None and not self._entry.closed and not api.wants_own_precompile():
+            try:
+                with no_collection():
+                    answer = self._entry.frames.serve(frame, frame_state, self._texts)
+            except AuditError:
+                raise
+            except Exception as error:
+                self._entry.session.fault(error)
+                answer = None
+            if answer is not None:
+                return answer
+        _log.debug("asking the compiler for %s", frame.f_code.co_qualname)
+        return api.compiled_under(self.hand_over().context, frame, cache_entry, frame_state)
+
+    def wrap(self, target: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function that runs `target` with torch's hook set to this region."""
+        set_eval_frame, is_traced, default = api.set_eval_frame, api.is_traced, api.has_default_stance
+        real: Callable[..., Any] | None = None
+
+        @functools.wraps(target)
+        def compile_wrapper(*args: Any, **kwargs: Any) -> Any:
+            nonlocal real
+            if real is not None:
+                return real(*args, **kwargs)
+            if self._real is not None or is_traced() or not default():
+                made = self.hand_over().result
+                real = made.forward if isinstance(made, torch.nn.Module) else made
+                return real(*args, **kwargs)
+            prior = set_eval_frame(self)
+            try:
+                return target(*args, **kwargs)
+            finally:
+                set_eval_frame(prior)
+
+        wrapper: Any = compile_wrapper
+        wrapper._torchdynamo_orig_callable = target
+        wrapper._torchdynamo_inline = target
+        wrapper._torchdynamo_wrapper_id = id(wrapper)
+        wrapper.get_compiler_config = lambda: self.hand_over().result.get_compiler_config()
+        return compile_wrapper
+
+    def hand_over(self) -> Call:
+        """Return what torch's own ``torch.compile`` makes, made at the first call.
+
+        Imports torch's compiler. The token becomes the backend: what was served stays valid.
+        """
+        with self._lock:
+            if self._real is None:
+                self._real = call = self._entry.real(self.model, self.arguments)
+                if self.on_hand_over is not None:
+                    self.on_hand_over(call.result)
+        return self._real
+
+
+def _one_text(texts: Mapping[str, str]) -> str:
+    return repr(sorted(texts.items()))
+
+
+def _texts(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments of ``torch.compile`` as texts, equal where torch makes no difference."""
+    texts = {name: text_of(arguments.get(name)) for name in _PLAIN}
+    texts["fullgraph"] = text_of(bool(arguments.get("fullgraph")))
+    if texts["mode"] == "None" and not arguments.get("options"):
+        texts |= {"mode": "'default'", "options": "None"}
+    return texts
+
+
+def _are_plain(arguments: Mapping[str, Any]) -> bool:
+    """Tell whether the lane serves these arguments of ``torch.compile``; the others are torch's."""
+    rest = {name: value for name, value in arguments.items() if name not in _PLAIN}
+    if rest.pop("backend", "inductor") not in ("inductor", None):
+        return False
+    options = arguments.get("options") or {}
+    if not isinstance(options, dict) or any(name in options for name in _SPECIAL_OPTIONS):
+        return False
+    if arguments.get("mode") is not None and arguments.get("options") is not None:
+        return False  # torch says what is wrong
+    return not any(rest.values())
+
+
+def _wrap_inline(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a callable that Dynamo does not look into a frame, as torch does (``external_utils``)."""
+    made = wrap_inline(fn)
+    flags = made.__code__.co_flags & ~__future__.annotations.compiler_flag  # torch's file has no such import
+    scope = {"__name__": "torch._dynamo.external_utils", "__builtins__": builtins}
+    inner = FunctionType(made.__code__.replace(co_flags=flags), scope, made.__name__, None, made.__closure__)
+    return functools.update_wrapper(inner, fn)
+
+
+def wrap_inline(fn: Callable[..., Any]) -> FunctionType:
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return inner  # type: ignore[return-value]
+
+
+def _target(model: Any) -> Callable[..., Any] | None:
+    """Return what torch would run under its hook; ``None`` for what is better left to torch."""
+    if hasattr(model, "_torchdynamo_orig_callable"):
+        return None
+    if isinstance(model, torch.nn.Module):
+        if isinstance(model, torch.jit.ScriptModule | torch.fx.GraphModule) or hasattr(
+            model, "_initialize_hook"
+        ):
+            return None
+        forward = model.forward
+        if isinstance(forward, MethodType) and _is_of_torch(forward.__func__):
+            return _wrap_inline(model)
+        return model.__call__
+    if inspect.isclass(model) or not callable(model):
+        return None
+    function = model.__func__ if isinstance(model, MethodType) else model
+    if isinstance(function, FunctionType):
+        return model if not inspect.isgeneratorfunction(function) else None
+    return _wrap_inline(model)
+
+
+def _is_of_torch(function: Any) -> bool:
+    scope = getattr(function, "__globals__", {})
+    return str(scope.get("__name__", "")).startswith("torch.")
+
+
+def _first_frames(target: Callable[..., Any]) -> list[tuple[CodeType, str]]:
+    """Return the frames that torch may compile first when `target` is called."""
+    bound = getattr(target, "__self__", None)
+    frames = [target]
+    if isinstance(bound, torch.nn.Module):
+        frames.append(bound.forward)
+    found = []
+    for frame in frames:
+        function = frame.__func__ if isinstance(frame, MethodType) else frame
+        if isinstance(function, FunctionType):
+            found.append((function.__code__, function.__globals__.get("__name__", "")))
+    return found

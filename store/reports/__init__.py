@@ -1,0 +1,1 @@
+"""What became of each function: events, counters, reasons in words. `explain` reads them."""

@@ -1,0 +1,159 @@
+"""Counters of one process: what was found, what was missed and why, what was stored."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from firebrick.reports.events import (
+    AUDITED,
+    BYPASS,
+    DIFFERS,
+    HIT,
+    LEAN,
+    MISS,
+    NOT_AUDITED,
+    STORED,
+    Event,
+    Events,
+)
+
+
+class Stats:
+    """What Firebrick did since it was enabled. Thread-safe; read it at any time.
+
+    Attributes:
+        hits: frames that were served from the store.
+        misses: reason -> frames that were looked up in vain.
+        bypasses: reason -> frames that were compiled but could not be stored.
+        faults: kind of error -> faults of the store that were passed over.
+        stored: bundles that were published.
+        bytes_read: raw bytes of the blobs that were read.
+        bytes_written: raw bytes of the blobs that were handed to the store.
+        lean: how many of the hits were served without the compiler.
+        not_lean: reason -> bundles that were stored for the full lane only.
+        audited: hits that an audit found to be what torch makes of the frame now.
+        differed: function -> hits that an audit found to be something else.
+        not_audited: reason -> hits that an audit could not compare.
+        seconds_saved: seconds that compiling the served frames took when they were stored.
+        functions: name of a function -> how many frames of it were ``hits``, of these ``lean``, ``misses``,
+            ``bypasses`` and ``stored``; what is zero is left out.
+    """
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self.misses: Counter[str] = Counter()
+        self.bypasses: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.stored = 0
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.seconds_saved = 0.0
+        self.lean = 0
+        self.not_lean: Counter[str] = Counter()
+        self.audited = 0
+        self.differed: Counter[str] = Counter()
+        self.not_audited: Counter[str] = Counter()
+        self.functions: dict[str, Counter[str]] = {}
+        self._events = Events()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        """Show the counters."""
+        return f"{type(self).__name__}({self.as_dict()})"
+
+    def record(self, event: Event, *, saved: float = 0.0) -> None:
+        """Count an event and keep it in `events`.
+
+        Args:
+            event: what became of a frame. A miss of the lean lane is not counted: the full lane is next.
+            saved: for a hit, the seconds of compilation that it saved.
+        """
+        if not event.when:
+            event = event._replace(when=time.time())
+        lean = event.lane == LEAN
+        with self._lock:
+            counts = self.functions.setdefault(event.function.name or event.function.qualname, Counter())
+            if event.outcome == HIT:
+                self.hits += 1
+                self.lean += lean
+                self.seconds_saved += saved
+                counts["hits"] += 1
+                if lean:
+                    counts["lean"] += 1
+            elif event.outcome == MISS and not lean:
+                self.misses[event.reason] += 1
+                counts["misses"] += 1
+            elif event.outcome == BYPASS:
+                self.bypasses[event.reason] += 1
+                counts["bypasses"] += 1
+            elif event.outcome == STORED:
+                counts["stored"] += 1
+            elif event.outcome == AUDITED:
+                self.audited += 1
+            elif event.code == DIFFERS:
+                self.differed[event.function.place] += 1
+            elif event.code == NOT_AUDITED:
+                self.not_audited[event.reason] += 1
+            if not counts:
+                del self.functions[event.function.name or event.function.qualname]
+        self.events.add(event)
+
+    @property
+    def events(self) -> Events:
+        """The last events of this process."""
+        return self._events
+
+    def fault(self, error: BaseException) -> None:
+        """Count a fault that was passed over."""
+        with self._lock:
+            self.faults[type(error).__name__] += 1
+
+    def eligible(self, refused: str | None) -> None:
+        """Count a stored bundle that the compiler-free lane refuses, with the reason."""
+        with self._lock:
+            if refused is not None:
+                self.not_lean[refused] += 1
+
+    def published(self) -> None:
+        """Count a published bundle."""
+        with self._lock:
+            self.stored += 1
+
+    def moved(self, *, read: int = 0, written: int = 0) -> None:
+        """Count raw bytes that were read from or handed to the store."""
+        with self._lock:
+            self.bytes_read += read
+            self.bytes_written += written
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counters as plain values, fit for JSON."""
+        with self._lock:
+            values = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+            values["functions"] = {name: dict(counts) for name, counts in self.functions.items()}
+        return {k: dict(v) if isinstance(v, Counter) else v for k, v in values.items()}
+
+    def summary(self) -> str:
+        """Return one line for the log."""
+        with self._lock:
+            return (
+                f"{self.hits} hits ({self.lean} lean), {self.misses.total()} misses, "
+                f"{self.bypasses.total()} bypasses, {self.stored} bundles stored, "
+                f"{self.bytes_read} bytes read, {self.bytes_written} bytes written, "
+                f"{self.seconds_saved:.1f} s of compilation saved"
+            )
+
+    def not_stored(self) -> str:
+        """Return one line that says how many functions were not stored, and why; empty where all were."""
+        with self._lock:
+            total = sum(1 for counts in self.functions.values() if counts)
+            lost = sum(1 for counts in self.functions.values() if counts["bypasses"])
+            common = self.bypasses.most_common(3)
+            reasons = [f"{' '.join(reason.split()):.200} ({number})" for reason, number in common]
+            more = len(self.bypasses) - len(reasons)
+        if not lost:
+            return ""
+        rest = f"; and {more} more" if more > 0 else ""
+        return f"{lost} of {total} functions were not stored: {'; '.join(reasons)}{rest}"

@@ -1,0 +1,101 @@
+"""Find what fills a store without being of use: keys, and bytes, that are others at every start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from firebrick.errors import FirebrickError
+from firebrick.reports.events import FULL, MISS, NOTICE, Change, Event
+from firebrick.storage.msgpack import unpack
+
+if TYPE_CHECKING:
+    from firebrick.storage.store import Blob, Store
+
+_STARTS: Final = 3  # with a value of their own each, before a key counts as volatile
+_COMPARED: Final = 16  # bundles of a recipe
+_OF_RECIPES: Final = frozenset({"options", "platform", "code"})
+# What a bundle is made of, and what is made of it.
+_INPUTS: Final = ("skip", "guards", "expected", "reach", "process", "requires", "buckets")
+_OUTPUTS: Final = ("code", "resumes", "backends", "imports")
+
+
+def divergent(store: Store, recipe: bytes, manifest: Blob) -> str:
+    """Return what is another in a new bundle than in an older one of equal inputs; empty where there is none.
+
+    Args:
+        store: has both.
+        recipe: key of the recipe.
+        manifest: of the new bundle.
+
+    Equal inputs are equal guards, reach and facts of the process under one recipe. Bundles
+    without guards of the full lane are compared by their guard programs.
+    """
+    others = store.bundles(recipe)
+    if len(others) < 2:
+        return ""
+    new = unpack(bytes(manifest.data))
+    for key in others[:_COMPARED]:
+        if key == manifest.key:
+            continue
+        try:
+            old = unpack(store.bundle(key))
+        except FirebrickError:
+            continue
+        if _inputs(old) == _inputs(new) and not new.get("skip"):
+            differ = [name for name in _OUTPUTS if old.get(name) != new.get(name)]
+            if differ:
+                return f"equal inputs gave other bytes than in {key.hex()[:12]}: {', '.join(differ)}"
+    return ""
+
+
+def _inputs(manifest: Mapping[str, Any]) -> list[Any]:
+    lean = manifest.get("lean")
+    program = lean.get("guards") if isinstance(lean, dict) and not manifest.get("guards") else None
+    return [program, *(manifest.get(name) for name in _INPUTS)]
+
+
+def volatile(runs: Sequence[Sequence[Event]], now: Sequence[Event]) -> list[Event]:
+    """Return a notice for each part of a recipe that was another at every start, and was not told of before.
+
+    Args:
+        runs: events of earlier processes, oldest first.
+        now: events of this one.
+    """
+    known = {
+        (event.function[:2], event.changes[0].what) for run in runs for event in run if _is_volatile(event)
+    }
+    found: list[Event] = []
+    for event in now:
+        if event.outcome != MISS or event.lane != FULL or event.code not in _OF_RECIPES:
+            continue
+        for change in event.changes:
+            place = event.function[:2], change.what
+            values = [_value(event, change), *filter(None, (_missed(run, place) for run in reversed(runs)))]
+            if place not in known and len(values) >= _STARTS and len(set(values)) == len(values):
+                known.add(place)
+                reason = f"{change.what} was another at each of {len(values)} starts: nothing is found"
+                found.append(
+                    event._replace(
+                        outcome=NOTICE, code="volatile-key", reason=reason, changes=(change,), others=()
+                    )
+                )
+    return found
+
+
+def _is_volatile(event: Event) -> bool:
+    return event.code == "volatile-key" and bool(event.changes)
+
+
+def _missed(run: Sequence[Event], place: tuple[Any, str]) -> str:
+    """Return what a run had under a key that it missed; empty where it did not miss."""
+    for event in run:
+        for change in event.changes if event.outcome == MISS and event.code in _OF_RECIPES else ():
+            if (event.function[:2], change.what) == place:
+                return _value(event, change)
+    return ""
+
+
+def _value(event: Event, change: Change) -> str:
+    """Return the present value; for code, which has none in words, the recipe stands for it."""
+    return change.here if change.here is not None else event.recipe

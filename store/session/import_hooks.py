@@ -1,0 +1,97 @@
+"""What is hooked as soon as ``torch._dynamo`` is imported: little, since many programs import it and go on.
+
+``_optimize``, which ``torch.compile`` calls, gets a wrapper; other backends than Inductor pass. The first
+Inductor backend imports Inductor and puts the other hooks in place (`compiler_hooks`). A start that the lane
+without the compiler serves never gets there. torch's registry of artifacts and the context are one from now
+on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from firebrick import torch_api
+from firebrick.base.patches import Patches
+from firebrick.reports.events import FULL, LEFT, OTHER_BACKEND, Event, Function
+from firebrick.torch_api import registry
+
+if TYPE_CHECKING:
+    from firebrick.session.compiler_hooks import Hooks
+    from firebrick.session.session import Session
+
+
+class Waiting:
+    """The hooks of one session for the time before, and what leads to the others. Thread-safe.
+
+    Raises:
+        Unsupported: for a torch that is not supported.
+    """
+
+    def __init__(self, session: Session) -> None:
+        torch_api.check_minor()
+        self._session = session
+        self._recording = session.recording
+        self._patches = Patches()
+        self._undo_mirror: Callable[[], None] | None = None
+        self._hooks: Hooks | None = None
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        """Wrap the entry of ``torch.compile``, and make torch's registry and the context one."""
+        from torch._dynamo import eval_frame
+
+        if self._session.entry is not None:
+            self._session.entry.adopt()
+        for name in ("_optimize", "_optimize_assert"):
+            self._patches.set(eval_frame, name, self._optimizing(getattr(eval_frame, name)))
+        if self._recording:
+            _, context = self._session.opened()
+            self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
+
+    def flush(self) -> None:
+        """Store what waits for a backward graph that has not run."""
+        if self._hooks is not None:
+            self._hooks.flush()
+
+    def remove(self) -> None:
+        """Give torch back as it was."""
+        with self._lock:
+            if self._hooks is not None:
+                self._hooks.remove()
+            if self._undo_mirror is not None:
+                self._undo_mirror()
+            self._patches.undo()
+
+    @property
+    def hooks(self) -> Hooks:
+        """The other hooks, made when they are first asked for."""
+        with self._lock:
+            if self._hooks is None:
+                from firebrick.session.compiler_hooks import Hooks
+
+                self._hooks = Hooks(self._session)
+            return self._hooks
+
+    def _optimizing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def optimize(rebuild_ctx: Any, backend: Any = "inductor", *args: Any, **kwargs: Any) -> Any:
+            import torch
+
+            arguments = (rebuild_ctx, backend, *args)
+            if type(backend) is torch._TorchCompileInductorWrapper and not kwargs.get("disable"):
+                made = self.hooks.optimize(original, arguments, kwargs)
+                if self._session.entry is not None:
+                    self._session.entry.made(backend, made)
+                return made
+            if self._hooks is None:  # else each frame is told of
+                name = getattr(backend, "compiler_name", None) or getattr(backend, "__name__", str(backend))
+                function = Function("", f"torch.compile(backend={name!r:.60})")
+                self._session.stats.record(Event(function, FULL, LEFT, *OTHER_BACKEND))
+            with self._hooks.aside() if self._hooks is not None else contextlib.nullcontext():
+                return original(*arguments, **kwargs)
+
+        return optimize

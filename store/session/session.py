@@ -1,0 +1,397 @@
+"""Join `torch.compile`: enable and disable Firebrick in this process.
+
+Nothing of torch's compiler is imported before the program does so. When ``torch._dynamo`` is imported its
+``_optimize`` gets a wrapper (`import_hooks`); the first compilation for Inductor then puts the other hooks in
+place (`compiler_hooks`). With an unknown torch, or any fault while attaching, torch works as without us.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib.abc
+import importlib.machinery
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from firebrick.base.gc_pause import no_collection
+from firebrick.base.patches import Patches
+from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreReadOnly, Unsupported, UsageError
+from firebrick.reports.counters import Stats
+from firebrick.reports.log import to_stderr
+from firebrick.settings import Settings
+from firebrick.torch_api import check_installed
+
+if TYPE_CHECKING:
+    from firebrick.context.context import Context
+    from firebrick.loader.lean_entry import Entry
+    from firebrick.session.audits import Auditor
+    from firebrick.session.import_hooks import Waiting
+    from firebrick.storage.store import Store
+
+_log = logging.getLogger("firebrick")
+_DYNAMO = "torch._dynamo"
+
+
+class FirebrickWarning(RuntimeWarning):
+    """Firebrick stands aside, or goes on without its store; the program runs as without it."""
+
+
+class Session:
+    """One process's use of one store: the store, the context, the counters and the hooks.
+
+    Made by `enable`; ended by `disable` or at the exit of the process. After a fork the child goes on
+    with the same session; its store is opened again when it is next used.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.stats = Stats()
+        self.store: Store | None = None
+        self.context: Context | None = None
+        self.entry: Entry | None = None
+        self.auditor: Auditor | None = None  # what audits hits; mostly nobody
+        self.ending = False  # whether the process ends, and starts no threads
+        self._hooks: Waiting | None = None
+        self._finders: list[_Finder] = []
+        self._patches = Patches()
+        self._warned: set[str] = set()
+        self._lock = threading.RLock()
+        self._closed = False
+        self._quiet: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Open the store and wait for torch's compiler, or attach at once where it is loaded."""
+        settings = self.settings
+        self._quiet = to_stderr(settings.log)
+        self.store = self._open_store()
+        if settings.audit and settings.load:
+            from firebrick.session.audits import auditor_of
+
+            self.auditor = auditor_of(self)
+        self._after_import("torch", self._note_kernels)
+        if settings.lean:
+            self._after_import("torch", self._enter)
+        self._after_import(_DYNAMO, self._attach)
+
+    def _open_store(self) -> Store:
+        """Open the store, for reading alone where nothing can be written to it, which is said."""
+        from firebrick.storage.store import Store
+
+        settings = self.settings
+        options: dict[str, Any] = {"map_size": settings.map_size, "durable": settings.durable}
+        try:
+            return Store.open(self.folder, readonly=settings.readonly, **options)
+        except StoreReadOnly as error:
+            if settings.readonly or settings.strict or not settings.load:
+                raise
+            try:
+                store = Store.open(self.folder, readonly=True, **options)
+            except FirebrickError:
+                raise error from None
+            self.fault(error, "serving from the store, and storing nothing")
+            return store
+
+    @property
+    def recording(self) -> bool:
+        """Whether what torch compiles is written to the store."""
+        return self.settings.record and self.store is not None and not self.store.readonly
+
+    def _after_import(self, name: str, then: Callable[[], None]) -> None:
+        """Call a function now if a module is there, else right after it is imported."""
+        if name in sys.modules:
+            then()
+        else:
+            self._finders.append(_Finder(name, then))
+            sys.meta_path.insert(0, self._finders[-1])
+
+    def _note_kernels(self) -> None:
+        """Note the kernels of operators that the program registers in Python."""
+        from firebrick.validity.operator_kernels import KERNELS
+
+        KERNELS.install(self._patches)
+
+    def _enter(self) -> None:
+        """Stand for ``torch.compile``; without it the full lane serves alone."""
+        try:
+            import torch
+
+            from firebrick.loader.compiler_shims import deferring, marking
+            from firebrick.loader.lean_entry import Entry
+            from firebrick.torch_api import check_minor
+
+            check_minor()
+            if self.store is None:
+                return
+            self.entry = entry = Entry(self, self.store, torch.compile)
+
+            @functools.wraps(torch.compile)
+            def compile(model: Any = None, **arguments: Any) -> Any:
+                return entry.compile(model, **arguments)
+
+            self._patches.set(torch, "compile", compile)
+            if self.settings.load:
+                compiler = torch.compiler
+                self._patches.set(compiler, "disable", deferring(compiler.disable))
+                mark_step = marking(compiler.cudagraph_mark_step_begin)
+                self._patches.set(compiler, "cudagraph_mark_step_begin", mark_step)
+        except Unsupported:
+            return  # said when the compiler is imported
+        except Exception as error:
+            self.fault(error)
+
+    def opened(self) -> tuple[Store, Context]:
+        """Return store and context; the context is opened when it is first asked for.
+
+        Raises:
+            StoreClosed: before `start` and after `close`.
+        """
+        if self.store is None or self._closed:
+            raise StoreClosed(self.folder, "the session is not open")
+        with self._lock:
+            if self.context is None:
+                from firebrick.context.context import Context
+
+                self.context = Context.open(self.store, self.settings.context, on_fault=self.fault)
+                self.context.on_written = lambda size: self.stats.moved(written=size)
+        return self.store, self.context
+
+    def fault(self, error: BaseException, outcome: str = "") -> None:
+        """Count a fault and warn once for its kind, saying what comes of it; in strict mode raise it."""
+        self.stats.fault(error)
+        if self.settings.strict:
+            raise error
+        kind = type(error).__name__
+        if kind not in self._warned:
+            self._warned.add(kind)
+            if not outcome:
+                damage = isinstance(error, DamagedError)
+                outcome = "passing over what is damaged" if damage else "going on without the store"
+            warn(f"{outcome}: {describe(error)}")
+        _log.debug("fault", exc_info=error)
+
+    def stand_aside(self, error: Unsupported) -> None:
+        """Say once that torch works as without Firebrick, and why; in strict mode raise it."""
+        self.stats.fault(error)
+        if self.settings.strict:
+            raise error
+        warn(f"standing aside: {error}")
+
+    def _attach(self) -> None:
+        with self._lock:
+            if self._closed or self._hooks is not None:
+                return
+            try:
+                from firebrick.session.import_hooks import Waiting
+
+                self._hooks = Waiting(self)
+                self._hooks.start()
+            except Unsupported as error:
+                self.stand_aside(error)
+            except Exception as error:
+                self.fault(error)
+
+    def flush(self) -> None:
+        """Compile the backward graphs that stored functions wait for, and store these functions."""
+        with self._lock:
+            if not self._closed and self._hooks is not None:
+                self._hooks.flush()
+
+    def close(self) -> None:
+        """Take the hooks out, close the store and log the counters."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for finder in self._finders:
+                with contextlib.suppress(ValueError):
+                    sys.meta_path.remove(finder)
+            self._patches.undo()
+            if self.entry is not None:
+                self.entry.close()
+            if self._hooks is not None:
+                self._hooks.remove()
+            if self.context is not None:
+                self.context.close()
+            if self.store is not None:
+                self._keep_events(self.store)
+                self.store.close()
+            _log.info("%s", self.stats.summary())
+            if lost := self.stats.not_stored():
+                _log.info("%s", lost)
+            self._quiet()
+
+    def _keep_events(self, store: Store) -> None:
+        if self.stats.events.told():
+            from firebrick.reports.runs import keep
+
+            try:
+                keep(store, self.stats)
+            except Exception as error:
+                self.fault(error)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Calls a function once, right after a module was imported."""
+
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        self._name = name
+        self._then = then
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            execute, then = spec.loader.exec_module, self._then
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                then()
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+_session: Session | None = None
+_aside: Settings | None = None  # with which it was said already that this torch is not supported
+_stats = Stats()
+_lock = threading.RLock()
+
+
+def warn(text: str) -> None:
+    """Say something once on the warnings channel of Python, whose filters the user rules."""
+    warnings.warn(f"firebrick: {text}", FirebrickWarning, stacklevel=2)
+
+
+def describe(error: BaseException) -> str:
+    """Put an error into one line: its class, what happened and, where there is advice, what to do."""
+    text = f"{type(error).__name__}: {error}"
+    return f"{text}. {error.hint}" if isinstance(error, FirebrickError) else text
+
+
+def session() -> Session | None:
+    """Return the session of this process, if Firebrick is enabled."""
+    return _session
+
+
+def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
+    """Enable Firebrick in this process: serve compiled functions from a store, and fill it.
+
+    Enabling again with the same settings does nothing; with others, the first use is ended.
+
+    Args:
+        path: folder of the store; without it, ``FIREBRICK_CACHE_DIR`` counts.
+        settings: fields of `Settings`.
+
+    Raises:
+        UsageError: for a setting that is not valid, or where no folder is given anywhere.
+        Exception: in strict mode, whatever keeps Firebrick from being enabled, a torch that is not supported
+            included. Otherwise one warning is given and the program goes on without a store.
+    """
+    global _aside, _session, _stats
+    chosen = Settings.read(cache_dir=path, **settings)
+    if chosen.cache_dir is None:
+        raise UsageError("no folder for the store: give a path or set FIREBRICK_CACHE_DIR")
+    with _lock:
+        if chosen in (None if _session is None else _session.settings, _aside):
+            return
+        disable()
+        new = Session(chosen, chosen.cache_dir)
+        try:
+            check_installed()
+            with no_collection():
+                new.start()
+        except Unsupported as error:  # nothing was opened or hooked
+            new.stand_aside(error)
+            _aside, _stats = chosen, new.stats
+            return
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                new.close()
+            new._quiet()
+            if chosen.strict:
+                raise
+            warn(f"not enabled: {describe(error)}")
+            return
+        _session, _stats = new, new.stats
+        atexit.register(_end)
+
+
+def disable() -> None:
+    """Give torch back as it was and close the store. Does nothing where Firebrick is not enabled.
+
+    Functions that were served stay in use until torch drops them (``torch._dynamo.reset``).
+    """
+    global _aside, _session
+    with _lock:
+        ended, _session, _aside = _session, None, None
+        if ended is not None:
+            atexit.unregister(_end)
+            ended.close()
+
+
+def _end() -> None:
+    if _session is not None:
+        _session.ending = True
+    disable()
+
+
+def flush() -> None:
+    """Store now what would be stored at the exit: functions whose backward graph has never run.
+
+    Their backward graphs are compiled, which takes about as long as it did for their forward graphs. For
+    programs that a signal ends, such as servers after their warm-up. Does nothing where Firebrick is not
+    enabled or the setting ``compile_backward`` is off.
+    """
+    if _session is not None:
+        _session.flush()
+
+
+@contextlib.contextmanager
+def enabled(path: str | os.PathLike[str] | None = None, **settings: Any) -> Iterator[None]:
+    """Enable Firebrick for the length of a ``with`` block; what was enabled before comes back."""
+    before = _session
+    enable(path, **settings)
+    try:
+        yield
+    finally:
+        disable()
+        if before is not None:
+            fields = before.settings
+            enable(fields.cache_dir, **{f: getattr(fields, f) for f in fields._fields[1:]})
+
+
+def compile(model: Any = None, **options: Any) -> Any:
+    """Compile as ``torch.compile`` does, with Firebrick enabled from the environment if it is not.
+
+    Args:
+        model: function or module; without it a decorator is returned.
+        options: of ``torch.compile``.
+
+    Raises:
+        UsageError: where Firebrick is not enabled and ``FIREBRICK_CACHE_DIR`` is not set.
+    """
+    import torch
+
+    if _session is None:
+        enable()
+    return torch.compile(model, **options)
+
+
+def stats() -> Stats:
+    """Return the counters of this process since Firebrick was last enabled."""
+    return _stats

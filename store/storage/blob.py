@@ -1,0 +1,176 @@
+"""Turn blobs and records into the values on disk and back: header, compression, digest."""
+
+import threading
+
+import zstandard
+
+from firebrick.base.namedtuple import NamedTuple
+from firebrick.errors import DamagedError, LimitExceeded, UnknownKind, UsageError
+from firebrick.storage import format as fmt
+from firebrick.storage.format import FLAG_ZSTD, HEADER, MAGIC, Kind
+from firebrick.storage.keys import ContentKey, Data, content_key, record_check
+
+
+class Blob(NamedTuple):
+    """Hold bytes on their way into a store."""
+
+    kind: Kind
+    data: Data
+    version: int = 1  # of the codec that made the bytes
+
+    @property
+    def key(self) -> ContentKey:
+        """Hash the bytes; not kept, so ask once."""
+        return content_key(self.kind, self.data, self.version)
+
+
+class StoredBlob(NamedTuple):
+    """Hold verified bytes from a store: owned, or a read-only view valid inside its snapshot."""
+
+    kind: Kind
+    version: int
+    data: bytes | memoryview
+
+
+class BlobInfo(NamedTuple):
+    """Describe a blob by its header, not verified; sizes in bytes without the header."""
+
+    key: ContentKey
+    kind: Kind
+    version: int
+    stored: int
+    raw: int
+
+
+class Header(NamedTuple):
+    """Hold the fields of a header; `kind` may be one that this version does not know."""
+
+    kind: int
+    version: int
+    flags: int
+    stored: int
+    raw: int
+
+
+class _Contexts(threading.local):
+    """Keep zstd contexts for one thread: they must not be shared, and are costly to make."""
+
+    def __init__(self) -> None:
+        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self.decompressor = zstandard.ZstdDecompressor()
+
+    def compress(self, data: Data, level: int) -> bytes:
+        if level not in self.compressors:
+            self.compressors[level] = zstandard.ZstdCompressor(level=level, write_content_size=True)
+        return self.compressors[level].compress(data)
+
+
+_contexts = _Contexts()
+
+
+def check_blob(kind: Kind, data: Data, version: int) -> None:
+    """Refuse what no header can hold: UsageError or LimitExceeded."""
+    if not isinstance(kind, Kind):
+        raise UsageError(f"kind must be a Kind, not {kind!r}")
+    if not isinstance(data, bytes | bytearray | memoryview) or (
+        isinstance(data, memoryview) and not (data.c_contiguous and data.itemsize == 1)
+    ):
+        raise UsageError("data must be bytes, bytearray or a contiguous memoryview of bytes")
+    if not 1 <= version <= 255:
+        raise UsageError(f"codec version must be 1 to 255, not {version}")
+    if len(data) > fmt.MAX_BLOB_BYTES:
+        raise LimitExceeded("size of a blob", len(data), fmt.MAX_BLOB_BYTES)
+
+
+def encode_blob(blob: Blob) -> bytes:
+    """Write a blob as a value: header and bytes, compressed if its kind asks for it and it pays."""
+    kind, data, version = blob
+    check_blob(kind, data, version)
+    body, flags, level = data, 0, fmt.COMPRESSION[kind]
+    if level is not None and len(data) >= fmt.MIN_COMPRESS_BYTES:
+        packed = _contexts.compress(data, level)
+        if len(packed) <= len(data) * (1 - fmt.MIN_SAVING):
+            body, flags = packed, FLAG_ZSTD
+    return b"".join((HEADER.pack(MAGIC, kind, version, flags, len(body), len(data)), body))
+
+
+def parse_header(key: bytes, value: Data) -> Header:
+    """Read the header of a value, checking field by field; DamagedError names the first bad one."""
+    if len(value) < HEADER.size:
+        raise DamagedError(key, f"value has {len(value)} bytes, less than a header of {HEADER.size}")
+    magic, kind, version, flags, stored, raw = HEADER.unpack_from(value)
+    if magic != MAGIC:
+        raise DamagedError(key, f"magic is {magic!r}, expected {MAGIC!r}")
+    if flags & ~fmt.KNOWN_FLAGS:
+        raise DamagedError(key, f"flags are {flags:#x}, known are {fmt.KNOWN_FLAGS:#x}")
+    if stored > len(value) - HEADER.size:
+        raise DamagedError(key, f"stored length is {stored}, but {len(value) - HEADER.size} bytes are there")
+    if raw > fmt.MAX_BLOB_BYTES:
+        raise DamagedError(key, f"raw length is {raw}, more than {fmt.MAX_BLOB_BYTES}")
+    return Header(kind, version, flags, stored, raw)
+
+
+def decode_blob(key: bytes, value: Data, *, copy: bool = True) -> StoredBlob:
+    """Check a value against its header and its key, and hand its bytes back.
+
+    Args:
+        key: Content key that the bytes must have.
+        value: Header and body, no byte more.
+        copy: False hands out a view of `value` where the body is not compressed.
+
+    Raises:
+        DamagedError: A field or the digest is wrong.
+        UnknownKind: The digest is right, but the kind is not known to this version.
+    """
+    header = parse_header(key, value)
+    if header.stored != len(value) - HEADER.size:
+        raise DamagedError(key, f"stored length is {header.stored}, not {len(value) - HEADER.size}")
+    body = memoryview(value)[HEADER.size :].toreadonly()
+    data = _inflate(key, header, body) if header.flags & FLAG_ZSTD else bytes(body) if copy else body
+    if len(data) != header.raw:
+        raise DamagedError(key, f"raw length is {header.raw}, but there are {len(data)} bytes")
+    # A kind that is not known here can still be told from a damaged one.
+    digest = content_key(header.kind, data, header.version)  # type: ignore[arg-type]
+    if digest != key:
+        raise DamagedError(key, f"digest is {digest.hex()}")
+    try:
+        return StoredBlob(Kind(header.kind), header.version, data)
+    except ValueError:
+        raise UnknownKind(header.kind) from None
+
+
+def _inflate(key: bytes, header: Header, body: memoryview) -> bytes:
+    try:
+        size = zstandard.frame_content_size(body)
+        if size != header.raw:  # before anything is allocated
+            raise DamagedError(key, f"raw length is {header.raw}, but the frame says {size}")
+        return _contexts.decompressor.decompress(body, max_output_size=header.raw, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise DamagedError(key, f"zstd: {error}") from None
+
+
+def encode_record(database: str, key: bytes, body: Data) -> bytes:
+    """Write a record (a value that is no blob): header of kind `format.RECORD`, checksum, body."""
+    if len(body) > fmt.MAX_RECORD_BYTES:
+        raise LimitExceeded(f"size of a record in {database}", len(body), fmt.MAX_RECORD_BYTES)
+    head = HEADER.pack(MAGIC, fmt.RECORD, fmt.RECORD_VERSION, 0, fmt.CHECK_BYTES + len(body), len(body))
+    return b"".join((head, record_check(database, key, body), body))
+
+
+def decode_record(database: str, key: bytes, value: Data) -> bytes:
+    """Check a record against header, key and checksum, and hand back its body; DamagedError."""
+    header = parse_header(key, value)
+    expected = (
+        fmt.RECORD,
+        fmt.RECORD_VERSION,
+        0,
+        len(value) - HEADER.size,
+        header.stored - fmt.CHECK_BYTES,
+    )
+    if tuple(header) != expected:
+        raise DamagedError(key, f"header of a record in {database} is {tuple(header)}, expected {expected}")
+    start = HEADER.size + fmt.CHECK_BYTES
+    body = bytes(value[start:])
+    if record_check(database, key, body) != bytes(value[HEADER.size : start]):
+        raise DamagedError(key, f"checksum of a record in {database} is wrong")
+    return body

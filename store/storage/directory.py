@@ -1,0 +1,239 @@
+"""Decide whether a directory is a safe place for a store, and hold on to the one that was looked at.
+
+A path can be made to mean another directory at any moment, by whoever may write to a parent. So a
+directory is opened first, then looked at through its descriptor, and its files are opened through
+the descriptor too: what was checked is what is used.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Self
+
+from firebrick.errors import (
+    NetworkFilesystemError,
+    StoreNotFound,
+    StorePermissionError,
+    StoreReadOnly,
+    StrPath,
+    UsageError,
+)
+from firebrick.storage.format import DATA_FILE, DIRECTORY_MODE, LOCAL_FUSE, LOCK_FILE, NETWORK_FILESYSTEMS
+from firebrick.storage.os_errors import from_system
+
+_MOUNTINFO = "/proc/self/mountinfo"
+_DESCRIPTORS = "/proc/self/fd"
+
+
+class Place:
+    """Hold a checked directory by a descriptor; a context manager that lets go of it.
+
+    Attributes:
+        path: Its real path when it was checked, for messages and to open it again.
+    """
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, path: str, fd: int) -> None:
+        """Take over a descriptor of the directory at a real path."""
+        self.path = path
+        self._fd = fd
+
+    def __enter__(self) -> Self:
+        """Return the place."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the directory."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory; doing it again does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    @property
+    def inside(self) -> str:
+        """Give a path for those who open files by name: it means this directory whatever is renamed.
+
+        Where /proc is not mounted it is the real path, and `confirm` finds an exchange afterwards.
+        """
+        path = f"{_DESCRIPTORS}/{self._fd}"
+        try:
+            if os.path.samestat(os.stat(path), os.fstat(self._fd)):
+                return path
+        except OSError:
+            pass
+        return self.path
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Look at a file of the directory, not through symbolic links; None if it is not there."""
+        try:
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def identify(self, name: str = DATA_FILE) -> tuple[int, int] | None:
+        """Return device and inode of a file of the directory, None if it is not there."""
+        info = self.stat(name)
+        return None if info is None else (info.st_dev, info.st_ino)
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        """Open a file of the directory, never through a symbolic link; the caller closes it."""
+        return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=self._fd)
+
+    def confirm(self, inside: str) -> None:
+        """Raise StorePermissionError unless a path still leads to the files of this directory."""
+        for name in DATA_FILE, LOCK_FILE:
+            try:
+                info = os.stat(os.path.join(inside, name))
+            except FileNotFoundError:
+                continue  # then nothing was opened there either
+            if self.identify(name) != (info.st_dev, info.st_ino):
+                raise StorePermissionError(self.path, f"it was exchanged while {name} was opened")
+
+    def check(self, *, readonly: bool) -> None:
+        """Raise StorePermissionError or StoreReadOnly unless the place is one that `prepare` allows."""
+        path = self.path
+        info = os.fstat(self._fd)
+        _check(path, path, info)
+        refuse_network(path)
+        if not readonly:
+            if info.st_uid != os.geteuid():
+                raise StoreReadOnly(path, f"it belongs to user {info.st_uid}, not {os.geteuid()}")
+            if stat.S_IMODE(info.st_mode) & 0o077:
+                self._close_to_others(info)
+        for name in DATA_FILE, LOCK_FILE:
+            file = os.path.join(path, name)
+            if (found := self.stat(name)) is not None:
+                if stat.S_ISLNK(found.st_mode):
+                    raise StorePermissionError(path, f"{file} is a symbolic link")
+                if not stat.S_ISREG(found.st_mode):
+                    raise StorePermissionError(path, f"{file} is not a file")
+                _check(path, file, found)
+        if not readonly:
+            self._check_writable()
+
+    def _check_writable(self) -> None:
+        """Raise StoreReadOnly where the system does not let a file be written, or made if it lacks."""
+        for name in DATA_FILE, LOCK_FILE:
+            name, mode = (name, os.R_OK | os.W_OK) if self.stat(name) else (".", os.W_OK | os.X_OK)
+            if not os.access(name, mode, dir_fd=self._fd, effective_ids=True):
+                file = os.path.normpath(os.path.join(self.path, name))
+                raise StoreReadOnly(self.path, f"the system does not let {file} be written to")
+
+    def _close_to_others(self, info: os.stat_result) -> None:
+        fd = self.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if os.listdir(fd):
+                raise StorePermissionError(self.path, f"its mode is {stat.S_IMODE(info.st_mode):o}, not 700")
+            os.fchmod(fd, DIRECTORY_MODE)
+        finally:
+            os.close(fd)
+
+
+def prepare(path: StrPath, *, readonly: bool, create: bool) -> Place:
+    """Check the directory of a store, make it if asked to, and hold it; the caller closes the place.
+
+    A new directory, and an empty one of this user, get mode 0700. Otherwise nothing is changed: the
+    directory must belong to this user, or for reading to root, and nobody else may write into it; a
+    writer's must not be open to others at all.
+
+    Raises:
+        UsageError: The path is empty, or no path.
+        NetworkFilesystemError: The directory lies on a file system shared between machines.
+        StoreNotFound: There is no directory and none is to be made.
+        StorePermissionError: It is a symbolic link, no directory, or not private.
+        StoreReadOnly: It is for reading only: it is root's, or the system does not let it be written to.
+        StoreFull: There is no room to make it.
+        StoreError: The system does not let it be looked at.
+    """
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise UsageError(f"not a path: {path!r}") from None
+    if not name or "\0" in name:
+        raise UsageError("the path of a store is empty" if not name else f"not a path: {name!r}")
+    try:
+        name = os.path.abspath(name)
+        parent, last = os.path.split(name)
+        real = os.path.join(os.path.realpath(parent), last)
+        if create and not readonly and not os.path.lexists(real):
+            _make(parent, real)
+        place = Place(real, _open(name, real))
+        try:
+            place.check(readonly=readonly)
+        except BaseException:
+            place.close()
+            raise
+        return place
+    except OSError as error:
+        raise from_system(name, error) from error
+
+
+def _make(parent: str, path: str) -> None:
+    refuse_network(parent)
+    os.makedirs(parent, exist_ok=True)
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        pass  # made by another process in the meantime, and checked like any other
+
+
+def _open(name: str, real: str) -> int:
+    try:
+        return os.open(real, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise StoreNotFound(name, "no such directory") from None
+    except NotADirectoryError:
+        what = "a symbolic link" if os.path.islink(real) else "not a directory"
+        raise StorePermissionError(name, f"{name} is {what}") from None
+
+
+def _check(path: str, file: str, info: os.stat_result) -> None:
+    if info.st_uid not in (os.geteuid(), 0):
+        raise StorePermissionError(path, f"{file} belongs to user {info.st_uid}, not {os.geteuid()}")
+    if stat.S_IMODE(info.st_mode) & 0o022:
+        raise StorePermissionError(
+            path, f"{file} has mode {stat.S_IMODE(info.st_mode):o}: others may write to it"
+        )
+
+
+def refuse_network(path: str) -> None:
+    """Raise NetworkFilesystemError if a path lies on a file system shared between machines."""
+    kind = filesystem(os.path.realpath(path))
+    if kind in NETWORK_FILESYSTEMS or kind.partition(".")[2] in NETWORK_FILESYSTEMS:
+        raise NetworkFilesystemError(
+            path,
+            f"{kind} is shared between machines, and they do not see each other's locks and maps",
+        )
+    if kind.partition(".")[0] in ("fuse", "fuseblk") and kind not in LOCAL_FUSE:
+        raise NetworkFilesystemError(path, f"nothing is known of the memory maps of {kind}")
+
+
+def filesystem(path: str) -> str:
+    """Name the file system that a real path is on ("ext4", "fuse.sshfs"), "" if not known.
+
+    Reads the mount table: the last entry with the longest mount point that is a parent of the path.
+    Device numbers do not serve, as they differ between the table and stat on btrfs and overlay.
+    Without a table (not Linux) nothing is known.
+    Source: proc(5), /proc/pid/mountinfo.
+    """
+    try:
+        with open(_MOUNTINFO, "rb") as table:
+            lines = table.read().splitlines()
+    except OSError:
+        return ""
+    best, found = -1, ""
+    target = os.fsencode(path).rstrip(b"/") + b"/"
+    for line in lines:
+        left, _, right = line.partition(b" - ")
+        point = left.split(b" ")[4]
+        if b"\\" in point:
+            point = point.decode("unicode_escape").encode("latin-1")
+        point = point.rstrip(b"/") + b"/"
+        if target.startswith(point) and len(point) >= best:
+            best, found = len(point), os.fsdecode(right.split(b" ")[0])
+    return found

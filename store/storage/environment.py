@@ -1,0 +1,382 @@
+"""Own the LMDB environments of this process: one per file, shared by every store that opens it.
+
+LMDB forbids to open a file twice in one process, because its POSIX locks belong to (process,
+file); so environments are counted, and found by device and inode of their data file.
+
+Size of the map: it is virtual, the file has only the pages in use. So 1 TiB of address space costs
+nothing, and no process ever has to follow another's growth. Where that much is not to be had, or
+address space is limited (RLIMIT_AS; the rest belongs to the program), the map starts small and
+doubles when it is full. A map is private to its process: growing it needs no consent of others, who
+see MDB_MAP_RESIZED and follow. Growing remaps, so it waits until no transaction of this process is
+open; views of a snapshot never move.
+
+Locks: LMDB's write lock can not be waited for with a limit. Writers therefore take `flock` first,
+on a descriptor of their own of the data file, by polling, up to a limit. The kernel drops it when a
+writer dies, and LMDB's own lock is robust. py-lmdb can open named databases of a file that is open
+for writing under this lock only; so that readers never depend on writers, a store that does not
+get it soon is opened for reading, and again for writing by its first write. `lock_file` says how
+the waits of LMDB itself are bounded.
+
+Damage: values are verified by their readers, but LMDB itself follows its tree as it is, and a
+damaged page can kill the process (docs/format.md has figures). `verify` finds such damage without
+following it.
+
+Durability: environments have MDB_NOMETASYNC, that is one flush per commit; the file stays sound,
+but a crash of the system can undo the last commits. A durable write flushes once more, after the
+lock is released.
+
+Forks: a child never uses the parent's environment. Closing it there frees the reader slots of the
+parent (tried with lmdb 3.0: a snapshot of the parent changed under it), so a child only drops its
+references, for which py-lmdb does nothing in a child, and opens the file again at first use. Where
+a thread of the parent was inside a call of LMDB at the fork, its references can not be dropped and
+the child gets StoreLocked.
+
+Reading without a lock (`readonly`) leaves no trace in the directory. LMDB's two meta pages protect
+a reader that did not announce itself against one commit; after a second one the transaction ends
+with StoreLocked, so nothing stale is believed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from firebrick.errors import (
+    StoreClosed,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreNotFound,
+    StoreReadOnly,
+    StrPath,
+    UsageError,
+)
+from firebrick.storage import format as fmt
+from firebrick.storage import lmdb_api
+from firebrick.storage.directory import Place, prepare
+from firebrick.storage.lmdb_api import Environment, MapFull, MapResized, Raw, translated
+from firebrick.storage.opened import Opened
+from firebrick.storage.remap_lock import Gate
+from firebrick.storage.transaction import Transaction
+from firebrick.storage.writer_lock import WriterLock
+
+T = TypeVar("T")
+
+_lock = threading.RLock()  # held while environments are opened, closed and counted
+_engines: dict[tuple[int, int], Engine] = {}
+
+
+class Engine:
+    """Hold one environment; what it guarantees is said at the top of the module.
+
+    Any thread may call its methods. `gate` and `live` belong to transactions.
+    """
+
+    def __init__(self, path: str, *, readonly: bool, map_size: int | None) -> None:
+        """Describe an environment; it is opened by `acquire`."""
+        self.path = path
+        self.readonly = readonly
+        self._map_size = map_size
+        self._users = 0
+        self._identity = (-1, -1)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.gate = Gate()
+        self.live: set[Transaction] = set()
+        self._opened: Opened | None = None
+        self._writer = WriterLock(self.path)
+
+    # -- opening and closing
+
+    @staticmethod
+    def acquire(path: StrPath, *, readonly: bool, create: bool, map_size: int | None) -> Engine:
+        """Return the environment of a directory and count one more user of it.
+
+        Args:
+            path: The directory.
+            readonly: Leave no trace in it, unless this process has it open for writing.
+            create: Make it if it is not there.
+            map_size: Bytes of address space to begin with; None for the default.
+
+        Raises:
+            StoreError: One of its subclasses, as their descriptions say.
+        """
+        if map_size is not None and not 1 << 16 <= map_size <= fmt.MAX_MAP_SIZE:
+            raise UsageError(f"map_size must be 65536 to {fmt.MAX_MAP_SIZE} bytes, not {map_size}")
+        with prepare(path, readonly=readonly, create=create) as place, _lock:
+            identity = place.identify()
+            if identity is None and (readonly or not create):
+                raise StoreNotFound(place.path, f"it has no {fmt.DATA_FILE}")
+            engine = _engines.get(identity) if identity else None
+            if engine is None:
+                engine = Engine(place.path, readonly=readonly, map_size=map_size)
+            if engine.readonly and not readonly:
+                engine._upgrade(place)
+            elif engine._opened is None:
+                engine._start(place, create)
+            engine._users += 1
+            return engine
+
+    def retain(self) -> None:
+        """Count one more user."""
+        with _lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """Count one user less; the last one closes the environment, unless a view is in use."""
+        with _lock:
+            self._users -= 1
+            if self._users > 0:
+                return
+            with self.gate.alone(1.0) as alone:
+                if alone:
+                    self._stop()
+
+    def _upgrade(self, place: Place) -> None:
+        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone:
+            if not alone:
+                raise StoreLocked(self.path, "this process has it open for reading, with snapshots")
+            self._stop()
+            self.readonly = False
+            self._start(place, create=False)
+
+    def _upgrade_environment(self) -> None:
+        """Open for writing what was opened for reading, because a writer held the lock."""
+        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone, _lock:
+            if not alone:
+                raise StoreLocked(self.path, "a snapshot of this process prevents writing")
+            try:
+                with prepare(self.path, readonly=False, create=False) as place, translated(self.path, None):
+                    self._check_identity(place.identify())
+                    self._close_environment()
+                    self._opened = Opened(place, self._map_size, write=True, lock=True)
+                    self._opened.create_databases(create=False)
+            except BaseException:
+                self._stop()
+                raise
+
+    def _start(self, place: Place, create: bool) -> None:
+        try:
+            with translated(self.path, None):
+                if self.readonly or not self._start_writing(place, create):
+                    lock = not self.readonly
+                    self._opened = Opened(place, self._map_size, write=False, lock=lock)
+                    self._opened.read_databases()
+                self._identity = place.identify() or (-1, -1)
+            _engines[self._identity] = self
+        except BaseException:
+            self._stop()
+            raise
+
+    def _start_writing(self, place: Place, create: bool) -> bool:
+        fresh = place.identify() is None
+        if fresh and not create:
+            raise StoreNotFound(self.path, f"it has no {fmt.DATA_FILE}")
+        if fresh:
+            self._opened = Opened(place, self._map_size, write=True, lock=True)
+        self._writer.open(place)
+        held = False
+        try:
+            with self._writer.held(fmt.LOCK_TIMEOUT_S if fresh else fmt.OPEN_TIMEOUT_S):
+                held = True
+                if self._opened is None:
+                    self._opened = Opened(place, self._map_size, write=True, lock=True)
+                self._opened.create_databases(create=create)
+        except StoreLocked:
+            if fresh or held:
+                raise
+            return False
+        return True
+
+    def _check_identity(self, found: tuple[int, int] | None) -> None:
+        if found != self._identity:
+            raise StoreNotFound(self.path, "it was removed or replaced while it was open")
+
+    def _close_environment(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def _stop(self) -> None:
+        if _engines.get(self._identity) is self:
+            del _engines[self._identity]
+        self._close_environment()
+        self._writer.close()
+
+    @property
+    def _current(self) -> Opened:
+        opened = self._opened
+        if opened is None:  # after a fork, or closed
+            with _lock:
+                if self._opened is None:
+                    if self._users <= 0:
+                        raise StoreClosed(self.path)
+                    _engines.pop(self._identity, None)
+                    with prepare(self.path, readonly=self.readonly, create=False) as place:
+                        self._start(place, create=False)
+                return self._current
+        return opened
+
+    @property
+    def _environment(self) -> Environment:
+        return self._current.env
+
+    def forget(self) -> None:
+        """Drop everything that belongs to the parent process; called in a new child process."""
+        for txn in self.live:
+            txn.forget()
+        self._writer.close()
+        if self._opened is not None:
+            self._opened.forget()
+        self._reset()
+
+    # -- transactions
+
+    def begin(self) -> Transaction:
+        """Start a reading transaction; the caller ends it, or uses it as a context manager.
+
+        Raises:
+            StoreLocked: There is no reader slot left, or the map is being replaced.
+        """
+        deadline = time.monotonic() + fmt.LOCK_TIMEOUT_S
+        with translated(self.path, None):
+            for _ in range(fmt.MAX_REMAPS):
+                try:
+                    return self._begin(False, deadline)
+                except MapResized:
+                    self._resize(0)
+        raise lmdb_api.outgrown(self.path)
+
+    def write(
+        self,
+        body: Callable[[Transaction], T],
+        *,
+        durable: bool = True,
+        timeout: float = fmt.LOCK_TIMEOUT_S,
+    ) -> T:
+        """Run `body` in a writing transaction and commit; an exception leaves nothing behind.
+
+        Args:
+            body: Does the writing. It is run again from the start after the map has grown.
+            durable: Return only when the commit survives a crash of the system.
+            timeout: Longest wait for the write lock, in seconds.
+
+        Raises:
+            StoreReadOnly, StoreNotFound: Writing is not possible here, or the directory is gone.
+            StoreLocked: The lock was not to be had in time.
+            StoreFull: No room on the disk, or for a larger map.
+        """
+        if self.readonly:
+            raise StoreReadOnly(self.path)
+        deadline = time.monotonic() + timeout
+        self._current  # noqa: B018 - opens the file again after a fork
+        with self._writer.held(timeout), translated(self.path, None):
+            self._check_identity(_identify(self.path))
+            if not self._current.writable:
+                self._upgrade_environment()
+            result, dirty = self._grow(lambda: self._attempt(body, deadline))
+        if dirty and durable:
+            self.flush()
+        return result
+
+    def _grow(self, attempt: Callable[[], T]) -> T:
+        """Try until the map is large enough for what is written, and for what others wrote."""
+        remaps = 0
+        while remaps < fmt.MAX_REMAPS:
+            try:
+                return attempt()
+            except MapFull:  # ends where address space does
+                self._resize(2 * self._environment.info()["map_size"])
+            except MapResized:
+                remaps += 1
+                self._resize(0)
+        raise lmdb_api.outgrown(self.path)
+
+    def flush(self) -> None:
+        """Make every commit so far survive a crash of the system."""
+        with translated(self.path, None):
+            self._environment.sync(True)
+
+    def _attempt(self, body: Callable[[Transaction], T], deadline: float) -> tuple[T, bool]:
+        txn = self._begin(True, deadline)
+        try:
+            result = body(txn)
+            txn.end(commit=True)
+        finally:
+            txn.end()
+        return result, txn.dirty
+
+    def _begin(self, write: bool, deadline: float) -> Transaction:
+        gate = self.gate
+        token = gate.enter(max(0.0, deadline - time.monotonic()))
+        if token is None:
+            raise StoreLocked(self.path, "its memory map is being replaced in this process")
+        try:
+            opened = self._current
+            txn = Transaction(self, opened.begin(write=write), opened.handles, token)
+        except BaseException:
+            gate.leave(token)
+            raise
+        self.live.add(txn)
+        return txn
+
+    def is_stale(self, raw: Raw) -> bool:
+        """Tell whether writers may have used pages again that a reader without a lock has seen."""
+        return self.readonly and self._environment.info()["last_txnid"] > raw.id() + 1
+
+    def _resize(self, size: int) -> None:
+        """Map `size` bytes, 0 for as many as another process did."""
+        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone:
+            if not alone:
+                raise (StoreFull if size else StoreLocked)(
+                    self.path, "its memory map must grow, but a snapshot is open in this process"
+                )
+            env = self._environment
+            before = env.info()["map_size"]
+            try:
+                with translated(self.path, None):
+                    env.set_mapsize(size)
+            except StoreError as error:  # the environment has lost its map
+                self._map_size = before
+                with _lock:
+                    self._stop()  # and is opened again by its next use
+                raise StoreFull(self.path, f"a map of {size} bytes: {error.detail}") from error
+
+    # -- the whole file
+
+    def verify(self) -> list[str]:
+        """List what is structurally wrong with the file; writers are locked out meanwhile."""
+        if self.readonly:
+            return lmdb_api.verify(self.path)
+        self._current  # noqa: B018 - opens the file again after a fork
+        with self._writer.held(fmt.LOCK_TIMEOUT_S):
+            return lmdb_api.verify(self.path)
+
+    def sizes(self) -> tuple[int, int]:
+        """Return bytes on disk, of both files as allocated, and bytes of the map."""
+        files = (os.path.join(self.path, name) for name in (fmt.DATA_FILE, fmt.LOCK_FILE))
+        with translated(self.path, None):
+            disk = sum(os.stat(file).st_blocks * 512 for file in files if os.path.exists(file))
+            return disk, self._environment.info()["map_size"]
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(os.path.join(path, fmt.DATA_FILE))
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def _forget_parent() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for engine in list(_engines.values()):
+        engine.forget()
+
+
+os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,258 @@
+"""Open LMDB files and put LMDB's errors into our terms; with it, only `environment` knows of lmdb.
+
+This is the only module that imports lmdb. Its functions hold no state; any thread may call them.
+
+Source: LMDB 0.9 `lmdb.h` and `mdb.c`, py-lmdb 3.0 `cpython.c` and its documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from typing import Generic, TypeAlias, TypeVar
+
+import lmdb
+
+from firebrick.errors import (
+    DamagedError,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreNotFound,
+    StoreVersionError,
+)
+from firebrick.storage import format as fmt
+from firebrick.storage.blob import decode_record, encode_record
+from firebrick.storage.directory import Place
+from firebrick.storage.lock_file import LockFile
+from firebrick.storage.os_errors import from_system, store_error
+
+T = TypeVar("T")
+Environment = lmdb.Environment
+Handles: TypeAlias = "dict[str, lmdb._Database]"
+Raw: TypeAlias = "lmdb.Transaction[memoryview]"
+MapFull = lmdb.MapFullError
+MapResized = lmdb.MapResizedError
+
+
+class AlreadyOpen(Exception):
+    """Something else in this process has the file open; closing its lock file would unlock it."""
+
+
+def open_environment(
+    place: Place, map_size: int | None, *, write: bool, lock_file: LockFile | None
+) -> Environment:
+    """Open the environment in a directory, with as much address space as is asked for or to be had.
+
+    Args:
+        place: The directory.
+        map_size: Bytes of address space; None for the default.
+        write: Open it for writing.
+        lock_file: Its lock file, which is made ready for each attempt; None to do without.
+
+    Raises:
+        AlreadyOpen: Something that is not ours has it open in this process.
+        StoreLocked: The lock file is not to be had, or the map grows too fast.
+        StoreError: The path cannot be given to LMDB.
+    """
+    inside = place.inside
+    for _ in range(fmt.MAX_REMAPS):
+        data = place.stat(fmt.DATA_FILE)
+        sizes = _map_sizes(map_size, 0 if data is None else data.st_size)
+        while sizes:
+            if lock_file is not None:
+                lock_file.make_ready()
+            try:
+                return lmdb.Environment(
+                    inside,
+                    map_size=sizes.pop(0),
+                    readonly=not write,
+                    lock=lock_file is not None,
+                    metasync=False,
+                    mode=fmt.DIRECTORY_MODE,
+                    create=False,
+                    max_readers=fmt.MAX_READERS,
+                    max_dbs=len(fmt.DATABASES),
+                    lib_version=fmt.LMDB_MAJOR,
+                )
+            except lmdb.MemoryError:
+                if not sizes:
+                    raise
+            except MapResized:  # in the transaction that py-lmdb begins at once
+                break
+            except UnicodeError:
+                raise StoreError(place.path, "without /proc, its path must be valid UTF-8") from None
+            except lmdb.Error as error:
+                if "already open" not in str(error):  # py-lmdb has neither a class nor a code for it
+                    raise
+                raise AlreadyOpen(str(error)) from None
+    raise outgrown(place.path)
+
+
+def _map_sizes(wanted: int | None, used: int) -> list[int]:
+    small = max(fmt.MIN_MAP_SIZE, 2 * used)
+    if wanted is not None:
+        sizes = [max(wanted, used)]
+    elif resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        sizes = [small]  # the rest belongs to the program
+    else:
+        sizes = [size for size in (fmt.MAP_SIZE, *fmt.SMALL_MAP_SIZES) if size > small] + [small]
+    return [-(-size // 65536) * 65536 for size in sizes]
+
+
+def remapped(env: Environment, path: str, action: Callable[[], T]) -> T:
+    """Run an action again while others let the map grow; nothing else may use the environment.
+
+    Raises:
+        StoreLocked: The map grows faster than it can be followed.
+    """
+    for _ in range(fmt.MAX_REMAPS):
+        try:
+            return action()
+        except MapResized:
+            env.set_mapsize(0)
+        except MapFull:
+            env.set_mapsize(2 * env.info()["map_size"])
+    raise outgrown(path)
+
+
+def outgrown(path: str) -> StoreLocked:
+    """Return the error that ends the following of a map."""
+    return StoreLocked(path, "other processes let its map grow faster than it can be followed")
+
+
+def open_databases(env: Environment, path: str) -> Handles:
+    """Open the named databases of an environment that is open for reading, and check the format.
+
+    Raises:
+        StoreVersionError: It is no store, or one of a format that is not known.
+    """
+    try:
+        handles = {
+            name: env.open_db(name.encode(), create=False, dupsort=dup, dupfixed=dup)
+            for name, dup in fmt.DATABASES.items()
+        }
+    except lmdb.NotFoundError:
+        raise StoreVersionError(path, "it is not a finished Firebrick store") from None
+    with env.begin(buffers=True) as raw:
+        _check_version(path, raw.get(fmt.META_FORMAT, db=handles["meta"]))
+    return handles
+
+
+def create_databases(env: Environment, path: str, *, create: bool) -> Handles:
+    """Open the named databases of an environment that is open for writing, and check the format.
+
+    All are made, with the record of the format, in one transaction if the file is empty. It is a
+    writing transaction in any case, as py-lmdb drops handles that a reading one opened.
+
+    Raises:
+        StoreNotFound: The file is empty, and `create` is False.
+        StoreVersionError: It is no store, or one of a format that is not known.
+    """
+    with env.begin(write=True, buffers=True) as raw:
+        fresh = not raw.stat()["entries"]
+        if fresh and not create:
+            raise StoreNotFound(path, "the file is empty")
+        try:
+            handles = {
+                name: env.open_db(name.encode(), txn=raw, create=fresh, dupsort=dup, dupfixed=dup)
+                for name, dup in fmt.DATABASES.items()
+            }
+        except lmdb.NotFoundError:
+            raise StoreVersionError(path, "it is not a Firebrick store") from None
+        if fresh:
+            body = str(fmt.FORMAT_VERSION).encode()
+            record = encode_record("meta", fmt.META_FORMAT, body)
+            raw.put(fmt.META_FORMAT, record, db=handles["meta"])
+        _check_version(path, raw.get(fmt.META_FORMAT, db=handles["meta"]))
+    return handles
+
+
+def _check_version(path: str, value: memoryview | None) -> None:
+    try:
+        found = b"" if value is None else decode_record("meta", fmt.META_FORMAT, value)
+    except DamagedError as error:  # or a later format
+        raise StoreVersionError(path, str(error)) from None
+    if found != str(fmt.FORMAT_VERSION).encode():
+        raise StoreVersionError(path, f"found {found!r}, known is {fmt.FORMAT_VERSION}")
+
+
+def begin(env: Environment, *, write: bool) -> Raw:
+    """Start a transaction.
+
+    A writer first frees the slots of readers that have died, as the space that they saw is not used
+    again before; a reader does so when all slots are taken.
+    """
+    if write:
+        env.reader_check()
+    try:
+        return env.begin(write=write, buffers=True)
+    except lmdb.ReadersFullError:
+        if not env.reader_check():
+            raise
+        return env.begin(write=write, buffers=True)
+
+
+def check_file(env: Environment, place: Place) -> None:
+    """Refuse a file that lacks pages, before a read behind its end kills the process with SIGBUS.
+
+    Free pages at the end may be missing, so a short file is verified.
+    """
+    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    inside = place.inside
+    size = os.stat(os.path.join(inside, fmt.DATA_FILE)).st_size
+    if size < needed and (problems := verify(inside)):
+        raise StoreDamaged(place.path, f"{size} bytes of {needed} are there: {problems[0]}")
+
+
+def verify(path: str) -> list[str]:
+    """List what is wrong with a file's structure, without trusting it; it must be at rest."""
+    import lmdb.verify  # of use only for files that are in doubt
+
+    try:
+        problems: list[str] = lmdb.verify.verify(os.path.join(path, fmt.DATA_FILE))
+        return problems
+    except Exception as error:  # whatever it stumbles over is wrong with the file
+        return [f"{type(error).__name__}: {error}"]
+
+
+class translated(Generic[T]):
+    """Turn errors of LMDB and the system into store errors.
+
+    A context manager, for a store at `path`; `value` is what `with` gives.
+    """
+
+    __slots__ = ("_path", "_value")
+
+    def __init__(self, path: str, value: T) -> None:
+        """Remember path and value."""
+        self._path = path
+        self._value = value
+
+    def __enter__(self) -> T:
+        """Return the value."""
+        return self._value
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raise the store error that is meant."""
+        if isinstance(error, lmdb.Error):
+            raise _translate(self._path, error) from error
+        if isinstance(error, OSError):
+            raise from_system(self._path, error) from error
+
+
+def _translate(path: str, error: lmdb.Error) -> StoreError:
+    detail = str(error)
+    if isinstance(error, lmdb.ReadersFullError):
+        return StoreLocked(path, f"all reader slots are in use: {detail}")
+    if isinstance(error, MapFull):
+        return StoreFull(path, detail)
+    if isinstance(error, MapResized):
+        return StoreLocked(path, f"others let its map grow: {detail}")
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
+        return StoreDamaged(path, detail)
+    if isinstance(error, lmdb.VersionMismatchError | lmdb.InvalidError | lmdb.IncompatibleError):
+        return StoreVersionError(path, f"not a file of LMDB 0.9: {detail}")
+    return store_error(path, getattr(error, "code", None) or 0, detail)

@@ -1,0 +1,109 @@
+"""Own one open LMDB environment: with its lock file, its databases and the place that it was found in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from firebrick.errors import StoreError, StoreLocked
+from firebrick.storage import lmdb_api
+from firebrick.storage.directory import Place
+from firebrick.storage.lmdb_api import AlreadyOpen, Environment, Handles, Raw
+from firebrick.storage.lock_file import LockFile
+
+
+class Opened:
+    """Hold an environment from when it is opened until it is closed.
+
+    Opened and closed under the engines' lock. Errors of LMDB and the system are left as they are.
+    """
+
+    def __init__(self, place: Place, map_size: int | None, *, write: bool, lock: bool) -> None:
+        """Open the environment of a place; the databases come next.
+
+        Args:
+            place: Where it is; used only now.
+            map_size: Bytes of address space to begin with; None for the default.
+            write: Open it for writing; a file that is not there is made.
+            lock: Use the lock file.
+
+        Raises:
+            StoreLocked: Somebody else opens it, and does not get on; or it is open in this process.
+            StoreFull: There is no room for the lock file.
+            StoreDamaged: The file lacks pages.
+            StorePermissionError: The directory was exchanged meanwhile.
+        """
+        self.path = place.path
+        self.handles: Handles = {}
+        self.writable = False
+        self._lock_file = LockFile(place) if lock else None
+        try:
+            inside = place.inside
+            self.env: Environment = lmdb_api.open_environment(
+                place, map_size, write=write, lock_file=self._lock_file
+            )
+        except AlreadyOpen as error:
+            self._let_go(keep=True)
+            detail = f"something else in this process has the file open: {error}"
+            raise StoreLocked(self.path, detail) from None
+        except BaseException:
+            self._let_go()
+            raise
+        with self._or_close():
+            place.confirm(inside)
+            lmdb_api.check_file(self.env, place)
+
+    def read_databases(self) -> None:
+        """Open the databases for reading, and check the format."""
+        with self._or_close():
+            self.handles = lmdb_api.remapped(
+                self.env, self.path, lambda: lmdb_api.open_databases(self.env, self.path)
+            )
+
+    def create_databases(self, *, create: bool) -> None:
+        """Open the databases for writing, make them if there are none, and check the format.
+
+        The caller holds the writers' lock.
+        """
+
+        def action() -> Handles:
+            if self._lock_file is not None:
+                self._lock_file.wait(write=True)
+            return lmdb_api.create_databases(self.env, self.path, create=create)
+
+        with self._or_close():
+            self.handles = lmdb_api.remapped(self.env, self.path, action)
+            self.writable = True
+
+    def begin(self, *, write: bool) -> Raw:
+        """Start a transaction; StoreLocked if LMDB's own locks are held by who does not get on."""
+        if self._lock_file is not None:
+            self._lock_file.wait(write=write)
+        return lmdb_api.begin(self.env, write=write)
+
+    def close(self) -> None:
+        """Close the environment, then its lock file, whose locks would end with it."""
+        self.handles = {}
+        self.env.close()
+        self._let_go()
+
+    def forget(self) -> None:
+        """Drop what belongs to the parent process; called in a new child process."""
+        self._let_go()
+
+    def _let_go(self, *, keep: bool = False) -> None:
+        lock_file, self._lock_file = self._lock_file, None
+        if lock_file is not None:
+            with contextlib.suppress(OSError):
+                if keep:
+                    lock_file.keep()
+            lock_file.close()
+
+    @contextlib.contextmanager
+    def _or_close(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                self.close()
+            raise

@@ -1,0 +1,253 @@
+"""Read a store: what `Store` does in a transaction per call, and `Snapshot` in one of its own."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, TypeAlias
+
+from firebrick.errors import (
+    BlobMissing,
+    BundleMissing,
+    CodecError,
+    DamagedError,
+    UnknownVersion,
+    UsageError,
+)
+from firebrick.storage import format as fmt
+from firebrick.storage.blob import BlobInfo, StoredBlob, decode_blob, decode_record, parse_header
+from firebrick.storage.format import HEADER, KEY_BYTES, MANIFEST_VERSION, Kind
+from firebrick.storage.keys import ContentKey, Data, short_hash, unpack_components, unpack_strings
+from firebrick.storage.transaction import Transaction
+
+_KINDS = frozenset(int(kind) for kind in Kind)
+Keys: TypeAlias = list[ContentKey]
+Names: TypeAlias = list[str]
+Recipes: TypeAlias = list[bytes]
+
+
+class Reads(ABC):
+    """Offer every way to read; digests and checksums are verified before anything is returned."""
+
+    _copy: ClassVar[bool] = True  # blobs are owned bytes, not views
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Transaction]:
+        """Give a transaction to read in."""
+
+    def get(self, key: bytes) -> StoredBlob:
+        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that can not be."""
+        with self._reading() as txn:
+            value = txn.get("blobs", check_key(key))
+            if value is None:
+                raise BlobMissing(key)
+            return decode_blob(key, value, copy=self._copy)
+
+    def has(self, key: bytes) -> bool:
+        """Tell whether a blob is there, without reading it."""
+        with self._reading() as txn:
+            return txn.has("blobs", check_key(key))
+
+    def list(self, kind: Kind | None = None) -> Iterator[BlobInfo]:
+        """List blobs as they are now, by key, but for those with a damaged or unknown header."""
+        with self._reading() as txn:
+            return iter([info for info in blob_infos(txn) if kind in (None, info.kind)])
+
+    def bundles(self, recipe: bytes) -> Keys:
+        """List the bundles of a recipe, by key; a recipe that is not known has none.
+
+        Raises:
+            DamagedError: It names a bundle that is not there; publishing one under it removes such names.
+        """
+        with self._reading() as txn:
+            keys = txn.duplicates("recipes", check_key(recipe))
+            if stray := stray_bundles(txn, keys):
+                raise DamagedError(recipe, f"names bundle {stray[0].hex()}, which is not there")
+            return [ContentKey(key) for key in keys]
+
+    def bundle(self, key: bytes) -> bytes:
+        """Fetch the manifest of a bundle; BundleMissing, DamagedError or UnknownVersion."""
+        with self._reading() as txn:
+            blob = decode_blob(key, split_bundle(key, _bundle(txn, key))[0])
+            if blob.version > MANIFEST_VERSION:
+                raise UnknownVersion(Kind.BUNDLE, blob.version)
+            return bytes(blob.data)
+
+    def parts(self, key: bytes) -> Keys:
+        """List the blobs that a bundle needs, by key; BundleMissing or DamagedError."""
+        with self._reading() as txn:
+            manifest, parts = split_bundle(key, _bundle(txn, key))
+            decode_blob(key, manifest, copy=False)  # its length tells where the list begins
+            if not check_parts(txn, key, parts):  # by an earlier version
+                for part in parts:
+                    if not txn.has("blobs", part):
+                        raise DamagedError(key, f"needs blob {part.hex()}, which is not there")
+            return parts
+
+    def recipes(self) -> Iterator[bytes]:
+        """List the keys of all recipes as they are now, by key; those without components are left out."""
+        with self._reading() as txn:
+            keys = dict.fromkeys(key for key, _ in txn.items("recipes"))
+            return iter([key for key in keys if txn.has("components", key)])
+
+    def components(self, recipe: bytes) -> dict[str, str] | None:
+        """Fetch the components of a recipe, None if it is not known; DamagedError."""
+        with self._reading() as txn:
+            body = txn.record("components", check_key(recipe))
+        return None if body is None else unpack_components(body)
+
+    def recipes_of(self, module: str, name: str, *, limit: int | None = None) -> Recipes:
+        """List the recipes of a function, by key, at most `limit`; those that are not indexed are left out.
+
+        Args:
+            module: Component ``function.module`` of the recipes.
+            name: Component ``function.name``.
+            limit: How many to look at, however many there are.
+        """
+        prefix = function_prefix(module, name)
+        with self._reading() as txn:
+            found = (key[len(prefix) :] for key, _ in txn.items("names", prefix=prefix))
+            return [*itertools.islice(found, limit)]
+
+    @property
+    def indexed(self) -> bool:
+        """Whether every recipe is in the index of functions; not in stores from before there was one."""
+        with self._reading() as txn:
+            return txn.entries("names") >= txn.entries("components") + txn.entries("bundles")
+
+    def facts(self, key: bytes) -> dict[str, Any]:
+        """Fetch what was noted beside a bundle, empty if nothing was; DamagedError."""
+        with self._reading() as txn:
+            body = txn.record("clock", fmt.CLOCK_NOTE + check_key(key))
+        if body is None:
+            return {}
+        from firebrick.storage.msgpack import unpack  # the package loads every codec
+
+        facts = unpack(body)
+        if not isinstance(facts, dict):
+            raise DamagedError(key, "its facts are no map")
+        return facts
+
+    def last_use(self, key: bytes) -> int | None:
+        """Fetch an entry's last use in seconds since 1970, None if it had none; DamagedError."""
+        with self._reading() as txn:
+            body = txn.record("clock", fmt.CLOCK_USE + check_key(key))
+        return None if body is None else int.from_bytes(body, "little")
+
+    def registry(self, context: str) -> dict[tuple[str, str], bytes]:
+        """Fetch all of a context, (section, name) to value, sorted; may be empty; DamagedError."""
+        with self._reading() as txn:
+            entries = txn.items("registry", prefix=context_prefix(context))
+            found = [read_registry_entry(key, value) for key, value in entries]
+        return {(section, name): value for _, section, name, value in sorted(found)}
+
+    def registry_get(self, context: str, section: str, name: str) -> bytes | None:
+        """Fetch one value of a context, None if it is not there; DamagedError."""
+        with self._reading() as txn:
+            return registry_value(txn, context, section, name)
+
+    def contexts(self) -> Names:
+        """List the names of all contexts that have entries, sorted; DamagedError."""
+        names, start = [], b""
+        with self._reading() as txn:
+            while entry := next(txn.items("registry", start), None):
+                names.append(read_registry_entry(*entry)[0])
+                start = entry[0][:16] + b"\xff" * 17
+        return sorted(names)
+
+
+def check_key(key: bytes) -> bytes:
+    """Refuse what is not a key of 32 bytes with a UsageError."""
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        raise UsageError(f"a key is {KEY_BYTES} bytes, not {key!r}")
+    return key
+
+
+def blob_infos(txn: Transaction) -> Iterator[BlobInfo]:
+    """Walk the headers of all blobs; those that are damaged or unknown are left out."""
+    for key, value in txn.items("blobs"):
+        try:
+            header = parse_header(key, value)
+        except DamagedError:
+            continue
+        if header.kind in _KINDS:
+            kind = Kind(header.kind)
+            yield BlobInfo(ContentKey(key), kind, header.version, header.stored, header.raw)
+
+
+def split_bundle(key: bytes, value: Data) -> tuple[Data, Keys]:
+    """Split the value of a bundle into that of its manifest and the keys of its parts."""
+    end = HEADER.size + parse_header(key, value).stored
+    parts = bytes(value[end:])
+    if len(parts) % KEY_BYTES:
+        raise DamagedError(key, f"its list of parts has {len(parts)} bytes")
+    keys = [ContentKey(parts[at : at + KEY_BYTES]) for at in range(0, len(parts), KEY_BYTES)]
+    return value[:end], keys
+
+
+def parts_check(parts: Iterable[bytes]) -> bytes:
+    """Make the check of a bundle's list of parts; it finds damage, not forgery."""
+    return short_hash("parts", *parts)
+
+
+def check_parts(txn: Transaction, key: bytes, parts: Keys) -> bool:
+    """Compare a bundle's list of parts with its check.
+
+    Returns:
+        False if there is no check, because an earlier version published the bundle.
+
+    Raises:
+        DamagedError: It is another list, or the check is damaged.
+    """
+    check = txn.record("names", fmt.NAME_PARTS + key)
+    if check is not None and check != parts_check(parts):
+        raise DamagedError(key, "its list of parts is not the one that was published")
+    return check is not None
+
+
+def stray_bundles(txn: Transaction, keys: Iterable[bytes]) -> list[bytes]:
+    """Return those of a recipe's bundles that are not there."""
+    return [key for key in keys if not txn.has("bundles", key)]
+
+
+def _bundle(txn: Transaction, key: bytes) -> memoryview:
+    value = txn.get("bundles", check_key(key))
+    if value is None:
+        raise BundleMissing(key)
+    return value
+
+
+def context_prefix(context: str) -> bytes:
+    """Make the part of a registry key that all entries of a context share."""
+    return short_hash("context", context.encode())
+
+
+def function_prefix(module: str, name: str) -> bytes:
+    """Make the part of a key in `names` that all recipes of a function share."""
+    return fmt.NAMES_FUNCTION + short_hash("function", module.encode(), name.encode())
+
+
+def registry_key(context: str, section: str, name: str) -> bytes:
+    """Make the key of a registry entry; names may be of any length, LMDB's keys may not."""
+    return context_prefix(context) + short_hash("name", section.encode(), name.encode())
+
+
+def registry_value(txn: Transaction, context: str, section: str, name: str) -> bytes | None:
+    """Fetch one value of a context, None if it is not there; DamagedError."""
+    key = registry_key(context, section, name)
+    value = txn.get("registry", key)
+    return None if value is None else read_registry_entry(key, value)[3]
+
+
+def read_registry_entry(key: bytes, value: Data) -> tuple[str, str, str, bytes]:
+    """Check a registry record, split into context, section, name and value; DamagedError."""
+    try:
+        context, section, name, data = unpack_strings(decode_record("registry", key, value))
+        entry = context.decode(), section.decode(), name.decode(), data
+    except (CodecError, ValueError) as error:
+        raise DamagedError(key, f"registry entry: {error}") from None
+    if registry_key(*entry[:3]) != key:
+        raise DamagedError(key, "a registry entry lies under another name")
+    return entry

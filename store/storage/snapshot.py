@@ -1,0 +1,82 @@
+"""Read a store as it was at one moment, without copies."""
+
+from __future__ import annotations
+
+import contextlib
+from types import TracebackType
+from typing import ClassVar, Self
+
+from firebrick.errors import UsageError
+from firebrick.storage.blob import StoredBlob
+from firebrick.storage.environment import Engine
+from firebrick.storage.lmdb_api import translated
+from firebrick.storage.reader import Reads
+from firebrick.storage.transaction import Transaction
+
+
+class Snapshot(Reads):
+    """See the store as it was at one moment, whatever is written meanwhile; a context manager.
+
+    The data of a blob that is not compressed is a read-only view of the store's own memory, which
+    is valid until the snapshot ends and is released then; copy what must live longer. Slices of a
+    view are not tracked: they must not be used afterwards. If an array still uses a view at the
+    end, UsageError is raised, and the memory stays mapped for as long as the process lives.
+
+    While a snapshot is open, space of deleted entries is not used again, and the map can not
+    grow: keep it short. One thread at a time may use it; a child process may not.
+    """
+
+    _copy: ClassVar[bool] = False
+
+    def __init__(self, engine: Engine) -> None:
+        """Start a snapshot; use `Store.snapshot`."""
+        self._engine: Engine | None = engine
+        engine.retain()
+        try:
+            self._txn = engine.begin()
+        except BaseException:
+            engine.release()
+            raise
+        self._views: list[memoryview] = []
+
+    def _reading(self) -> translated[Transaction]:
+        return translated(self._txn.path, self._txn)
+
+    def get(self, key: bytes) -> StoredBlob:
+        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that can not be."""
+        blob = super().get(key)
+        if isinstance(blob.data, memoryview):
+            self._views.append(blob.data)
+        return blob
+
+    def close(self) -> None:
+        """End the snapshot; ending it again does nothing."""
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        in_use = 0
+        for view in self._views:
+            try:
+                view.release()
+            except BufferError:
+                in_use += 1
+        try:
+            self._txn.end(pin=bool(in_use))
+        finally:
+            engine.release()
+        if in_use:
+            raise UsageError(f"{in_use} views of a snapshot are in use at its end")
+
+    def __enter__(self) -> Self:
+        """Return the snapshot."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it; an exception that is on its way already is not replaced."""
+        with contextlib.suppress(*([] if error is None else [Exception])):
+            self.close()

@@ -1,0 +1,150 @@
+"""Wrap one LMDB transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
+
+from firebrick.errors import StoreClosed, StoreError, StoreLocked
+from firebrick.storage.blob import decode_record, encode_record
+from firebrick.storage.format import DATABASES
+from firebrick.storage.keys import Data
+from firebrick.storage.lmdb_api import translated
+
+if TYPE_CHECKING:
+    from firebrick.storage.environment import Engine
+    from firebrick.storage.lmdb_api import Handles, Raw
+
+
+class Transaction:
+    """Read and write named databases; made by `Engine.begin` and `Engine.write`.
+
+    A context manager. Views it hands out are valid until it ends. One thread at a time may use it.
+    """
+
+    __slots__ = ("_engine", "_handles", "_raw", "_token", "dirty")
+
+    def __init__(self, engine: Engine, raw: Raw, handles: Handles, token: int) -> None:
+        """Take over an LMDB transaction, its databases, and its place in the engine's gate."""
+        self._engine = engine
+        self._handles = handles
+        self._raw: Raw | None = raw
+        self._token = token
+        self.dirty = False
+
+    def __enter__(self) -> Self:
+        """Return the transaction."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """End it without a commit; errors of LMDB are turned into store errors."""
+        if error is None:
+            return self.end()
+        with contextlib.suppress(StoreError):
+            self.end()
+        translated(self.path, None).__exit__(None, error, None)
+
+    @property
+    def path(self) -> str:
+        """The directory of the store."""
+        return self._engine.path
+
+    @property
+    def _open(self) -> Raw:
+        if self._raw is None:
+            raise StoreClosed(self.path, "the transaction has ended, or is the parent process's")
+        return self._raw
+
+    def get(self, database: str, key: bytes) -> memoryview | None:
+        """Look a value up; the view is valid until the transaction ends."""
+        return self._open.get(key, db=self._handles[database])
+
+    def has(self, database: str, key: bytes, value: bytes | None = None) -> bool:
+        """Tell whether a key is there, or with `value` that duplicate of it, without reading it."""
+        with self._open.cursor(self._handles[database]) as cursor:
+            return cursor.set_key(key) if value is None else cursor.set_key_dup(key, value)
+
+    def items(
+        self, database: str, start: bytes = b"", prefix: bytes = b""
+    ) -> Iterator[tuple[bytes, memoryview]]:
+        """Walk the keys with a prefix, in order, from `start` if that is later; with duplicates."""
+        with self._open.cursor(self._handles[database]) as cursor:
+            start = max(start, prefix)
+            more = cursor.set_range(start) if start else cursor.first()
+            while more and (key := bytes(cursor.key())).startswith(prefix):
+                yield key, cursor.value()
+                more = cursor.next()
+
+    def duplicates(self, database: str, key: bytes) -> list[bytes]:
+        """List the values of one key in a DUPSORT database, sorted."""
+        with self._open.cursor(self._handles[database]) as cursor:
+            return [bytes(value) for _, value in cursor.getmulti([key], dupdata=True)]
+
+    def entries(self, database: str) -> int:
+        """Count the entries of a database."""
+        return self._open.stat(self._handles[database])["entries"]
+
+    def put(self, database: str, key: bytes, value: Data) -> bool:
+        """Write a value, or add a duplicate; False if exactly that is there already."""
+        handle = self._handles[database]
+        new = DATABASES[database] or self._open.get(key, db=handle) != value
+        new = new and self._open.put(key, value, dupdata=not DATABASES[database], db=handle)
+        self.dirty = self.dirty or new
+        return new
+
+    def delete(self, database: str, key: bytes) -> bool:
+        """Remove a key with all its values; False if it was not there."""
+        gone = self._open.delete(key, db=self._handles[database])
+        self.dirty = self.dirty or gone
+        return gone
+
+    def delete_duplicate(self, database: str, key: bytes, value: bytes) -> bool:
+        """Remove one value of a key in a DUPSORT database; False if it was not there."""
+        gone = self._open.delete(key, value, db=self._handles[database])
+        self.dirty = self.dirty or gone
+        return gone
+
+    def record(self, database: str, key: bytes) -> bytes | None:
+        """Read a record, None if there is none; DamagedError if its header or checksum is wrong."""
+        value = self.get(database, key)
+        return None if value is None else decode_record(database, key, value)
+
+    def put_record(self, database: str, key: bytes, body: Data) -> bool:
+        """Write a record; False if it is there already."""
+        return self.put(database, key, encode_record(database, key, body))
+
+    def end(self, *, commit: bool = False, pin: bool = False) -> None:
+        """End the transaction; ending it again does nothing.
+
+        Args:
+            commit: Keep what was written.
+            pin: Never remap or unmap the memory from now on, because a view of it is still in use.
+
+        Raises:
+            StoreLocked: It read without a lock, and others wrote so much that it may have read
+                pages in use for something else.
+        """
+        raw, self._raw = self._raw, None
+        if raw is None:
+            return
+        engine = self._engine
+        try:
+            if commit and self.dirty:
+                raw.commit()  # the writer looks after its errors
+            else:
+                with translated(engine.path, None):
+                    stale = engine.is_stale(raw)
+                    raw.abort()
+                if stale:
+                    raise StoreLocked(
+                        engine.path, "another process wrote to it while it was read without a lock"
+                    )
+        finally:
+            engine.live.discard(self)
+            if not pin:
+                engine.gate.leave(self._token)
+
+    def forget(self) -> None:
+        """Drop the parent's transaction without ending it; called in a new child process."""
+        self._raw = None

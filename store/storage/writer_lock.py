@@ -1,0 +1,84 @@
+"""Let one writer in at a time, over threads and processes, and never wait without an end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+
+from firebrick.errors import StoreClosed, StoreLocked, UsageError
+from firebrick.storage.directory import Place
+from firebrick.storage.format import DATA_FILE
+from firebrick.storage.os_errors import from_system
+
+
+class WriterLock:
+    """Guard the writing of one file, by a lock for threads and `flock` for processes.
+
+    `flock` belongs to a descriptor of our own of the data file: it does not meet LMDB's locks, and
+    ends with its process. It is polled, because it can not be waited for with a limit.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Make the lock of a store at a path; nothing is opened."""
+        self._path = path
+        self._fd = -1
+        self._threads = threading.Lock()
+        self._owner: int | None = None
+
+    def open(self, place: Place) -> None:
+        """Open the data file of a place, which is what is locked."""
+        self.close()
+        self._fd = place.open(DATA_FILE, os.O_RDONLY)
+
+    def close(self) -> None:
+        """Close the file; if it was locked, it no longer is."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def held(self, timeout: float) -> Iterator[None]:
+        """Hold the lock for the length of a `with` block.
+
+        Raises:
+            StoreLocked: Somebody else had it for `timeout` seconds.
+            UsageError: This thread has it.
+            StoreClosed: The store is closed by another thread.
+            StoreError: The system has no such lock, or none left.
+        """
+        deadline = time.monotonic() + timeout
+        if self._owner == threading.get_ident():
+            raise UsageError("a write inside a write transaction of the same thread")
+        if not self._threads.acquire(timeout=timeout):
+            raise StoreLocked(self._path, "another thread of this process is writing")
+        try:
+            self._owner = threading.get_ident()
+            self._poll(deadline)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+                    fcntl.flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            self._owner = None
+            self._threads.release()
+
+    def _poll(self, deadline: float) -> None:
+        pause = 0.0002
+        while True:
+            if (fd := self._fd) < 0:
+                raise StoreClosed(self._path, "another thread closed it")
+            try:
+                return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StoreLocked(self._path, "another process is writing") from None
+            except OSError as error:
+                raise from_system(self._path, error) from error
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, 0.01)

@@ -1,0 +1,201 @@
+"""What Dynamo looks at while it traces: code that it inlines, names that it asks for, and what it folds.
+
+Source followed: ``torch/_dynamo/symbolic_convert.py`` and, in ``torch/_dynamo/variables``, ``builtin.py``,
+``functions.py``, ``sets.py``, ``torch.py``.
+Importing this module imports torch's compiler.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from torch._dynamo import output_graph
+from torch._dynamo.symbolic_convert import InliningInstructionTranslator
+from torch._dynamo.variables import builtin, functions, user_defined
+from torch._dynamo.variables import torch as torch_variables
+from torch._dynamo.variables.base import VariableTracker
+
+from firebrick.base.shipped import shipped_file
+
+if TYPE_CHECKING:
+    from firebrick.base.patches import Patches
+    from firebrick.capture.traced import Traced
+
+Seen = Callable[[], "Traced | None"]
+_FOUND = {importlib.util.find_spec: "find_spec", importlib.metadata.version: "package version"}
+_NAMING = frozenset({getattr, hasattr, setattr, delattr})
+_INSPECTING = frozenset(
+    {isinstance, issubclass, callable, type, id, operator.is_, operator.is_not, operator.eq, operator.ne}
+)
+_VARIABLES = "torch._dynamo.variables"
+
+
+def note_tracing(patches: Patches, seen: Seen) -> None:
+    """Have Dynamo tell what it looks at, until the patches are undone.
+
+    Args:
+        patches: keeps what is replaced.
+        seen: gives what is told, of the compilation under way; ``None`` where nobody listens.
+    """
+    inlining = InliningInstructionTranslator
+    patches.set(inlining, "build_inline_tracer", staticmethod(_inlining(inlining.build_inline_tracer, seen)))
+    for cls in vars(builtin).values():
+        if isinstance(cls, type) and issubclass(cls, VariableTracker) and "call_function" in vars(cls):
+            patches.set(cls, "call_function", _builtin(cls.call_function, seen))
+    for owner, name, wrap in (
+        (user_defined.UserDefinedClassVariable, "call_function", _making),
+        (functions.SkipFunctionVariable, "call_function", _found),
+        (functions.UserFunctionVariable, "call_function", _constant),
+        (functions.UserMethodVariable, "call_function", _constant),
+        (functions.PolyfilledFunctionVariable, "call_function", _polyfilled),
+        (torch_variables.TorchInGraphFunctionVariable, "call_function", _folded),
+        (output_graph.OutputGraph, "call_user_compiler", _graph),
+    ):
+        patches.set(owner, name, wrap(getattr(owner, name), seen))
+    for cls in _set_variables():
+        for name in ("unpack_var_sequence", "tp_iter_impl", "repr_impl"):
+            if name in vars(cls):
+                patches.set(cls, name, _iterating(getattr(cls, name), seen))
+        if "call_method" in vars(cls):
+            patches.set(cls, "call_method", _popping(cls.call_method, seen))
+    if (object_protocol := sys.modules.get(f"{_VARIABLES}.object_protocol")) is not None:
+        patches.set(object_protocol, "generic_hash", _hashing(object_protocol.generic_hash, seen))
+
+
+def _set_variables() -> Iterator[Any]:
+    """Yield Dynamo's classes of sets; until torch 2.12 they are in the module of dictionaries."""
+    module = sys.modules.get(f"{_VARIABLES}.sets") or sys.modules[f"{_VARIABLES}.dicts"]
+    for cls in vars(module).values():
+        if isinstance(cls, type) and issubclass(cls, vars(module)["SetVariable"]):
+            yield cls
+
+
+def _wrapping(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen], Callable[..., Any]]:
+    """Return the wrapper that has somebody look at the arguments of a function before it runs."""
+
+    def wrap(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if (traced := seen()) is not None:
+                try:
+                    look(traced, *args, **kwargs)
+                except Exception as error:
+                    traced.refuse(f"what Dynamo did could not be followed: {type(error).__name__}: {error}")
+            return original(*args, **kwargs)
+
+        return wrapped
+
+    return wrap
+
+
+def _constants(args: Any, kwargs: Any) -> list[Any] | None:
+    values = [*args, *kwargs.values()]
+    if not all(value.is_python_constant() for value in values):
+        return None
+    return [value.as_python_constant() for value in values]
+
+
+@_wrapping
+def _inlining(traced: Traced, parent: Any, func: Any, args: Any = (), kwargs: Any = None, **_: Any) -> None:
+    code = func.get_code()
+    traced.inlined(code, getattr(func, "fn", None))
+    if code.co_qualname == "_createenviron.<locals>.encode":
+        keys = _constants(args, {})
+        if keys and type(keys[0]) is str:
+            traced.fact("environment", [keys[0]])
+        else:
+            traced.refuse("a variable of the environment whose name could not be followed")
+    elif code.co_qualname in ("_Environ.__iter__", "_Environ.copy", "_Environ.__repr__", "_Environ.__len__"):
+        traced.refuse("the code goes through the whole environment")
+
+
+@_wrapping
+def _builtin(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+    fn = getattr(self, "fn", None) or getattr(type(self), "_fn", None)
+    if fn in _NAMING and len(args) > 1 and args[1].is_python_constant():
+        name = args[1].as_python_constant()
+        if type(name) is str:
+            traced.names.add(name)
+    elif fn is sorted:
+        traced.sorts()
+    elif fn in (isinstance, issubclass) and len(args) > 1 and args[1].is_python_constant():
+        traced.compares_with(args[1].as_python_constant())
+    elif fn not in _INSPECTING and fn in builtin.BuiltinVariable._constant_fold_functions():
+        traced.ran(_constants(args, kwargs) or [])
+
+
+@_wrapping
+def _making(traced: Traced, self: Any, *_: Any, **__: Any) -> None:
+    traced.makes()
+
+
+@_wrapping
+def _found(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+    if (name := _FOUND.get(self.value)) is not None:
+        constants = _constants(args, kwargs)
+        if constants and len(constants) == 1 and type(constants[0]) is str:
+            traced.fact(name, constants)
+        elif constants is not None:
+            traced.refuse(f"{name} of what cannot be kept")
+
+
+@_wrapping
+def _constant(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+    if self.is_constant:
+        name = getattr(self.fn, "__qualname__", "a function")
+        traced.refuse(f"the result of {name}, which is declared to be constant (assume_constant_result)")
+
+
+@_wrapping
+def _polyfilled(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+    if shipped_file(tx.f_code.co_filename):
+        return  # what the library asks of Python, such as the limit of recursion, is no affair of the program
+    if self.can_constant_fold_through() and (constants := _constants(args, kwargs)) is not None:
+        traced.folded(self.fn, constants)
+        traced.ran(constants)
+
+
+@_wrapping
+def _folded(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+    if self.value in torch_variables.constant_fold_functions:
+        constants = _constants(args, kwargs)
+        if constants is not None and (not kwargs or len(constants) == 1):
+            traced.folded(self.value, constants)
+
+
+@_wrapping
+def _graph(traced: Traced, self: Any, module: Any, *args: Any, **kwargs: Any) -> None:
+    for graph in module.modules():
+        for node in getattr(getattr(graph, "graph", None), "nodes", ()):
+            if node.op == "call_method":
+                traced.names.add(node.target)
+            elif node.op == "call_function" and type(node.target) is FunctionType:
+                traced.called(node.target)
+
+
+@_wrapping
+def _iterating(traced: Traced, self: Any, *args: Any, **kwargs: Any) -> None:
+    traced.iterates([item.vt for item in self.items], self.python_type())
+
+
+@_wrapping
+def _popping(traced: Traced, self: Any, tx: Any, name: str, *args: Any, **kwargs: Any) -> None:
+    if name == "pop":
+        traced.iterates([item.vt for item in self.items], self.python_type())
+
+
+@_wrapping
+def _hashing(traced: Traced, tx: Any, obj: Any) -> None:
+    if obj.is_python_constant():
+        traced.hashes(obj.as_python_constant())
+    else:
+        traced.refuse(
+            f"the hash of {obj.python_type().__qualname__} objects, which can be another in each process"
+        )

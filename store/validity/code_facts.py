@@ -1,0 +1,100 @@
+"""Say of code objects what they do, which globals they load, and which names and texts they hold."""
+
+from __future__ import annotations
+
+import dis
+import types
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from firebrick.base.shipped import code_key
+from firebrick.codecs.code import code_digest
+
+_GLOBAL: Final = frozenset(
+    dis.opmap[name]
+    for name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "STORE_GLOBAL", "DELETE_GLOBAL")
+    if name in dis.opmap
+)
+_LOAD_GLOBAL: Final = dis.opmap["LOAD_GLOBAL"]
+_IMPORT: Final = dis.opmap["IMPORT_NAME"]
+_EXTENDED: Final = dis.EXTENDED_ARG
+_MAX_NAME: Final = 64  # characters of a text that may be the name of an attribute
+_MAX_KEPT: Final = 20_000
+
+
+class CodeFacts(NamedTuple):
+    """What a code object is, those nested in it included.
+
+    Attributes:
+        digest: of what it does, hexadecimal; for code of torch and Python its place in their files.
+        nested: the same of the code objects in its constants.
+        globals: names that it looks up in its module, or else in the builtins.
+        imports: modules that it imports.
+    """
+
+    digest: str
+    nested: tuple[str, ...]
+    globals: tuple[str, ...]
+    imports: tuple[str, ...]
+
+
+def nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield a code object and those in its constants, outermost first."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from nested(constant)
+
+
+_known: dict[int, tuple[types.CodeType, CodeFacts]] = {}  # by address, which the kept object holds on to
+
+
+def code_facts(code: types.CodeType) -> CodeFacts:
+    """Return the facts of a code object; they are kept, since code objects cannot change.
+
+    Raises:
+        EncodeError: a constant has no encoding.
+    """
+    known = _known.get(id(code))
+    if known is None:
+        if len(_known) >= _MAX_KEPT:
+            _known.clear()
+        inner = [code_facts(c) for c in code.co_consts if isinstance(c, types.CodeType)]
+        names, modules = (
+            dict.fromkeys(_loads(code, _GLOBAL)),
+            dict.fromkeys(_loads(code, frozenset({_IMPORT}))),
+        )
+        for facts in inner:
+            names.update(dict.fromkeys(facts.globals))
+            modules.update(dict.fromkeys(facts.imports))
+        digest = code_key(code) or code_digest(code).hex()[:32]
+        nested = (*(facts.digest for facts in inner), *(d for facts in inner for d in facts.nested))
+        known = _known[id(code)] = code, CodeFacts(digest, nested, tuple(names), tuple(modules))
+    return known[1]
+
+
+def _loads(code: types.CodeType, wanted: frozenset[int]) -> Iterator[str]:
+    data, high = code.co_code, 0
+    for at in range(0, len(data), 2):
+        operation, argument = data[at], data[at + 1] | high
+        if operation == _EXTENDED:
+            high = argument << 8
+            continue
+        high = 0
+        if operation in wanted:
+            index = argument >> 1 if operation == _LOAD_GLOBAL else argument
+            if index < len(code.co_names):
+                yield code.co_names[index]
+
+
+def names_in(code: types.CodeType) -> set[str]:
+    """Return the names that a code object uses, and its texts that can be names of attributes."""
+    names = {*code.co_names, *code.co_freevars}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= names_in(constant)
+        else:
+            for text in constant if type(constant) is tuple else (constant,):
+                if type(text) is str and len(text) <= _MAX_NAME and text.isidentifier():
+                    names.add(text)
+    return names

@@ -1,0 +1,143 @@
+"""Say what operators mean as far as Python decides it: kernels, fakes, gradients, overrides of torch's own.
+
+The C++ dispatcher does not give its Python kernels back, so that `Kernels` notes them as they are registered.
+Kernels that were registered before Firebrick was enabled are known by name alone; what torch itself registers
+is part of torch. Source followed: ``torch/library.py``, ``torch/_library/{custom_ops,simple_registry}.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import torch
+from torch._library import simple_registry
+from torch._library.custom_ops import OPDEFS
+
+from firebrick.base.patches import Patches
+from firebrick.base.shipped import shipped_file
+from firebrick.validity.whole import whole_digest
+
+_OF_TORCH: Final = frozenset(
+    {
+        "aten", "prim", "prims", "inductor", "higher_order", "quantized", "_quantized",
+        "quantized_decomposed", "mkldnn", "mkldnn_prims", "mkl", "onednn", "rngprims", "profiler",
+        "debugprims", "_c10d_functional", "_c10d_functional_autograd", "c10d", "c10d_functional", "fsdp",
+        "symm_mem", "streams", "sparse",
+        "quantization", "export", "_inductor_test", "bw", "torch_attn", "_dtensor", "dtensor", "backends",
+    }
+)  # fmt: skip
+# Kernels that run when the graph runs, in every process anew: their code is no part of a graph.
+_AT_RUN_TIME: Final = frozenset(
+    {"CPU", "CUDA", "XPU", "MPS", "HPU", "MTIA", "PrivateUse1", "SparseCPU", "SparseCUDA"}
+)
+_GRADIENTS: Final = ("_abstract_fn", "_backward_fn", "_setup_context_fn", "_vmap_fn", "_torch_dispatch_fns")
+UNKNOWN: Final = "registered before Firebrick was enabled"
+
+
+class Kernels:
+    """The kernels in Python that libraries of the program registered, from `install` on."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[tuple[str, Any, weakref.ref[Any]]]] = {}
+
+    def install(self, patches: Patches) -> None:
+        """Note kernels as they are registered, until the patches are undone."""
+        library = torch.library.Library
+        patches.set(library, "impl", self._noting(library.impl))
+
+    def _noting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def impl(library: Any, op_name: Any, fn: Any, dispatch_key: str = "", **options: Any) -> Any:
+            before = set(torch.library._impls)
+            result = original(library, op_name, fn, dispatch_key, **options)
+            for entry in torch.library._impls - before:
+                self._known.setdefault(entry, []).append((entry, fn, weakref.ref(library)))
+            return result
+
+        return impl
+
+    def seen(self) -> set[str]:
+        """Return the entries that were seen to be registered."""
+        return set(self._known)
+
+    def of(self, entry: str) -> Any:
+        """Return the function of an entry of ``torch.library._impls``; `UNKNOWN`: it was not seen."""
+        for _, function, library in reversed(self._known.get(entry, ())):
+            if library() is not None:
+                return function
+        return UNKNOWN
+
+
+KERNELS: Final = Kernels()
+_own_kernels: dict[str, bool] = {}  # entry of `_impls` that torch registered
+
+
+def _entries(wanted: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
+    """Yield the kernels in Python that are not known to be torch's own."""
+    own = {entry for entry, known in _own_kernels.items() if known} - KERNELS.seen()
+    for entry in sorted(torch.library._impls - own):
+        if wanted(entry.partition("/")[0]):
+            yield entry, KERNELS.of(entry)
+
+
+def overrides() -> str:
+    """Return what the program changed of torch's own operators; empty for nothing."""
+    found = []
+    for entry, function in _entries(_OF_TORCH.__contains__):
+        if function is UNKNOWN:
+            if not _is_of_torch(entry):
+                found.append(f"{entry} {UNKNOWN}")
+        elif not _is_shipped(function):
+            found.append(f"{entry} {whole_digest(function)}")
+    return "; ".join(found)
+
+
+def _is_of_torch(entry: str) -> bool:
+    """Tell by the file of the library whether torch registered a kernel; the dispatcher keeps its name."""
+    if entry not in _own_kernels:
+        namespace, name, key = entry.split("/")
+        place = ""
+        for line in torch._C._dispatch_dump(f"{namespace}::{name}").splitlines():
+            head, _, tail = line.partition(":")
+            if head.strip().removesuffix("[alias]").strip() == key and " registered at " in line:
+                place = tail.partition(" registered at ")[2]
+        _own_kernels[entry] = bool(shipped_file(place.partition(".py:")[0] + ".py"))
+    return _own_kernels[entry]
+
+
+def _is_shipped(function: Any) -> bool:
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    return code is None or bool(shipped_file(code.co_filename))
+
+
+def meaning(name: str) -> str:
+    """Return what Python says of an operator of the program: schema, fake, gradient, kernels that are traced.
+
+    Args:
+        name: ``namespace.operator``.
+    """
+    namespace, _, operator = name.partition(".")
+    packet = getattr(getattr(torch.ops, namespace, None), operator, None)
+    if packet is None:
+        return "absent"
+    parts = [str(getattr(packet, overload)._schema) for overload in packet.overloads()]
+    if (defined := OPDEFS.get(f"{namespace}::{operator}")) is not None:
+        for attribute in _GRADIENTS:
+            if function := vars(defined).get(attribute):
+                parts.append(f"{attribute} {whole_digest(function)}")
+        return "; ".join(parts)
+    for overload in packet.overloads():
+        qualified = f"{namespace}::{operator}" + ("" if overload == "default" else f".{overload}")
+        entry = simple_registry.singleton.get(qualified)
+        if entry is not None and (kernel := entry.fake_impl.kernel) is not None:
+            parts.append(f"fake of {overload} {whole_digest(kernel.func)}")
+    for path, function in _entries(namespace.__eq__):
+        _, found, key = path.split("/")
+        if found.partition(".")[0] == operator and key not in _AT_RUN_TIME:
+            known = function is not UNKNOWN
+            parts.append(f"{key} {whole_digest(function) if known else UNKNOWN}")
+    return "; ".join(parts)
