@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import firebrick
-from firebrick.loader.bundles import Miss
 from firebrick.reports import runs
 from firebrick.reports.counters import Stats
 from firebrick.reports.detectors import divergent, volatile
 from firebrick.reports.events import CODES, Change, Event, Events, Function, function_of, name_of
 from firebrick.reports.log import to_stderr
+from firebrick.reports.not_served import Miss
 from firebrick.reports.refusals import Refusal, joined, miss, nearest, refusal_of
 from firebrick.storage.format import MANIFEST_VERSION
 from firebrick.storage.keys import recipe_key

@@ -34,9 +34,10 @@ from firebrick.guards.examples import example, sample
 from firebrick.guards.function_names import function_of
 from firebrick.guards.identity_guards import Describer, find
 from firebrick.guards.record import GuardRecorder
-from firebrick.guards.replay import Changed, Manager, Unfit, adopt, build, stand_ins
+from firebrick.guards.replay import Manager, adopt, build, stand_ins
 from firebrick.guards.shapes import NotInLanguage, canonical, compile_guard
 from firebrick.guards.values import same_value, term_of, value_of
+from firebrick.reports.not_served import Changed, Unfit
 from firebrick.storage.msgpack import pack
 from firebrick.torch_api import compiler_free
 from firebrick.validity.configuration import ambient_key

@@ -27,7 +27,7 @@ from firebrick.codecs.triton import TritonKernel
 from firebrick.errors import DecodeError, EncodeError, NotLean, Unsupported
 from firebrick.loader.autotune import CONTEXT, DESCENDED, LAUNCHED, WINNERS, Winners
 from firebrick.loader.autotune_choice import Launches
-from firebrick.loader.bundles import Miss
+from firebrick.reports.not_served import Miss
 from firebrick.runtime import assemble as runtime_backend
 from firebrick.runtime import cuda_warmup, load
 from firebrick.runtime import triton_launch as runtime

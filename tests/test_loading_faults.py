@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from firebrick.errors import DamagedError, StoreLocked
-from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles
 from firebrick.loader.libraries import Libraries, request_digest
 from firebrick.loader.wrapper_libraries import Kernels
 from firebrick.reports.counters import Stats
+from firebrick.reports.not_served import Miss
 from firebrick.reports.refusals import refusal_of
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import recipe_key

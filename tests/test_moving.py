@@ -9,8 +9,8 @@ import torch
 from firebrick.capture.wrapper_devices import take_device
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.errors import NotLean
-from firebrick.loader.bundles import Miss
 from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_program, moves_of
+from firebrick.reports.not_served import Miss
 from firebrick.testing.programs import run_cases
 
 MOVE = Move(0, 1)

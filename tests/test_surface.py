@@ -15,7 +15,7 @@ from firebrick.torch_api.minors import PRESENT, minor_of
 from firebrick.torch_api.surface import Entry, Group, Installed, compare, read_tables
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("capture", "guards", "loader", "reports", "runtime", "session", "torch_api")
+FOLDERS = ("capture", "guards", "loader", "reports", "runtime", "session", "torch_api", "validity")
 HERE = minor_of(torch.__version__)
 TABLES = read_tables()
 INSTALLED = Installed(Path(torch.__file__).parent)

@@ -19,8 +19,8 @@ from firebrick.errors import NotStorable
 from firebrick.guards.evaluate import NoValue, Scopes, parsed, reads, value_of
 from firebrick.guards.identity_guards import Describer
 from firebrick.guards.values import value_of as term_value
-from firebrick.loader.bundles import Miss
 from firebrick.reports.events import Change, listed
+from firebrick.reports.not_served import Miss
 from firebrick.reports.wording import (
     ANOTHER_OBJECT,
     GLOBAL_STATE,

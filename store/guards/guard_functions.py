@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import torch
 
-from firebrick.guards.identity_guards import Changed
 from firebrick.guards.shapes import from_numpy
+from firebrick.reports.not_served import Changed
 
 _COUNT: Final = type(itertools.count())
 _BASES: Final[dict[str, type]] = {"int": int, "float": float, "str": str}

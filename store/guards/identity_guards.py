@@ -18,7 +18,6 @@ from blake3 import blake3
 
 from firebrick.codecs.code import code_digest
 from firebrick.errors import EncodeError, NotStorable
-from firebrick.reports.events import Change
 from firebrick.torch_api.compiler_free import undisabled
 
 Identity = tuple[str, str, str]  # kind, name, digest in hexadecimal or empty
@@ -58,21 +57,6 @@ _NAMELESS: Final[dict[str, type]] = {
 }
 _REPLACED: Final = ("__init__", "__setstate__")  # of nn.Module, by Dynamo (mutation_guard.py)
 _DEPTH: Final = 8  # of functions that close over functions
-
-
-class Changed(Exception):
-    """A guarded object is not what it was; no call of this process will find the guards to pass.
-
-    Args:
-        reason: in words.
-        changes: what is another, with the stored and the present value as texts.
-    """
-
-    code = "object"
-
-    def __init__(self, reason: str, *changes: Change) -> None:
-        super().__init__(reason)
-        self.changes = changes
 
 
 class Describer:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
-from firebrick.reports.events import Change
+from firebrick.reports.not_served import Unfit
 from firebrick.torch_api import imported
 
 _DYNAMO: Final = "torch._dynamo"
@@ -34,21 +34,6 @@ _WATCHES: Final = sys.version_info >= (3, 12)
 _immortal: list[Any] = []
 _depth = 0  # of `stand_ins`, in the thread that holds the locks
 _handed_out = False  # whether C++ has our GuardManagerType
-
-
-class Unfit(Exception):
-    """The guards can not be built, or can not pass, now; they may at another call.
-
-    Args:
-        reason: in words.
-        changes: what is another, with the stored and the present value as texts.
-    """
-
-    code = "value"
-
-    def __init__(self, reason: str, *changes: Change) -> None:
-        super().__init__(reason)
-        self.changes = changes
 
 
 class GuardManagerType(enum.Enum):

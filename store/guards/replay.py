@@ -24,20 +24,13 @@ from firebrick.codecs.guard_program import FIND, NUMBERS, OF_NODES, OPERATIONS, 
 from firebrick.errors import NotStorable
 from firebrick.guards.examples import example, sample
 from firebrick.guards.guard_functions import accessor, leaf
-from firebrick.guards.identity_guards import Changed, Describer, compiler_behind, find, of_compiler
-from firebrick.guards.manager import (
-    Manager,
-    Unfit,
-    adopt,
-    configure,
-    hold,
-    manager_types,
-    stand_ins,
-)
+from firebrick.guards.identity_guards import Describer, compiler_behind, find, of_compiler
+from firebrick.guards.manager import Manager, adopt, configure, hold, manager_types, stand_ins
 from firebrick.guards.shapes import NotInLanguage, compile_guard
 from firebrick.guards.sources import evaluate
 from firebrick.guards.values import namedtuple_scope, value_of
 from firebrick.reports.events import Change
+from firebrick.reports.not_served import Changed, Unfit
 
 __all__ = ["Changed", "Manager", "Unfit", "adopt", "build", "stand_ins"]
 

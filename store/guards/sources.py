@@ -6,8 +6,7 @@ from typing import Any, Final, Protocol
 
 from firebrick.codecs.guard_program import NUMBERS, OPERATIONS, GuardProgram
 from firebrick.guards.guard_functions import accessor
-from firebrick.guards.identity_guards import Changed
-from firebrick.guards.manager import Unfit
+from firebrick.reports.not_served import Changed, Unfit
 
 
 class Chains(Protocol):

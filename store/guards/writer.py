@@ -25,18 +25,11 @@ from firebrick.errors import NotLean, NotStorable
 from firebrick.guards.call_log import Call, Log
 from firebrick.guards.examples import DICT_MAKERS
 from firebrick.guards.function_names import function_of
-from firebrick.guards.identity_guards import (
-    Changed,
-    Describer,
-    compiler_behind,
-    find,
-    is_pinned,
-    of_compiler,
-    path_of,
-)
+from firebrick.guards.identity_guards import Describer, compiler_behind, find, is_pinned, of_compiler, path_of
 from firebrick.guards.shapes import NotInLanguage, canonical
 from firebrick.guards.sources import CAN_FOLLOW
 from firebrick.guards.values import same_value, term_of, value_of
+from firebrick.reports.not_served import Changed
 from firebrick.storage.msgpack import INT64, pack
 
 _UNSTABLE: Final = re.compile(r" at 0x[0-9a-f]+|(?<=') from '[^']*'|, file \"[^\"]*\", line \d+")

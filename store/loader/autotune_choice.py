@@ -11,7 +11,7 @@ from firebrick import codecs
 from firebrick.codecs.abc import child
 from firebrick.codecs.launch import Choice, Launch
 from firebrick.loader.autotune import CONTEXT, DESCENDED, LAUNCHED, WINNERS
-from firebrick.loader.bundles import Miss
+from firebrick.reports.not_served import Miss
 from firebrick.storage.format import Kind
 from firebrick.storage.store import Store
 

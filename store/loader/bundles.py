@@ -12,7 +12,8 @@ from firebrick import codecs
 from firebrick.bundle.platform import CURRENT_GPU, gpu_facts
 from firebrick.errors import DamagedError, StoreError, UnknownVersion
 from firebrick.reports.counters import Stats
-from firebrick.reports.events import Change, listed
+from firebrick.reports.events import listed
+from firebrick.reports.not_served import Miss
 from firebrick.storage.format import MANIFEST_VERSION, Kind
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.msgpack import unpack
@@ -23,23 +24,6 @@ from firebrick.validity.reach import Scope, roots_changed
 from firebrick.validity.stored import Frame, changes, scope_of
 
 _TOLD: Final = 20  # differences that a miss names
-
-Changes = Iterable[tuple[str, str | None, str | None]]
-
-
-class Miss(Exception):
-    """A bundle does not serve a frame; the text is the reason.
-
-    Args:
-        reason: in words.
-        code: stable name of the reason, one of `firebrick.reports.events.CODES`.
-        changes: (what, stored value, present value) of what is another now; the values as texts.
-    """
-
-    def __init__(self, reason: str, *, code: str = "error", changes: Changes = ()) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.changes = tuple(Change(*change) for change in changes)
 
 
 def parts_digest(parts: Iterable[bytes]) -> bytes:

@@ -16,7 +16,7 @@ from firebrick.base.namedtuple import NamedTuple
 from firebrick.bundle.platform import CURRENT_GPU, process_fact
 from firebrick.codecs.code import rename
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
-from firebrick.loader.bundles import Miss
+from firebrick.reports.not_served import Miss
 
 _TENSOR_GUARD = NUMBERS["add_tensor_match_guard"]
 

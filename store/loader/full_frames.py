@@ -24,12 +24,13 @@ from firebrick.errors import DamagedError
 from firebrick.guards.failing_guard import expectations_differ, failed, of_state
 from firebrick.guards.identity import take_changes
 from firebrick.guards.unpickler import read_guard_state
-from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss, expectations_digest
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, expectations_digest
 from firebrick.loader.full_backends import Backends
 from firebrick.loader.generated_globals import resume_function, used_module
 from firebrick.reports.absence import absence
 from firebrick.reports.counters import Stats
 from firebrick.reports.events import FULL, HIT, SERVED, Event, function_of, listed
+from firebrick.reports.not_served import Miss
 from firebrick.reports.refusals import Refusal, joined, miss, refusal_of
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey

@@ -10,7 +10,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from firebrick.guards.values import namedtuple_scope
-from firebrick.loader.bundles import Miss
+from firebrick.reports.not_served import Miss
 
 
 def used_module(name: str) -> Any:

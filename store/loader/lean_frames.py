@@ -21,12 +21,13 @@ from firebrick.bundle.recipe import SKIPPED_FILE, make_recipe
 from firebrick.codecs.guard_program import GuardProgram
 from firebrick.guards.manager import Manager
 from firebrick.guards.replay import adopt, build, stand_ins
-from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles, Miss
+from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles
 from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_program, moves_of
 from firebrick.loader.generated_globals import resume_function, used_module
 from firebrick.loader.lean_backends import LeanBackends
 from firebrick.reports.counters import Stats
 from firebrick.reports.events import HIT, LEAN, LEFT, LEFT_ALONE, SERVED, Event, function_of
+from firebrick.reports.not_served import Miss
 from firebrick.runtime import helpers
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey

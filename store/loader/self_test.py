@@ -16,9 +16,10 @@ import sys
 from typing import Any
 
 from firebrick.errors import Unsupported
-from firebrick.loader.bundles import Bundles, Miss
+from firebrick.loader.bundles import Bundles
 from firebrick.loader.lean_backends import LeanBackends
 from firebrick.reports.counters import Stats
+from firebrick.reports.not_served import Miss
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.store import Store

@@ -7,10 +7,8 @@ from typing import Final
 
 from firebrick.base.namedtuple import NamedTuple
 from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
-from firebrick.guards.identity_guards import Changed
-from firebrick.guards.manager import Unfit
-from firebrick.loader.bundles import Miss
 from firebrick.reports.events import MISS, Change, Event, Function
+from firebrick.reports.not_served import Changed, Miss, Unfit
 from firebrick.reports.wording import ANOTHER_OBJECT
 
 # The nearer to serving a bundle was, the better its reason explains. Guards come last in a look-up.

@@ -1,0 +1,54 @@
+"""The errors that say why a bundle does not serve a frame; a hit imports no more words than these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from firebrick.reports.events import Change
+
+Changes = Iterable[tuple[str, str | None, str | None]]
+
+
+class Miss(Exception):
+    """A bundle does not serve a frame; the text is the reason.
+
+    Args:
+        reason: in words.
+        code: stable name of the reason, one of `firebrick.reports.events.CODES`.
+        changes: (what, stored value, present value) of what is another now; the values as texts.
+    """
+
+    def __init__(self, reason: str, *, code: str = "error", changes: Changes = ()) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.changes = tuple(Change(*change) for change in changes)
+
+
+class Changed(Exception):
+    """A guarded object is not what it was; no call of this process will find the guards to pass.
+
+    Args:
+        reason: in words.
+        changes: what is another, with the stored and the present value as texts.
+    """
+
+    code = "object"
+
+    def __init__(self, reason: str, *changes: Change) -> None:
+        super().__init__(reason)
+        self.changes = changes
+
+
+class Unfit(Exception):
+    """The guards can not be built, or can not pass, now; they may at another call.
+
+    Args:
+        reason: in words.
+        changes: what is another, with the stored and the present value as texts.
+    """
+
+    code = "value"
+
+    def __init__(self, reason: str, *changes: Change) -> None:
+        super().__init__(reason)
+        self.changes = changes
