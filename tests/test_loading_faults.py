@@ -9,7 +9,7 @@ import pytest
 
 from firebrick.errors import DamagedError, StoreLocked
 from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles
-from firebrick.loader.libraries import Libraries, request_digest
+from firebrick.loader.libraries import Libraries
 from firebrick.loader.wrapper_libraries import Kernels
 from firebrick.reports.counters import Stats
 from firebrick.reports.not_served import Miss
@@ -18,6 +18,7 @@ from firebrick.storage.format import Kind
 from firebrick.storage.keys import recipe_key
 from firebrick.storage.store import Blob, Store
 from firebrick.torch_api import shared_object
+from firebrick.torch_api.library_requests import request_digest
 
 
 def test_without_proc_bytes_get_a_path_in_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:

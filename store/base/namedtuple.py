@@ -6,14 +6,14 @@ thirty classes on the way to a first call. Type checkers see `typing.NamedTuple`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
 else:
     from _collections import _tuplegetter
     from collections.abc import Iterable
-    from typing import Any, Self
+    from typing import Self
 
     class _Slotless(type):
         @classmethod
@@ -68,3 +68,16 @@ else:
 
         def __getnewargs__(self) -> tuple[Any, ...]:
             return tuple(self)
+
+
+def namedtuple_scope(name: str) -> dict[str, Any] | None:
+    """Return the globals of the ``__new__`` of named tuples, or ``None`` for the name of a real module.
+
+    They are no module's: ``collections.namedtuple`` makes them for each class, always alike.
+
+    Args:
+        name: what stands as ``__name__`` in them.
+    """
+    if not name.startswith("namedtuple_"):
+        return None
+    return {"_tuple_new": tuple.__new__, "__builtins__": {}, "__name__": name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from firebrick import torch_api
 from firebrick.capture.ddp_buckets import Splits
@@ -19,10 +19,21 @@ from firebrick.torch_api.compiler_free import wants_own_precompile
 
 if TYPE_CHECKING:
     from firebrick.capture.recorder import Recorder
-    from firebrick.session.session import Session
+    from firebrick.context.context import Context
+    from firebrick.settings import Settings
 
 
 _CALL = re.compile(r"^[^#\n]*?torch\.ops\.(\w+\.\w+)", re.MULTILINE)
+
+
+class Mirroring(Protocol):
+    """The session as `Artifacts` sees it."""
+
+    settings: Settings
+    context: Context | None
+
+    def fault(self, error: BaseException, /) -> None:
+        """Take note of an error of Firebrick."""
 
 
 class Artifacts:
@@ -33,7 +44,7 @@ class Artifacts:
         kernels: knows the libraries of the wrappers that this process loaded.
     """
 
-    def __init__(self, session: Session, kernels: Kernels) -> None:
+    def __init__(self, session: Mirroring, kernels: Kernels) -> None:
         self._session = session
         self._kernels = kernels
         self._lean: dict[str, LeanPart | str] = {}

@@ -19,7 +19,6 @@ from firebrick.codecs.library import Library
 from firebrick.errors import NotLean
 from firebrick.runtime import cuda_warmup
 from firebrick.torch_api import aot as api
-from firebrick.torch_api._plain import PlainGraph
 
 LibrariesOf = Callable[[str], Mapping[str, Library]]
 
@@ -67,7 +66,7 @@ def gpus_of(artifact: Any, backend: LeanBackend) -> tuple[frozenset[int], str]:
     for result, graph in zip(_results(artifact), (backend.forward, backend.backward), strict=True):
         if graph is None:
             continue
-        here = set() if isinstance(result, PlainGraph) else set(result.device_idxs)
+        here = set() if isinstance(result, api.PlainGraph) else set(result.device_idxs)
         gpus |= here
         if here and here != {graph.device}:
             pinned = pinned or "a wrapper that names several GPUs, or one in another way"
@@ -85,7 +84,7 @@ def libraries_of(backend: LeanBackend) -> frozenset[str]:
 def _graph(
     graph: Any, libraries_of: LibrariesOf, tuners_of: Tuners, libraries: dict[str, Library]
 ) -> LeanGraph:
-    if isinstance(graph, PlainGraph):
+    if isinstance(graph, api.PlainGraph):
         return _plain_graph(graph)
     if type(graph) is not api.CompiledFxGraph:
         raise NotLean(f"a graph of type {type(graph).__name__}")
@@ -170,7 +169,7 @@ def _refusals(graph: Any) -> Iterator[str]:
         yield "wrapped compiled regions"
 
 
-def _plain_graph(graph: PlainGraph) -> LeanGraph:
+def _plain_graph(graph: api.PlainGraph) -> LeanGraph:
     """Write a graph that Inductor left as it is: its outputs are inputs or constants."""
     inputs: list[str] = []
     outputs: list[object] = []

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from firebrick.context.current import current, set_current
 from firebrick.context.revision import (
     BACKEND,
     DYNAMO,
@@ -22,7 +23,7 @@ from firebrick.context.revision import (
     unpack_revision,
 )
 from firebrick.context.state import Memory, OnFault, named
-from firebrick.context.torch_facade import PrecompileContext, current, set_current
+from firebrick.context.torch_facade import PrecompileContext
 from firebrick.errors import InternalError, UsageError
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.store import Store

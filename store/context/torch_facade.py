@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from firebrick.context.current import current, set_current
 from firebrick.errors import UsageError
-from firebrick.session import session as attach
 from firebrick.torch_api import registry
 
 if TYPE_CHECKING:
@@ -15,26 +15,6 @@ if TYPE_CHECKING:
     from firebrick.context.edit import Edit
     from firebrick.context.revision import Revision
     from firebrick.storage.keys import ContentKey
-
-_current: Context | None = None
-
-
-def current() -> Context | None:
-    """Return the context that `PrecompileContext` acts on in this process, if any.
-
-    It is the one that was set, else that of the store for which Firebrick is enabled.
-    """
-    if _current is not None:
-        return _current
-    session = attach.session()
-    return session.opened()[1] if session is not None else None
-
-
-def set_current(context: Context | None) -> Context | None:
-    """Choose the context that `PrecompileContext` acts on; return the one that was chosen before."""
-    global _current
-    before, _current = _current, context
-    return before
 
 
 class _Facade(type):

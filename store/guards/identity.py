@@ -21,10 +21,11 @@ from blake3 import blake3
 from firebrick import torch_api
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
-from firebrick.guards.identity_guards import is_pinned, is_triton_kernel, triton_digest
+from firebrick.guards.identity_guards import is_pinned, triton_digest
+from firebrick.guards.stored_names import stored_as
 from firebrick.reports.events import Change
 from firebrick.reports.wording import object_change
-from firebrick.torch_api.compiler_free import undisabled
+from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
 
 _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplemented: "NotImpl"}
 _BUILTINS = (
@@ -192,6 +193,7 @@ def take_changes() -> list[Change]:
     return found
 
 
+@stored_as("firebrick.loader.identity")
 def identity_match(identity: tuple[str, str, str], builder: Any, guard: Any) -> None:
     """Build the guard: called by torch with its guard builder when a guard state is loaded (or saved).
 

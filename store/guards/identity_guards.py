@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from firebrick.codecs.code import code_digest
 from firebrick.errors import EncodeError, NotStorable
-from firebrick.torch_api.compiler_free import undisabled
+from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
 
 Identity = tuple[str, str, str]  # kind, name, digest in hexadecimal or empty
 
@@ -239,12 +239,6 @@ def _code(code: types.CodeType) -> bytes:
         return code_digest(code)
     except EncodeError as error:
         raise NotStorable(f"the code of {code.co_qualname}: {error}") from error
-
-
-def is_triton_kernel(value: Any) -> bool:
-    """Tell whether an object is a function that ``triton.jit`` made; does not import Triton."""
-    kind = type(value)
-    return kind.__module__ == "triton.runtime.jit" and kind.__name__ == "JITFunction"
 
 
 def triton_digest(kernel: Any) -> str:

@@ -20,6 +20,7 @@ from torch._C._dynamo.eval_frame import code_framelocals_names
 from torch.utils import _device
 from torch.utils._pytree import SUPPORTED_NODES
 
+from firebrick.base.namedtuple import namedtuple_scope
 from firebrick.codecs.guard_program import FIND, NUMBERS, OF_NODES, OPERATIONS, GuardProgram, Operand
 from firebrick.errors import NotStorable
 from firebrick.guards.examples import example, sample
@@ -28,7 +29,7 @@ from firebrick.guards.identity_guards import Describer, compiler_behind, find, o
 from firebrick.guards.manager import Manager, adopt, configure, hold, manager_types, stand_ins
 from firebrick.guards.shapes import NotInLanguage, compile_guard
 from firebrick.guards.sources import evaluate
-from firebrick.guards.values import namedtuple_scope, value_of
+from firebrick.guards.values import value_of
 from firebrick.reports.events import Change
 from firebrick.reports.not_served import Changed, Unfit
 

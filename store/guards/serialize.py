@@ -2,7 +2,7 @@
 
 torch drops identity guards when it serialises a guard state (``caching_precompile``), from the stored
 and from the live function alike. Here the live function keeps every guard, and the stored state gets a
-second set in which each identity guard is replaced by one that travels (`loader.identity`). With a guard
+second set in which each identity guard is replaced by one that travels (`identity`). With a guard
 for which that can not be done there is no state, and the lane with the compiler can not have the frame.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 from firebrick import torch_api
 from firebrick.errors import CodecError, NotStorable
+from firebrick.guards import unpickler
 from firebrick.guards.identity import describe, identity_match, is_found
-from firebrick.guards.unpickler import read_guard_state
 from firebrick.torch_api import registry
 
 Report = Callable[[Any, Any, set[str], str, BaseException | None], None]
@@ -83,10 +83,10 @@ def guards_state(
     built = api.distinct(_travelling(api, guard, builder, digests, identified) for guard in guards)
     with warnings.catch_warnings():  # torch reads .grad of tensors that are no leaves
         warnings.simplefilter("ignore")
-        state, certain = api.serialize(manager, builder, built, graph, identified)
+        state, certain = api.serialize(manager, builder, built, graph, identified, unpickler)
     try:
         if not certain:
-            read_guard_state(state)
+            unpickler.read_guard_state(state)
     except CodecError as error:
         raise NotStorable(f"a guarded value can not be read back: {error}") from error
     return state, api.expectations(built)

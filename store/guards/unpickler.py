@@ -29,6 +29,7 @@ from torch._C._dynamo.guards import GlobalStateGuard
 from firebrick.codecs.abc import check_arguments
 from firebrick.codecs.code import class_method
 from firebrick.errors import DecodeError, ForbiddenGlobal
+from firebrick.guards.stored_names import stored_as
 from firebrick.guards.thread_state import LOCAL_STATE, check_global_state, check_local_state
 
 # Modules of torch whose classes guard states are made of; their functions may be named only.
@@ -61,6 +62,7 @@ _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
 _SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"})
 
 
+@stored_as("firebrick.loader.guard_state")
 def rebuild_mapping(cls: Any, items: list[tuple[Any, Any]], attributes: dict[str, Any]) -> Any:
     """Make a mapping of a user's class with these contents, running none of the class's code.
 

@@ -30,19 +30,6 @@ _SEQUENCES: Final[dict[type, int]] = {
 _TORCH: Final = (torch.dtype, torch.layout, torch.memory_format)
 
 
-def namedtuple_scope(name: str) -> dict[str, Any] | None:
-    """Return the globals of the ``__new__`` of named tuples, or ``None`` for the name of a real module.
-
-    They are no module's: ``collections.namedtuple`` makes them for each class, always alike.
-
-    Args:
-        name: what stands as ``__name__`` in them.
-    """
-    if not name.startswith("namedtuple_"):
-        return None
-    return {"_tuple_new": tuple.__new__, "__builtins__": {}, "__name__": name}
-
-
 def term_of(value: Any, identity: Callable[[Any], int]) -> Any:
     """Return the term of a value.
 

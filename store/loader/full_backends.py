@@ -16,6 +16,7 @@ from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.store import Store
 from firebrick.torch_api import registry
+from firebrick.validity.configuration import text_of
 
 
 class Backends:
@@ -46,7 +47,7 @@ class Backends:
             Unsupported: when a shared library needs instructions that this CPU lacks.
         """
         api = torch_api.load()
-        options = api.text_of(backend.config) if backend is not None else ""
+        options = text_of(backend.config) if backend is not None else ""
         if (loaded := self._loaded.get((key, options))) is not None:
             return loaded
         artifact = self.artifact(ContentKey(key), name)

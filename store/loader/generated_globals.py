@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
-from firebrick.guards.values import namedtuple_scope
+from firebrick.base.namedtuple import namedtuple_scope
 from firebrick.reports.not_served import Miss
 
 

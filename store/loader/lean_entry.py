@@ -15,7 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -30,7 +30,8 @@ from firebrick.torch_api import compiler_free as api
 from firebrick.validity.configuration import ARGUMENTS, text_of
 
 if TYPE_CHECKING:
-    from firebrick.session.session import Session
+    from firebrick.reports.counters import Stats
+    from firebrick.settings import Settings
     from firebrick.storage.store import Store
 
 _log = logging.getLogger("firebrick")
@@ -62,6 +63,16 @@ class Call:
         self.context: Any = None
 
 
+class Serving(Protocol):
+    """The session as `Entry` sees it."""
+
+    settings: Settings
+    stats: Stats
+
+    def fault(self, error: BaseException, /) -> None:
+        """Take note of an error of Firebrick."""
+
+
 class Entry:
     """One session's `torch.compile`.
 
@@ -71,7 +82,7 @@ class Entry:
         original: torch's own function.
     """
 
-    def __init__(self, session: Session, store: Store, original: Callable[..., Any]) -> None:
+    def __init__(self, session: Serving, store: Store, original: Callable[..., Any]) -> None:
         self.session = session
         self.original = original
         self.frames = LeanFrames(

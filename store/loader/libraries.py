@@ -6,36 +6,15 @@ Source followed: ``CppCodeCache.load_async`` and ``CppPythonBindingsCodeCache`` 
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
-
-from blake3 import blake3
 
 from firebrick import torch_api
 from firebrick.bundle.platform import missing_isa
 from firebrick.codecs.library import Library
 from firebrick.errors import Unsupported
-from firebrick.storage.msgpack import pack
 from firebrick.torch_api.shared_object import ENTRY, as_file, load_extension
-
-
-def request_digest(
-    cls: type, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> str:
-    """Return the digest (hex) of what a wrapper asks for: kind of library, source and flags.
-
-    It leaves out how the compiler is called, so that no compiler need be there to compute it.
-    """
-    call = inspect.signature(original).bind(cls, *args, **kwargs)
-    call.apply_defaults()
-    request = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in call.arguments.items()
-        if name not in ("cls", "submit_fn")
-    }
-    return blake3(pack([cls.__name__, request])).hexdigest()
 
 
 class Libraries:

@@ -19,7 +19,8 @@ from firebrick.bundle.platform import isa_flags
 from firebrick.codecs.library import Library
 from firebrick.errors import DecodeError, NotStorable
 from firebrick.loader.elf import reduce_elf
-from firebrick.loader.libraries import Libraries, request_digest
+from firebrick.loader.libraries import Libraries
+from firebrick.torch_api.library_requests import request_digest
 
 
 class Kernels:

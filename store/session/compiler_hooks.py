@@ -40,6 +40,7 @@ from firebrick.torch_api import registry
 from firebrick.torch_api.compiler_free import gradient_buckets
 from firebrick.validity.audit import text_of
 from firebrick.validity.configuration import AMBIENT, ARGUMENTS, OPTIONS, ambient_key
+from firebrick.validity.configuration import AMBIENT, ARGUMENTS, OPTIONS, ambient_key, recipe_options
 
 if TYPE_CHECKING:
     from firebrick.session.session import Session
@@ -259,7 +260,8 @@ class Hooks:
             self._note(frame, BYPASS, "unwatched", "torch compiled what it says it does not look at")
 
     def _recipe(self, converter: Any, frame: Any, backend: Any) -> Recipe:
-        options = self._api.options(converter, backend)
+        api = self._api
+        options = recipe_options(backend.dynamic, api.is_fullgraph(converter), backend.config, api.CONFIGS)
         if self._recording and self._lean:
             self._note_ambient(backend, options)
         return make_recipe(frame.f_code, frame.f_globals.get("__name__", ""), options, host_facts())

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from firebrick.base.gc_pause import no_collection
 from firebrick.base.patches import Patches
+from firebrick.context.current import ask_session
 from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreReadOnly, Unsupported, UsageError
 from firebrick.reports.counters import Stats
 from firebrick.reports.log import to_stderr
@@ -286,6 +287,13 @@ def describe(error: BaseException) -> str:
 def session() -> Session | None:
     """Return the session of this process, if Firebrick is enabled."""
     return _session
+
+
+def _context() -> Context | None:
+    return None if _session is None else _session.opened()[1]
+
+
+ask_session(_context)
 
 
 def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:

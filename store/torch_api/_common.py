@@ -30,12 +30,11 @@ from torch._inductor.output_code import CompiledFxGraph
 from torch._inductor.runtime import compile_tasks
 from torch._inductor.runtime.runtime_utils import triton_config_to_hashable  # noqa: F401
 
+from firebrick.base.namedtuple import namedtuple_scope
 from firebrick.codecs.attached import LIBRARIES, LibrarySet
 from firebrick.errors import NotStorable
-from firebrick.guards.values import namedtuple_scope
 from firebrick.torch_api.aot_entries import keying_entries, making_entries, saving_entries  # noqa: F401
 from firebrick.torch_api.compiler_config import *  # noqa: F403
-from firebrick.torch_api.compiler_config import configuration
 from firebrick.torch_api.ddp import backend_behind, record_buckets  # noqa: F401
 from firebrick.torch_api.device_variables import note_devices  # noqa: F401
 from firebrick.torch_api.dynamo_guards import *  # noqa: F403
@@ -45,7 +44,6 @@ from firebrick.torch_api.process_functions import note_process_functions  # noqa
 from firebrick.torch_api.retrace import note_audited, retrace  # noqa: F401
 from firebrick.torch_api.shared_object import load_extension
 from firebrick.torch_api.tracing import note_tracing  # noqa: F401
-from firebrick.validity.configuration import compiler_environment, registrations, text_of
 
 ConvertFrame = convert_frame.ConvertFrame
 ConvertFrameAssert = convert_frame.ConvertFrameAssert
@@ -119,18 +117,9 @@ def _inner(convert: Any) -> Any:
     return convert._inner_convert if isinstance(convert, ConvertFrame) else convert
 
 
-def options(convert: Any, backend: Any) -> dict[str, str]:
-    """Return the options of ``torch.compile`` behind a frame converter, and the configuration."""
-    inner = _inner(convert)
-    return {
-        "backend": "inductor",
-        "dynamic": repr(backend.dynamic),
-        "fullgraph": repr(bool(inner._one_graph)),
-        "inductor": text_of(backend.config),
-        "environment": compiler_environment(),
-        "registrations": registrations(),
-        **configuration(),
-    }
+def is_fullgraph(convert: Any) -> bool:
+    """Tell whether a frame converter is one of ``torch.compile(fullgraph=True)``."""
+    return bool(_inner(convert)._one_graph)
 
 
 def asked_of(convert: Any, backend: Any) -> dict[str, Any]:

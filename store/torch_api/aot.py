@@ -16,7 +16,8 @@ from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogra
 from torch._inductor.codecache import CppCodeCache, CppPythonBindingsCodeCache
 from torch._inductor.output_code import CompiledFxGraph
 
-from firebrick.loader.libraries import request_digest
+from firebrick.torch_api._plain import PlainGraph
+from firebrick.torch_api.library_requests import request_digest
 from firebrick.torch_api.minors import has
 
 OutputType = schemas.OutputType
@@ -31,6 +32,7 @@ __all__ = [
     "BundledAOTAutogradResult",
     "CompiledFxGraph",
     "OutputType",
+    "PlainGraph",
     "PlainTensorMeta",
     "SubclassCreationMeta",
     "always_connected",

@@ -238,3 +238,9 @@ def _holds_tensor(value: Any, seen: set[int]) -> bool:
     if type(value) is dict:
         return any(_holds_tensor(item, seen) for item in list(value.values()))
     return False
+
+
+def is_triton_kernel(value: Any) -> bool:
+    """Tell whether an object is a function that ``triton.jit`` made; does not import Triton."""
+    kind = type(value)
+    return kind.__module__ == "triton.runtime.jit" and kind.__name__ == "JITFunction"

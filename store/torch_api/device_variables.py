@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch._dynamo import symbolic_convert
@@ -19,10 +20,33 @@ from torch._dynamo.variables.tensor import TensorVariable
 
 if TYPE_CHECKING:
     from firebrick.base.patches import Patches
-    from firebrick.capture.devices import TracedDevices
 
-Seen = Callable[[], "TracedDevices | None"]
 _COMPARISONS = ("is", "is not", "==", "!=")
+
+
+class TracedDevices(Protocol):
+    """Is told of the devices in a frame that is traced."""
+
+    def read(self, device: torch.device, /) -> None:
+        """Python goes on with a device."""
+
+    def of_tensor(self, device: torch.device, /) -> None:
+        """A tensor's device was asked for."""
+
+    def name_own(self, value: Any, /) -> None:
+        """The bytecode holds a constant."""
+
+    def pin(self, reason: str, /) -> None:
+        """The graph can not be moved to another device."""
+
+    def graph(self, module: Any, source_of: dict[Any, str], /) -> None:
+        """A graph is about to be compiled; placeholders have sources."""
+
+    def quietly(self) -> AbstractContextManager[None]:
+        """Ignore device reads inside this block."""
+
+
+Seen = Callable[[], TracedDevices | None]
 
 
 class DeviceOfTensor(ConstantVariable):

@@ -15,7 +15,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import CellType, CodeType, FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch._dynamo import guards as dynamo_guards
@@ -30,8 +30,7 @@ from torch._guards import ChainedSource, Guard, GuardsSet
 from torch.utils._ordered_set import OrderedSet
 
 from firebrick.base.patches import Patches
-from firebrick.guards.identity_guards import is_triton_kernel
-from firebrick.guards.unpickler import reads_back, rebuild_mapping
+from firebrick.torch_api.compiler_free import is_triton_kernel
 from firebrick.torch_api.minors import has
 
 CheckFunctionManager = dynamo_guards.CheckFunctionManager
@@ -52,6 +51,16 @@ REFUSED_GUARDS = frozenset(
 _ADDRESSES = re.compile(r"(?<=_id\()(.*), \d+(?=\))| at 0x[0-9a-f]+")
 _SETS = re.compile(r"\{([^{}:]*)\}")  # their texts have the order of hashes
 _PLAIN_DICTS = frozenset({"builtins", "collections", "torch.nn.modules.container"})
+
+
+class StateReader(Protocol):
+    """What reads pickled guard states, as far as their writer has to know it."""
+
+    rebuild_mapping: Callable[[Any, list[tuple[Any, Any]], dict[str, Any]], Any]
+    """Makes a mapping of a user's class again; named in the pickle."""
+
+    def reads_back(self, value: Any, reduced: Any, classes: dict[type, bool], /) -> bool:
+        """Tell whether a value is surely made again from how the pickler reduces it."""
 
 
 def builtins_name(state: Any) -> str | None:
@@ -181,7 +190,12 @@ def distinct(guards: Iterable[Any]) -> list[Any]:
 
 
 def serialize(
-    manager: Any, builder: Any, guards: list[Any], graph: Any, identified: dict[Any, Any]
+    manager: Any,
+    builder: Any,
+    guards: list[Any],
+    graph: Any,
+    identified: dict[Any, Any],
+    reader: StateReader,
 ) -> tuple[bytes, bool]:
     """Return the pickled state of a frame's guards, and whether it surely can be read back.
 
@@ -191,6 +205,7 @@ def serialize(
         guards: what is to be stored.
         graph: torch's output graph of the frame.
         identified: sources of locals that are compared by what they are, and their values, which stay out.
+        reader: who reads the state again.
 
     Raises:
         PackageError: of torch, for a guard that can not be serialised.
@@ -200,7 +215,7 @@ def serialize(
     pickler, pickled = dynamo_guards.GuardsStatePickler, dynamo_guards.pickle_guards_state
     patches, doubts = Patches(), list[Any]()
     patches.set(dynamo_guards, "pickle_guards_state", lambda state, b: pickled(canonical_state(state), b))
-    patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override, doubts))
+    patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override, doubts, reader))
     live = builder.guard_tree_values
     builder.guard_tree_values = {k: v for k, v in live.items() if k not in hidden}
     try:
@@ -229,7 +244,7 @@ def _base(source: Any) -> Any:
     return source.base if isinstance(source, ChainedSource) else None
 
 
-def _reducing(original: Callable[..., Any], doubts: list[Any]) -> Callable[..., Any]:
+def _reducing(original: Callable[..., Any], doubts: list[Any], reader: StateReader) -> Callable[..., Any]:
     """Wrap ``GuardsStatePickler.reducer_override`` so that more values that guards look at are kept.
 
     Values of which it is not sure that they can be read back are added to `doubts`.
@@ -263,9 +278,9 @@ def _reducing(original: Callable[..., Any], doubts: list[Any]) -> Callable[..., 
         result = original(self, obj)
         if result is NotImplemented and isinstance(obj, dict) and cls.__module__ not in _PLAIN_DICTS:
             doubts.append(obj)
-            return rebuild_mapping, (cls, list(dict.items(obj)), vars(obj))
+            return reader.rebuild_mapping, (cls, list(dict.items(obj)), vars(obj))
         sparse = isinstance(obj, torch.Tensor) and obj.layout is not torch.strided
-        if sparse or not reads_back(obj, result, classes):
+        if sparse or not reader.reads_back(obj, result, classes):
             doubts.append(obj)
         return result
 

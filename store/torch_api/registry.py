@@ -14,14 +14,43 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from firebrick.context.context import Context
+from typing import Any, Protocol
 
 _ARTIFACTS = "_backend_artifacts_by_key"
 _ENTRIES = "_dynamo_cache_entries"
 _left_behind: list[Any] = []  # values of the last context that stayed in torch's registry
+
+
+class InMemory(Protocol):
+    """A mapping of which it can be said what is in memory."""
+
+    def __setitem__(self, key: str, value: Any, /) -> None: ...
+
+    def __contains__(self, key: object, /) -> bool: ...
+
+    def in_memory(self) -> dict[str, Any]:
+        """Return what is in memory now, as a plain dictionary."""
+
+
+class Mirroring(Protocol):
+    """What torch's registry is made one with."""
+
+    @property
+    def backend_artifacts(self) -> InMemory:
+        """Artifacts by key."""
+
+    @property
+    def dynamo_cache_entries(self) -> InMemory:
+        """Entries by key."""
+
+    def edit_artifact(self, key: str, edit_fn: Callable[..., Any], /) -> None:
+        """Replace the content of an artifact."""
+
+    def clear(self) -> None:
+        """Remove everything."""
+
+    def create_cache_entries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Join entries and artifacts."""
 
 
 def precompile_module() -> Any:
@@ -129,7 +158,7 @@ def contents(torch_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return getattr(torch_class, _ARTIFACTS), getattr(torch_class, _ENTRIES)
 
 
-def mirror_onto(torch_class: Any, context: Context) -> Callable[[], None]:
+def mirror_onto(torch_class: Any, context: Mirroring) -> Callable[[], None]:
     """Make torch's registry and a context one: the same two mappings, so that they can not drift.
 
     What torch has recorded so far is written to the context first, but for what the last context left

@@ -13,8 +13,8 @@ import importlib.util
 import operator
 import sys
 from collections.abc import Callable, Iterator
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch._dynamo import output_graph
 from torch._dynamo.symbolic_convert import InliningInstructionTranslator
@@ -26,15 +26,49 @@ from firebrick.base.shipped import shipped_file
 
 if TYPE_CHECKING:
     from firebrick.base.patches import Patches
-    from firebrick.capture.traced import Traced
 
-Seen = Callable[[], "Traced | None"]
 _FOUND = {importlib.util.find_spec: "find_spec", importlib.metadata.version: "package version"}
 _NAMING = frozenset({getattr, hasattr, setattr, delattr})
 _INSPECTING = frozenset(
     {isinstance, issubclass, callable, type, id, operator.is_, operator.is_not, operator.eq, operator.ne}
 )
 _VARIABLES = "torch._dynamo.variables"
+
+
+class Traced(Protocol):
+    """Is told what Dynamo looks at in a frame."""
+
+    names: set[str]
+
+    def refuse(self, reason: str, /) -> None:
+        """What was traced can not be followed."""
+
+    def inlined(self, code: CodeType, function: Any, /) -> None:
+        """Code is inlined."""
+
+    def makes(self) -> None:
+        """An object is made."""
+
+    def called(self, function: FunctionType, /) -> None:
+        """A graph calls a function of the program."""
+
+    def fact(self, name: str, arguments: list[Any], /) -> None:
+        """A fact of the process is folded into the graph."""
+
+    def folded(self, function: Any, arguments: list[Any], /) -> None:
+        """A call is folded into the graph."""
+
+    def sorts(self) -> None:
+        """Objects are put in an order."""
+
+    def iterates(self, items: list[Any], kind: type, /) -> None:
+        """A set is gone through."""
+
+    def hashes(self, value: Any, /) -> None:
+        """A hash is taken."""
+
+
+Seen = Callable[[], Traced | None]
 
 
 def note_tracing(patches: Patches, seen: Seen) -> None:

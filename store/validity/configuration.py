@@ -10,6 +10,7 @@ Source followed: ``torch/utils/_config_module.py``, and the ``config.py`` of the
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import re
@@ -158,6 +159,38 @@ def config_values(part: str, config: Any) -> dict[str, Any]:
     fast = {"readonly_values": True} if has(_READONLY) else {}
     values: dict[str, Any] = config._get_dict(ignored_prefixes=ignored, **fast)
     return values
+
+
+def _configuration(configs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the compiler's configuration as it stands in this thread now, one text per part.
+
+    A text is the digest of all values, followed by those that differ from their defaults.
+    """
+    parts = {}
+    for part, config in configs.items():
+        texts = [(name, text_of(value)) for name, value in sorted(config_values(part, config).items())]
+        changed = [f"{n}={text}" for n, text in texts if text != text_of(config._config[n].default)]
+        digest = hashlib.sha256(repr(texts).encode()).hexdigest()[:32]
+        parts[f"config.{part}"] = "; ".join([digest, *changed])
+    return parts
+
+
+def recipe_options(dynamic: Any, fullgraph: bool, options: Any, configs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments of ``torch.compile`` and the compiler's configuration, as a recipe has them.
+
+    Args:
+        dynamic, fullgraph, options: arguments of ``torch.compile``.
+        configs: the compiler's modules of configuration, by part.
+    """
+    return {
+        "backend": "inductor",
+        "dynamic": repr(dynamic),
+        "fullgraph": repr(fullgraph),
+        "inductor": text_of(options),
+        "environment": compiler_environment(),
+        "registrations": registrations(),
+        **_configuration(configs),
+    }
 
 
 def _changed(part: str, config: ModuleType) -> dict[str, str]:

@@ -1,0 +1,31 @@
+"""What a generated wrapper asks of the C++ compiler, as a digest. Imports nothing of torch.
+
+Source followed: ``CppCodeCache.load_async`` of ``torch/_inductor/codecache.py``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from blake3 import blake3
+
+from firebrick.storage.msgpack import pack
+
+
+def request_digest(
+    cls: type, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str:
+    """Return the digest (hex) of what a wrapper asks for: kind of library, source and flags.
+
+    It leaves out how the compiler is called, so that no compiler need be there to compute it.
+    """
+    call = inspect.signature(original).bind(cls, *args, **kwargs)
+    call.apply_defaults()
+    request = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in call.arguments.items()
+        if name not in ("cls", "submit_fn")
+    }
+    return blake3(pack([cls.__name__, request])).hexdigest()
