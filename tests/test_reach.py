@@ -14,9 +14,8 @@ from firebrick.base import shipped
 from firebrick.errors import NotStorable
 from firebrick.validity.code_facts import code_facts, names_in
 from firebrick.validity.exact import exact, peculiarity
-from firebrick.validity.reach import Scope, reach
+from firebrick.validity.reach import Scope, reach, whole_digest, whole_reach
 from firebrick.validity.stored import changes, entries_text, scope_of, scope_text
-from firebrick.validity.whole import whole_digest, whole_reach
 
 
 def walk(function, values=None, **scope):

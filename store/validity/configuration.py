@@ -26,6 +26,7 @@ from firebrick.bundle.platform import host_facts
 from firebrick.storage.msgpack import pack
 from firebrick.torch_api import imported
 from firebrick.torch_api.minors import has
+from firebrick.validity.reach import whole_digest
 
 AMBIENT, OPTIONS = ".ambient", "options"  # context and section of the registry: key -> options of recipes
 ARGUMENTS = "_firebrick_arguments"  # attribute of a backend: the texts of the arguments of torch.compile
@@ -106,8 +107,6 @@ def text_of(value: Any) -> str:
 
 def _text_of_function(value: Any) -> str:
     """Return the path of a function or of a callable object; with its digest where it is the program's."""
-    from firebrick.validity.whole import whole_digest  # most options are plain
-
     name = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     code = getattr(value, "__code__", None)
     if isinstance(value, type) or (code is not None and shipped_file(code.co_filename)):
@@ -125,8 +124,6 @@ def registrations() -> str:
 
     Tables that are not imported have nothing of the program in them.
     """
-    from firebrick.validity.whole import whole_digest
-
     found = []
     for module, name in _TABLES:
         table = getattr(imported(module), name, {})

@@ -19,7 +19,7 @@ from torch._library.custom_ops import OPDEFS
 
 from firebrick.base.patches import Patches
 from firebrick.base.shipped import shipped_file
-from firebrick.validity.whole import whole_digest
+from firebrick.validity.reach import whole_digest
 
 _OF_TORCH: Final = frozenset(
     {

@@ -34,12 +34,13 @@ from firebrick.base.shipped import (
 from firebrick.errors import NotStorable
 from firebrick.torch_api.compiler_free import GENERATED
 from firebrick.validity.classes import CALLED
-from firebrick.validity.code_facts import code_facts
+from firebrick.validity.code_facts import code_facts, names_in
 from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
 from firebrick.validity.functions import BUILTINS, Functions
 from firebrick.validity.tensors import extent_of, tensor_state
 
 _MAX_NODES: Final = 100_000
+_ROUNDS: Final = 6  # of a walk through code that the compiler runs
 _MAX_ITEMS: Final = 20_000  # of one container
 _CONTAINERS: Final = (tuple, list, dict, set, frozenset, deque, types.MappingProxyType)
 _OPERATORS: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
@@ -131,6 +132,10 @@ class Walk(Functions):
     def __init__(self, scope: Scope, *, whole: bool = False) -> None:
         super().__init__(scope, whole=whole)
         self._memory: dict[int, list[tuple[int, int, str]]] = {}  # address -> first and last byte, place
+
+    def whole_digest(self, value: Any) -> str:
+        """Return the digest of an object with everything that it can run, of a walk of its own."""
+        return whole_digest(value)
 
     def root(self, code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Begin at a frame."""
@@ -352,3 +357,31 @@ def _has_dict(kind: type) -> bool:
     """Tell whether instances of a class have the ordinary dictionary of attributes."""
     entries = (vars(base).get("__dict__") for base in kind.__mro__)
     return any(type(entry) in (types.GetSetDescriptorType, types.MemberDescriptorType) for entry in entries)
+
+
+def whole_reach(value: Any) -> Reach:
+    """Walk from an object: all code is followed, and plain values count wherever they are.
+
+    For what the compiler calls and does not trace: custom passes of Inductor, fakes and other kernels of
+    operators in Python, functions among the options of torch.compile. Their code runs while a graph is
+    compiled, so that all of it counts, and the values of its globals with it.
+
+    Raises:
+        NotStorable: there is no end to it.
+        EncodeError: code has no digest.
+    """
+    names: frozenset[str] = frozenset({"__call__"})
+    for _ in range(_ROUNDS):
+        walk = Walk(Scope(names, frozenset(), ()), whole=True)
+        walk.add("it", value, whole=True)
+        found = walk.finish()
+        more = names.union(*map(names_in, walk.met))
+        if more == names:
+            return found
+        names = more
+    raise NotStorable(f"what {getattr(value, '__qualname__', type(value).__qualname__)} can run has no end")
+
+
+def whole_digest(value: Any) -> str:
+    """Return the digest of an object with everything that it can run, hexadecimal; see `whole_reach`."""
+    return whole_reach(value).digest.hex()[:32]
