@@ -214,7 +214,7 @@ class Hooks:
             if getattr(self._serving, "recipe", None) is not None:  # the inner of two converters
                 return self._watched(original, self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             backend = self._api.inductor_backend(self_)
-            if backend is None or getattr(self_, "_export", False) or not self._api.may_compile(frame):
+            if backend is None or self._api.is_export(self_) or not self._api.may_compile(frame):
                 result = original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
                 self._unwatched(self_, frame, result, backend)
                 return result
@@ -231,11 +231,7 @@ class Hooks:
                 return served
             self._serving.recipe = recipe
             try:
-                run = (
-                    original
-                    if hasattr(self_, "_inner_convert")
-                    else functools.partial(self._watched, original)
-                )
+                run = original if self._api.has_inner(self_) else functools.partial(self._watched, original)
                 return run(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             finally:
                 self._serving.recipe = None
@@ -251,7 +247,7 @@ class Hooks:
         """Record that torch compiled a frame for which Firebrick does nothing."""
         if getattr(result, "guarded_code", None) is None:
             return
-        if getattr(converter, "_export", False):
+        if self._api.is_export(converter):
             self._note(frame, LEFT, "export", "torch exports it")
         elif backend is None:
             name = self._api.backend_name(converter)

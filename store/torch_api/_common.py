@@ -117,6 +117,16 @@ def _inner(convert: Any) -> Any:
     return convert._inner_convert if isinstance(convert, ConvertFrame) else convert
 
 
+def has_inner(convert: Any) -> bool:
+    """Tell whether a frame converter calls another one, which does the work."""
+    return isinstance(convert, ConvertFrame)
+
+
+def is_export(convert: Any) -> bool:
+    """Tell whether a frame converter exports."""
+    return bool(_inner(convert)._export)
+
+
 def is_fullgraph(convert: Any) -> bool:
     """Tell whether a frame converter is one of ``torch.compile(fullgraph=True)``."""
     return bool(_inner(convert)._one_graph)
