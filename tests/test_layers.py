@@ -1,0 +1,117 @@
+"""The rooms of the house stand in the order that docs/architecture.md gives, and nobody climbs."""
+
+import ast
+import collections
+import graphlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = (ROOT / "docs" / "architecture.md").read_text()
+ROOMS = re.findall(
+    r"^\| `([\w.]+)` \|", DOCUMENT.partition("<!-- layers")[2].partition("<!-- end")[0], re.MULTILINE
+)
+FILES = {
+    ".".join((name, *path.relative_to(ROOT / folder).with_suffix("").parts)).removesuffix(".__init__"): path
+    for name, folder in (("firebrick", "store"), ("firebrick.codecs", "codecs"))
+    for path in (ROOT / folder).rglob("*.py")
+}
+Import = tuple[str, str, bool]  # who, whom, and whether for type checkers alone
+
+
+def room(module: str) -> str:
+    inside = module.removeprefix("firebrick.")
+    found = [name for name in ROOMS if inside == name or inside.startswith(f"{name}.")]
+    return max(found, key=len) if found else "firebrick"
+
+
+def imports(files: dict[str, str]) -> Iterator[Import]:
+    """Yield the imports among files, given by their texts; also those inside functions."""
+    for module, text in files.items():
+        tree = ast.parse(text)
+        typing = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for statement in node.body
+            for inner in ast.walk(statement)
+        }
+        for node in ast.walk(tree):
+            named: list[str] = []
+            if isinstance(node, ast.ImportFrom):
+                named = [
+                    f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in files else str(node.module)
+                    for a in node.names
+                ]
+            elif isinstance(node, ast.Import):
+                named = [alias.name for alias in node.names]
+            yield from (
+                (module, name, id(node) in typing) for name in named if name in files and name != module
+            )
+
+
+def faults(found: list[Import]) -> list[str]:
+    """Return what breaks the order: imports of rooms above, of private modules of others, and circles."""
+    height = {name: -number for number, name in enumerate(ROOMS)}
+    across = [(who, whom) for who, whom, _ in found if room(who) != room(whom)]
+    broken = [f"{who} climbs to {whom}" for who, whom in across if height[room(whom)] > height[room(who)]]
+    broken += [
+        f"{who} imports the private {whom}" for who, whom in across if whom.rpartition(".")[2].startswith("_")
+    ]
+    graph = collections.defaultdict[str, set[str]](set)
+    for who, whom, typing in found:
+        if not typing or room(who) != room(whom):
+            graph[who].add(whom)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        broken.append(f"a circle: {' -> '.join(error.args[1])}")
+    return sorted(set(broken))
+
+
+TEXTS = {module: path.read_text() for module, path in FILES.items()}
+
+
+def test_rooms_import_only_what_stands_below_them() -> None:
+    assert faults(list(imports(TEXTS))) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "fault"),
+    [
+        (
+            "storage.blob",
+            "from firebrick.loader import bundles",
+            "storage.blob climbs to firebrick.loader.bundles",
+        ),
+        (
+            "base.patches",
+            "if TYPE_CHECKING:\n    from firebrick.storage.store import Store",
+            "climbs to firebrick.storage.store",
+        ),
+        (
+            "loader.bundles",
+            "def f():\n    from firebrick.capture import recorder",
+            "climbs to firebrick.capture.recorder",
+        ),
+        ("loader.bundles", "from firebrick.torch_api._common import probe", "imports the private"),
+        ("storage.format", "import firebrick.storage.store", "a circle"),
+    ],
+)
+def test_a_climb_a_private_import_and_a_circle_are_seen(module: str, line: str, fault: str) -> None:
+    texts = TEXTS | {f"firebrick.{module}": TEXTS[f"firebrick.{module}"] + f"\n{line}\n"}
+    assert any(fault in found for found in faults(list(imports(texts))))
+
+
+def test_every_folder_is_a_room_of_the_list_and_the_other_way_round() -> None:
+    folders = {room(module) for module in FILES}
+    assert folders == set(ROOMS)
+    assert len(ROOMS) == len(set(ROOMS))
+
+
+def test_one_file_name_means_one_thing() -> None:
+    names = (path.stem.lstrip("_") for path in FILES.values() if path.stem not in ("__init__", "__main__"))
+    assert [name for name, count in collections.Counter(names).items() if count > 1] == []
