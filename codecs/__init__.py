@@ -21,6 +21,7 @@ __all__ = ["CODECS", "Collector", "Encoded", "codec_for", "decode", "encode"]
 # kind -> module and class
 _TABLE: Final[dict[Kind, tuple[str, str]]] = {
     Kind.BACKEND: ("backend", "BackendCodec"),
+    Kind.BUNDLE: ("bundle", "ManifestCodec"),
     Kind.CODE: ("code", "CodeCodec"),
     Kind.DYNAMO: ("dynamo", "DynamoCodec"),
     Kind.GRAPH: ("graph", "GraphCodec"),

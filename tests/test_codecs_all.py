@@ -25,6 +25,7 @@ from firebrick.errors import BlobMissing, CodecError, UnknownKind, UnknownVersio
 from firebrick.storage.blob import Blob, StoredBlob
 from firebrick.storage.format import MAX_BLOB_BYTES, Kind
 from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import Compiled, LeanForm, Manifest, Place, Reached
 from firebrick.testing.strategies import everything, same
 
 KINDS = sorted(codecs.CODECS)
@@ -136,7 +137,7 @@ def test_an_unknown_version_is_refused(kind: Kind) -> None:
     assert (caught.value.kind, caught.value.version) == (kind, 99)
 
 
-@pytest.mark.parametrize("kind", [0, 99, Kind.BUNDLE])
+@pytest.mark.parametrize("kind", [0, 99, Kind.REVISION])
 def test_a_kind_without_a_codec_is_refused(kind: int) -> None:
     with pytest.raises(UnknownKind) as caught:
         codecs.decode(kind, 1, b"", {}.__getitem__)
@@ -145,7 +146,7 @@ def test_a_kind_without_a_codec_is_refused(kind: int) -> None:
 
 def test_the_table_names_each_codec_by_its_own_kind() -> None:
     assert [codec.kind for codec in codecs.CODECS.values()] == list(codecs.CODECS)
-    assert set(codecs.CODECS) == set(Kind) - {Kind.BUNDLE, Kind.REVISION}
+    assert set(codecs.CODECS) == set(Kind) - {Kind.REVISION}
 
 
 def test_children_come_before_what_refers_to_them_and_once() -> None:
@@ -191,3 +192,10 @@ def test_the_document_names_the_limits() -> None:
     assert limits["files of a kernel"] == str(MAX_FILES)
     assert limits["program headers, needed libraries of an ELF file"] == f"{MAX_HEADERS}, {MAX_NEEDED}"
     assert f"of {LEAF_BYTES} or more" in DOCUMENT
+
+
+def test_the_document_names_every_entry_of_a_manifest() -> None:
+    named = {name.strip(" `") for row in rows("entry") for name in row[0].split(",")}
+    lean = {*LeanForm._fields, *Place._fields} - {"place"}
+    plain = {*Manifest._fields, *Reached._fields, *Compiled._fields, "version", "skip", "reach"}
+    assert named == (plain - {"reached", "compiled", "digest"}) | {f"lean.{name}" for name in lean}

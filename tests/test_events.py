@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import firebrick
+from firebrick.codecs import encode
 from firebrick.reports import runs
 from firebrick.reports.counters import Stats
 from firebrick.reports.detectors import divergent, volatile
@@ -17,8 +18,8 @@ from firebrick.reports.events import CODES, Change, Event, Events, Function, fun
 from firebrick.reports.log import to_stderr
 from firebrick.reports.not_served import Miss
 from firebrick.reports.refusals import Refusal, joined, miss, nearest, refusal_of
-from firebrick.storage.format import MANIFEST_VERSION
-from firebrick.storage.keys import recipe_key
+from firebrick.storage.keys import ContentKey, recipe_key
+from firebrick.storage.manifest import Compiled, Manifest, NoLeanForm, Reached
 from firebrick.storage.msgpack import pack
 from firebrick.storage.store import Blob, Kind, Store
 from firebrick.testing.programs import run_cases, start
@@ -229,25 +230,27 @@ class TestVolatileKeys:
 
 class TestDivergence:
     def published(self, store: Store, **fields: Any) -> Blob:
-        body = {"version": MANIFEST_VERSION, "skip": False, "guards": b"g", "lean": "off", "backends": {}}
+        key, reach = ContentKey(b"k" * 32), fields.pop("reach", None)
+        compiled = Compiled(key, {}, {}, {}, {}, key, "", None)._replace(**fields)
+        reached = None if reach is None else Reached(reach, key, key)
         parts = {"function.module": "m", "function.name": "f"}
-        blob = Blob(Kind.BUNDLE, pack(body | fields), MANIFEST_VERSION)
+        blob = encode(Kind.BUNDLE, Manifest(key, key, [], "", reached, compiled, NoLeanForm("off"))).root
         store.publish(recipe_key(parts), parts, blob, [])
         return blob
 
     @pytest.mark.parametrize(
         ("fields", "said"),
         [
-            ({"backends": {"a": b"2"}}, "backends"),
-            ({"backends": {"a": b"2"}, "guards": b"other"}, ""),
-            ({"backends": {"a": b"2"}, "reach": b"other"}, ""),
+            ({"backends": {"a": ContentKey(b"2" * 32)}}, "backends"),
+            ({"backends": {"a": ContentKey(b"2" * 32)}, "guards": ContentKey(b"o" * 32)}, ""),
+            ({"backends": {"a": ContentKey(b"2" * 32)}, "reach": ContentKey(b"o" * 32)}, ""),
         ],
     )
     def test_is_equal_inputs_with_other_bytes(
         self, tmp_path: pathlib.Path, fields: dict[str, Any], said: str
     ) -> None:
         with Store.open(tmp_path / "s") as store:
-            first = self.published(store, backends={"a": b"1"})
+            first = self.published(store, backends={"a": ContentKey(b"1" * 32)})
             recipe = next(store.recipes())
             assert divergent(store, recipe, first) == ""
             found = divergent(store, recipe, self.published(store, **fields))

@@ -11,6 +11,8 @@ from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.errors import NotLean
 from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_program, moves_of
 from firebrick.reports.not_served import Miss
+from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import Fact, LeanForm, Place
 from firebrick.testing.programs import run_cases
 
 MOVE = Move(0, 1)
@@ -92,7 +94,8 @@ def test_code_holds_the_other_device_and_calls_the_other_functions():
 def manifest(*, pinned="", relies=None, gpu=0):
     process = [["torch.distributed.get_rank", [], "0"]]
     process += [] if relies is None else [["current GPU", [], str(relies)]]
-    return {"lean": {} if gpu is None else {"gpu": gpu, "pinned": pinned}, "process": process}
+    place = None if gpu is None else Place(gpu, pinned)
+    return LeanForm(ContentKey(b"g" * 32), {}, {}, [], place), [Fact(*fact) for fact in process]
 
 
 @pytest.fixture
@@ -119,7 +122,7 @@ def current(monkeypatch):
 )
 def test_a_bundle_goes_to_the_current_gpu_first(current, made, here, expected):
     current(here)
-    assert moves_of(made) == expected
+    assert moves_of(*made) == expected
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_a_bundle_goes_to_the_current_gpu_first(current, made, here, expected):
 def test_what_relies_on_the_current_gpu_and_can_not_be_moved_has_no_way(current, made, reason):
     current(1)
     with pytest.raises(Miss, match=reason):
-        moves_of(made)
+        moves_of(*made)
 
 
 # In a process. The GPU is only said to be one: the functions run on the CPU.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from firebrick.bundle.platform import CURRENT_GPU
 from firebrick.capture.devices import leaves_of
 from firebrick.codecs.guard_program import NUMBERS
+from firebrick.storage.manifest import Place
 from firebrick.validity.code_facts import nested
 
 if TYPE_CHECKING:
@@ -23,20 +24,20 @@ if TYPE_CHECKING:
 _TENSOR_GUARD: Final = NUMBERS["add_tensor_match_guard"]
 
 
-def gpu_of(compilation: Compilation, backends: Iterable[tuple[frozenset[int], str]]) -> dict[str, Any]:
-    """Return ``gpu``, the index of the GPU that a frame runs on, and ``pinned``, why it can run on no other.
+def gpu_of(compilation: Compilation, backends: Iterable[tuple[frozenset[int], str]]) -> Place | None:
+    """Return where a frame runs, and why it can run nowhere else.
 
     Args:
         compilation: of the frame, with its guard program.
         backends: for each, the GPUs it runs on and why it can run on no other.
 
     Returns:
-        An empty dictionary for a frame that runs on no GPU; ``gpu`` is -1 for one that runs on several.
+        None for a frame that runs on no GPU.
     """
     parts, program, devices = list(backends), compilation.program, compilation.devices
     gpus = {row[2] or 0 for row in program.tensors if row[1] == "cuda"}.union(*(part[0] for part in parts))
     if not gpus:
-        return {}
+        return None
     gpu = gpus.pop() if len(gpus) == 1 else -1
     reasons = [devices.pinned, *(part[1] for part in parts)]
     if gpu < 0:
@@ -47,7 +48,7 @@ def gpu_of(compilation: Compilation, backends: Iterable[tuple[frozenset[int], st
     reasons += [f"no guard on {name}" for name in sorted(devices.inputs - guarded)]
     if any(_holds_device(code) for code in compilation.resumes.values()):
         reasons.append("a resume function that names a device")
-    return {"gpu": gpu, "pinned": next(filter(None, reasons), "")}
+    return Place(gpu, next(filter(None, reasons), ""))
 
 
 def _holds_device(code: CodeType) -> bool:

@@ -16,7 +16,9 @@ from firebrick import codecs
 from firebrick.capture.device_pinning import gpu_of
 from firebrick.errors import NotLean
 from firebrick.runtime.helpers import HELPERS
+from firebrick.storage.blob import Blob
 from firebrick.storage.format import Kind
+from firebrick.storage.manifest import LeanForm
 from firebrick.validity.code_facts import nested
 
 if TYPE_CHECKING:
@@ -41,41 +43,13 @@ class LeanPart(NamedTuple):
     pinned: str = ""
 
 
-class Lean:
-    """What the lane needs of one frame beside its code.
-
-    Args:
-        guards: the guard program.
-        backends: name in the compiled code -> lean backend.
-        imports: alias -> module, of the modules that the code uses.
-        place: as `gpu_of` gives it.
-    """
-
-    def __init__(
-        self,
-        guards: codecs.Encoded,
-        backends: Mapping[str, LeanPart],
-        imports: Mapping[str, str],
-        place: Mapping[str, Any],
-    ) -> None:
-        self.body = {
-            "guards": guards.root.key,
-            "imports": dict(imports),
-            "backends": {name: part.encoded.root.key for name, part in backends.items()},
-            "opens": sorted(frozenset().union(*(part.libraries for part in backends.values()))),
-            **place,
-        }
-        every = (guards, *(part.encoded for part in backends.values()))
-        self.blobs = [blob for encoded in every for blob in (*encoded.children, encoded.root)]
-
-
 def make_lean(
     compilation: Compilation,
     backends: Mapping[str, LeanPart | str],
     code: CodeType,
     imports: Mapping[str, str],
-) -> Lean:
-    """Return what the lane needs of a frame.
+) -> tuple[LeanForm, list[Blob]]:
+    """Return what the lane needs of a frame beside its code, and the blobs of it.
 
     Args:
         compilation: of the frame; its guard program may be the reason why there is none.
@@ -95,7 +69,16 @@ def make_lean(
     _check_helpers(code, used)
     parts = {name: value for name, value in backends.items() if not isinstance(value, str)}
     place = gpu_of(compilation, ((part.gpus, part.pinned) for part in parts.values()))
-    return Lean(codecs.encode(Kind.GUARD_PROGRAM, compilation.program), parts, used, place)
+    guards = codecs.encode(Kind.GUARD_PROGRAM, compilation.program)
+    form = LeanForm(
+        guards=guards.root.key,
+        imports=used,
+        backends={name: part.encoded.root.key for name, part in parts.items()},
+        opens=sorted(frozenset().union(*(part.libraries for part in parts.values()))),
+        place=place,
+    )
+    every = (guards, *(part.encoded for part in parts.values()))
+    return form, [blob for encoded in every for blob in (*encoded.children, encoded.root)]
 
 
 def _check_helpers(code: CodeType, imports: Mapping[str, str]) -> None:

@@ -16,8 +16,9 @@ from firebrick.capture.lean_part import LeanPart, make_lean
 from firebrick.codecs.code import rename
 from firebrick.errors import NotLean, NotStorable
 from firebrick.loader.bundles import expectations_digest, parts_digest
-from firebrick.storage.format import MANIFEST_VERSION, Kind
+from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import OFF, Compiled, Fact, LeanForm, Manifest, NoLeanForm, Reached
 from firebrick.storage.msgpack import pack
 from firebrick.storage.store import Blob
 from firebrick.validity.code_facts import nested
@@ -58,16 +59,6 @@ def frame_manifest(
         NotStorable: when the compiled code uses a global that can not be made again, or neither lane can
             have the guards.
     """
-    body: dict[str, Any] = {
-        "version": MANIFEST_VERSION,
-        "recipe": compilation.recipe.key,
-        "skip": skip,
-        "process": sorted([*compilation.process, *compilation.tracing.facts], key=pack),
-        "reach": b"",
-        "lean": "off",
-    }
-    if compilation.buckets and not skip:
-        body["buckets"] = compilation.buckets
     blobs: list[Blob] = []
     parts: list[ContentKey] = []
 
@@ -78,13 +69,14 @@ def frame_manifest(
             parts.append(blob.key)
         return encoded.root.key
 
+    reached = None
     if compilation.reached is not None:
         seen, found = compilation.reached
-        body |= {
-            "reach": found.digest,
-            "scope": add(Kind.TEXT, scope_text(seen)),
-            "entries": add(Kind.TEXT, entries_text(found.entries)),
-        }
+        reached = Reached(
+            found.digest, add(Kind.TEXT, scope_text(seen)), add(Kind.TEXT, entries_text(found.entries))
+        )
+    compiled: Compiled | None = None
+    made: LeanForm | NoLeanForm = NoLeanForm(OFF)
     if not skip and compilation.compiled is not None:
         api = torch_api.load()
         names = {n: api.BACKEND_PREFIX + part.key.hex()[:32] for n, part in backends.items()}
@@ -93,42 +85,61 @@ def frame_manifest(
             key = add(Kind.CODE, code)
             names[name] = api.RESUME_PREFIX + key.hex()[:32]
             resumes[names[name]] = key
-        body |= {
-            "guards": b"" if compilation.not_full else add(Kind.GUARDS, compilation.guards_state),
-            "expected": expectations_digest(compilation.expected),
-            "expectations": b"" if compilation.not_full else add(Kind.TEXT, compilation.expected),
-            "code": add(Kind.CODE, rename(compilation.compiled, names)),
-            "resumes": resumes,
-            "backends": {names[name]: part.key for name, part in backends.items()},
-            "imports": _imports(compilation, compilation.compiled, set(names)),
-            "requires": compilation.requires,
-        }
-        if compilation.audit:
-            body["audit"] = add(Kind.TEXT, compilation.audit)
+        compiled = Compiled(
+            guards=None if compilation.not_full else add(Kind.GUARDS, compilation.guards_state),
+            expected=expectations_digest(compilation.expected),
+            expectations=None if compilation.not_full else add(Kind.TEXT, compilation.expected),
+            code=add(Kind.CODE, rename(compilation.compiled, names)),
+            resumes=resumes,
+            backends={names[name]: part.key for name, part in backends.items()},
+            imports=_imports(compilation, compilation.compiled, set(names)),
+            requires=compilation.requires,
+            audit=add(Kind.TEXT, compilation.audit) if compilation.audit else None,
+        )
         for part in backends.values():
             parts += [part.key, *part.children]
         if lean is None:
             if compilation.not_full:
                 raise NotStorable(compilation.not_full)
         else:
-            try:
-                made = make_lean(
-                    compilation,
-                    {names[name]: backend for name, backend in lean.items()},
-                    compilation.compiled,
-                    body["imports"],
-                )
-            except NotLean as error:
-                if compilation.not_full:
-                    raise NotStorable(f"{compilation.not_full}; {error.reason}") from error
-                body["lean"] = compilation.not_lean = error.reason
-            else:
-                body["lean"] = made.body
-                blobs += made.blobs
-                parts += [blob.key for blob in made.blobs]
+            renamed = {names[name]: backend for name, backend in lean.items()}
+            made, more = _lean_form(compilation, renamed, compilation.compiled, compiled.imports)
+            blobs += more
+            parts += [blob.key for blob in more]
+    elif not skip:
+        raise NotStorable("torch compiled nothing of it")
     parts = sorted(set(parts))
-    body["parts"] = parts_digest(parts)
-    return Blob(Kind.BUNDLE, pack(body), MANIFEST_VERSION), blobs, parts
+    process = sorted([*compilation.process, *compilation.tracing.facts], key=pack)
+    manifest = Manifest(
+        recipe=compilation.recipe.key,
+        parts=parts_digest(parts),
+        process=[Fact(*fact) for fact in process],
+        buckets="" if skip else compilation.buckets,
+        reached=reached,
+        compiled=compiled,
+        lean=made,
+    )
+    return codecs.encode(Kind.BUNDLE, manifest).root, blobs, parts
+
+
+def _lean_form(
+    compilation: Compilation,
+    backends: Mapping[str, LeanPart | str],
+    code: CodeType,
+    imports: Mapping[str, str],
+) -> tuple[LeanForm | NoLeanForm, list[Blob]]:
+    """Return what the lean lane has of a frame, and the blobs of it.
+
+    Raises:
+        NotStorable: neither lane can have the frame.
+    """
+    try:
+        return make_lean(compilation, backends, code, imports)
+    except NotLean as error:
+        if compilation.not_full:
+            raise NotStorable(f"{compilation.not_full}; {error.reason}") from error
+        compilation.not_lean = error.reason
+        return NoLeanForm(error.reason), []
 
 
 def _imports(compilation: Compilation, compiled: CodeType, known: set[str]) -> dict[str, str]:

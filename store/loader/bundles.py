@@ -10,13 +10,13 @@ from blake3 import blake3
 
 from firebrick import codecs
 from firebrick.bundle.platform import CURRENT_GPU, gpu_facts
-from firebrick.errors import DamagedError, StoreError, UnknownVersion
+from firebrick.errors import DamagedError, StoreError
 from firebrick.reports.counters import Stats
 from firebrick.reports.events import listed
 from firebrick.reports.not_served import Miss
-from firebrick.storage.format import MANIFEST_VERSION, Kind
+from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
-from firebrick.storage.msgpack import unpack
+from firebrick.storage.manifest import Manifest, Reached, unpack_manifest
 from firebrick.storage.store import Store
 from firebrick.torch_api.compiler_free import gradient_buckets
 from firebrick.validity.facts import ask
@@ -55,7 +55,7 @@ class Bundles:
         self.store = store
         self._stats = stats
         self._on_fault = on_fault
-        self._manifests: dict[ContentKey, dict[str, Any]] = {}
+        self._manifests: dict[ContentKey, Manifest] = {}
         self._scopes: dict[bytes, Scope] = {}
 
     def of(self, recipe: bytes) -> dict[ContentKey, dict[str, Any]]:
@@ -79,26 +79,24 @@ class Bundles:
             self._on_fault(error)
         return error
 
-    def manifest(self, key: ContentKey) -> dict[str, Any]:
+    def manifest(self, key: ContentKey) -> Manifest:
         """Return a bundle's manifest.
 
         Raises:
-            DamagedError, UnknownVersion, NotFoundError: when it can not be read.
+            DamagedError, DecodeError, UnknownVersion, NotFoundError: when it can not be read.
         """
         if key not in self._manifests:
             with self.store.snapshot() as snapshot:
                 raw = bytes(snapshot.bundle(key))
                 parts = snapshot.parts(key)
-            body: dict[str, Any] = unpack(raw)
-            if (version := body.get("version", 0)) != MANIFEST_VERSION:
-                raise UnknownVersion(Kind.BUNDLE, version)
-            if parts_digest(parts) != body["parts"]:
+            manifest = unpack_manifest(raw)
+            if parts_digest(parts) != manifest.parts:
                 raise DamagedError(key, "its list of parts is not that of the manifest")
             self._stats.moved(read=len(raw))
-            self._manifests[key] = body
+            self._manifests[key] = manifest
         return self._manifests[key]
 
-    def usable(self, key: ContentKey, recipe: bytes, frame: Frame, *, moving: bool = False) -> dict[str, Any]:
+    def usable(self, key: ContentKey, recipe: bytes, frame: Frame, *, moving: bool = False) -> Manifest:
         """Return a bundle's manifest, once what it needs of this process was checked.
 
         It must be of this recipe; all that the traced code can reach by name, the buckets of gradients for
@@ -116,33 +114,33 @@ class Bundles:
             DamagedError, UnknownVersion, NotFoundError: when the manifest can not be read.
         """
         manifest = self.manifest(key)
-        if manifest["recipe"] != recipe:
+        if manifest.recipe != recipe:
             raise Miss("a bundle of another recipe", code="another-recipe")
-        split, splits = manifest.get("buckets", ""), gradient_buckets()
-        if split != splits and not manifest["skip"]:
+        split, splits = manifest.buckets, gradient_buckets()
+        if split != splits and not manifest.skip:
             change = "buckets of gradients", split or "none", splits or "none"
             raise Miss(listed([change]), code="buckets", changes=[change])
-        if requires := manifest.get("requires"):
+        if manifest.compiled is not None and (requires := manifest.compiled.requires):
             here = gpu_facts()
             for name, wanted in requires.items():
                 if here.get(name) != wanted:
                     lacks = f"platform {name}", wanted, here.get(name)
                     raise Miss(listed([lacks]), code="platform", changes=[lacks])
-        for name, arguments, wanted in manifest["process"]:
+        for name, arguments, wanted in manifest.process:
             if not (moving and name == CURRENT_GPU) and (found := ask(name, arguments)) != wanted:
                 fact = " ".join((name, *map(str, arguments))), wanted, found
                 raise Miss(listed([fact]), code="process", changes=[fact])
-        if wanted := manifest["reach"]:
-            self._check_reach(manifest, wanted, frame)
+        if manifest.reached is not None:
+            self._check_reach(manifest.reached, frame)
         return manifest
 
-    def _check_reach(self, manifest: dict[str, Any], wanted: bytes, frame: Frame) -> None:
-        seen = self._scope(manifest["scope"])
+    def _check_reach(self, wanted: Reached, frame: Frame) -> None:
+        seen = self._scope(wanted.scope)
         if others := roots_changed(seen):
             raise Miss(listed(others[:1]), code="changed", changes=others[:_TOLD])
-        found = frame.reach(manifest["scope"], seen)
-        if found.digest != wanted:
-            differences = changes(self.part(Kind.TEXT, manifest["entries"]), found)
+        found = frame.reach(wanted.scope, seen)
+        if found.digest != wanted.digest:
+            differences = changes(self.part(Kind.TEXT, wanted.entries), found)
             words = listed(differences[:1]) or "the order of what is within reach changed"
             raise Miss(words, code="changed", changes=differences[:_TOLD])
 
@@ -157,7 +155,8 @@ class Bundles:
         Raises:
             FirebrickError: it can not be read.
         """
-        kept = self.manifest(key).get("audit")
+        compiled = self.manifest(key).compiled
+        kept = compiled.audit if compiled is not None else None
         text: str = self.part(Kind.TEXT, kept) if kept else ""
         return text
 

@@ -6,7 +6,7 @@ to the GPU that is current, if that is another than its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any
 
@@ -17,6 +17,7 @@ from firebrick.bundle.platform import CURRENT_GPU, process_fact
 from firebrick.codecs.code import rename
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.reports.not_served import Miss
+from firebrick.storage.manifest import Fact, LeanForm
 
 _TENSOR_GUARD = NUMBERS["add_tensor_match_guard"]
 
@@ -28,15 +29,18 @@ class Move(NamedTuple):
     to: int
 
 
-def moves_of(manifest: Mapping[str, Any]) -> list[Move | None]:
+def moves_of(lean: LeanForm, process: Iterable[Fact]) -> list[Move | None]:
     """Return the ways to try a bundle that the lean lane may serve, in this order; None is as it was made.
+
+    Args:
+        lean: what the lane has of it.
+        process: facts that it was recorded under.
 
     Raises:
         Miss: there is none.
     """
-    lean = manifest["lean"]
-    origin, pinned = lean.get("gpu"), lean.get("pinned", "no tensor says which GPU it is")
-    wanted = next((text for name, _, text in manifest["process"] if name == CURRENT_GPU), None)
+    origin, pinned = lean.place or (None, "no tensor says which GPU it is")
+    wanted = next((text for name, _, text in process if name == CURRENT_GPU), None)
     if wanted is not None and pinned and (found := process_fact(CURRENT_GPU)) != wanted:
         reason = f"{CURRENT_GPU}: stored {wanted}, here {found}; it can not be moved: {pinned}"
         raise Miss(reason, code="process", changes=[(CURRENT_GPU, wanted, found)])

@@ -34,6 +34,7 @@ from firebrick.reports.not_served import Miss
 from firebrick.reports.refusals import Refusal, joined, miss, refusal_of
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import Compiled
 from firebrick.storage.store import Store
 from firebrick.validity.stored import Frame
 
@@ -126,44 +127,43 @@ class Frames:
     ) -> Any:  # fmt: skip
         api = torch_api.load()
         manifest = self._bundles.usable(key, recipe, frame)
-        if manifest["skip"]:
+        if (made := manifest.compiled) is None:
             return api.skip_return()
-        for alias, module in manifest["imports"].items():
+        for alias, module in made.imports.items():
             api.install(scope, alias, used_module(module))
         place = key, id(scope)
         known = self._managers.get(place)
         if known is None or known[0] is not code:
-            known = code, self._build_manager(manifest, code, scope)
+            known = code, self._build_manager(made, code, scope)
             self._managers[place] = known
         manager = known[1]
         if not manager.check(values):
-            state = functools.partial(self._guard_state, manifest)
+            state = functools.partial(self._guard_state, made)
             raise failed(manager, values, scope, of_state(state))
         del self._managers[place]
-        compiled = self._bundles.part(Kind.CODE, manifest["code"])
-        for name, part in manifest["resumes"].items():
+        compiled = self._bundles.part(Kind.CODE, made.code)
+        for name, part in made.resumes.items():
             api.install(scope, name, resume_function(self._bundles.part(Kind.CODE, part), scope, name))
-        for name, part in manifest["backends"].items():
+        for name, part in made.backends.items():
             if name not in scope:
                 api.install(scope, name, api.disable(self._backends.load(part, name, backend)))
         return api.guarded_return(frame_state, code, compiled, manager)
 
-    def _build_manager(self, manifest: dict[str, Any], code: CodeType, scope: dict[str, Any]) -> Any:
-        if not manifest["guards"]:
-            raise Miss("only the lane without the compiler can have these guards", code="lane")
+    def _build_manager(self, made: Compiled, code: CodeType, scope: dict[str, Any]) -> Any:
         api = torch_api.load()
-        state = self._guard_state(manifest)
+        state = self._guard_state(made)
         if name := api.builtins_name(state):
             api.install(scope, name, api.builtins_of(scope))
         manager, expected = api.build_manager(code, state, scope)
         if changes := take_changes():
             raise Miss(listed(changes), code="object", changes=changes)
-        if expectations_digest(expected) != manifest["expected"]:
-            kept = manifest.get("expectations")
-            stored = self._bundles.part(Kind.TEXT, kept) if kept else ""
+        if expectations_digest(expected) != made.expected:
+            stored = self._bundles.part(Kind.TEXT, made.expectations) if made.expectations else ""
             changes = expectations_differ(stored, expected, scope)
             raise Miss(listed(changes), code="value", changes=changes)
         return manager
 
-    def _guard_state(self, manifest: dict[str, Any]) -> Any:
-        return read_guard_state(self._bundles.part(Kind.GUARDS, manifest["guards"]))
+    def _guard_state(self, made: Compiled) -> Any:
+        if made.guards is None:
+            raise Miss("only the lane without the compiler can have these guards", code="lane")
+        return read_guard_state(self._bundles.part(Kind.GUARDS, made.guards))

@@ -31,6 +31,7 @@ from firebrick.reports.not_served import Miss
 from firebrick.runtime import helpers
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import NoLeanForm
 from firebrick.storage.msgpack import unpack
 from firebrick.storage.store import Store
 from firebrick.torch_api import compiler_free as api
@@ -94,7 +95,7 @@ class LeanFrames:
         try:
             found = self._bundles.of(recipe.key)
             return any(
-                _serves(self._bundles.manifest(key)) and not self._untested(facts)
+                self._bundles.manifest(key).serves_lean and not self._untested(facts)
                 for key, facts in found.items()
             )
         except Exception:  # damaged: the full lane says so
@@ -180,19 +181,18 @@ class LeanFrames:
         values: Any, frame_state: MutableMapping[str, Any],
     ) -> api.Answer:  # fmt: skip
         manifest = self._bundles.usable(key, recipe, frame, moving=True)
-        if manifest["skip"]:
+        if (made := manifest.compiled) is None:
             return api.skip_answer()
-        lean = manifest["lean"]
-        if isinstance(lean, str):
-            raise Miss(lean, code="lane")
-        moves = moves_of(manifest)
-        for alias, module in lean["imports"].items():
+        if isinstance(lean := manifest.lean, NoLeanForm):
+            raise Miss(lean.reason, code="lane")
+        moves = moves_of(lean, manifest.process)
+        for alias, module in lean.imports.items():
             if alias not in scope:
                 scope[alias] = found = _module(module)
                 if not isinstance(found, ModuleType | dict):
                     self._stand_ins.append((scope, alias, module))
-        opened = _opening(lean.get("opens", ())) if manifest["requires"] else None
-        program = self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"])
+        opened = _opening(lean.opens) if made.requires else None
+        program = self._bundles.part(Kind.GUARD_PROGRAM, lean.guards)
         refused: Miss | None = None
         for move in moves:
             try:
@@ -204,18 +204,18 @@ class LeanFrames:
             raise refused or Miss("no GPU that it could be moved to", code="process")
         if api.dynamo() is not None:
             adopt()
-        compiled = self._bundles.part(Kind.CODE, manifest["code"])
-        for name, part in manifest["resumes"].items():
+        compiled = self._bundles.part(Kind.CODE, made.code)
+        for name, part in made.resumes.items():
             if name not in scope:
                 scope[name] = resume_function(self._bundles.part(Kind.CODE, part), scope, name)
-        for name, part in lean["backends"].items():
+        for name, part in lean.backends.items():
             installed = name if move is None else moved_name(name, move)
             if installed not in scope:
                 function = self._backends.load(ContentKey(part), device=None if move is None else move.to)
                 api.never_trace(function.__code__)
                 scope[installed] = function
         if move is not None:
-            compiled = moved_code(compiled, lean["backends"], move)
+            compiled = moved_code(compiled, lean.backends, move)
         if opened is not None:
             opened()
         return api.guarded_answer(frame_state, code, compiled, manager)
@@ -239,10 +239,6 @@ def _opening(libraries: Sequence[str]) -> Callable[[], None]:
     from firebrick.runtime.cuda_warmup import open_libraries  # a start on a CPU does without
 
     return open_libraries(libraries)
-
-
-def _serves(manifest: Mapping[str, Any]) -> bool:
-    return manifest["skip"] or not isinstance(manifest["lean"], str)
 
 
 def _module(name: str) -> Any:

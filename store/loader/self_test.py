@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 from firebrick.errors import Unsupported
 from firebrick.loader.bundles import Bundles
@@ -22,6 +21,7 @@ from firebrick.reports.counters import Stats
 from firebrick.reports.not_served import Miss
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import NoLeanForm
 from firebrick.storage.store import Store
 
 READY = "ready"
@@ -54,14 +54,14 @@ class Restorer:
 
     def _restore(self, key: ContentKey) -> None:
         manifest = self._bundles.manifest(key)
-        lean: Any = manifest["lean"]
-        if manifest["skip"] or isinstance(lean, str):
+        made, lean = manifest.compiled, manifest.lean
+        if made is None or isinstance(lean, NoLeanForm):
             return
-        self._bundles.part(Kind.GUARD_PROGRAM, lean["guards"])
-        for part in (manifest["code"], *manifest["resumes"].values()):
+        self._bundles.part(Kind.GUARD_PROGRAM, lean.guards)
+        for part in (made.code, *made.resumes.values()):
             self._bundles.part(Kind.CODE, part)
-        for part in lean["backends"].values():
-            if manifest["requires"]:
+        for part in lean.backends.values():
+            if made.requires:
                 self._bundles.part(self._store.get(part).kind, part)
             else:
                 self._backends.load(part, disable_autocast=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from firebrick.errors import FirebrickError
 from firebrick.reports.events import FULL, MISS, NOTICE, Change, Event
-from firebrick.storage.msgpack import unpack
+from firebrick.storage.manifest import Compiled, LeanForm, Manifest, unpack_manifest
 
 if TYPE_CHECKING:
     from firebrick.storage.store import Blob, Store
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 _STARTS: Final = 3  # with a value of their own each, before a key counts as volatile
 _COMPARED: Final = 16  # bundles of a recipe
 _OF_RECIPES: Final = frozenset({"options", "platform", "code"})
-# What a bundle is made of, and what is made of it.
-_INPUTS: Final = ("skip", "guards", "expected", "reach", "process", "requires", "buckets")
 _OUTPUTS: Final = ("code", "resumes", "backends", "imports")
 
 
@@ -34,25 +32,36 @@ def divergent(store: Store, recipe: bytes, manifest: Blob) -> str:
     others = store.bundles(recipe)
     if len(others) < 2:
         return ""
-    new = unpack(bytes(manifest.data))
+    new = unpack_manifest(bytes(manifest.data))
+    if new.compiled is None:
+        return ""
     for key in others[:_COMPARED]:
         if key == manifest.key:
             continue
         try:
-            old = unpack(store.bundle(key))
+            old = unpack_manifest(store.bundle(key))
         except FirebrickError:
             continue
-        if _inputs(old) == _inputs(new) and not new.get("skip"):
-            differ = [name for name in _OUTPUTS if old.get(name) != new.get(name)]
+        if old.compiled is not None and _inputs(old, old.compiled) == _inputs(new, new.compiled):
+            outputs = zip(_OUTPUTS, _outputs(old.compiled), _outputs(new.compiled), strict=True)
+            differ = [name for name, before, after in outputs if before != after]
             if differ:
                 return f"equal inputs gave other bytes than in {key.hex()[:12]}: {', '.join(differ)}"
     return ""
 
 
-def _inputs(manifest: Mapping[str, Any]) -> list[Any]:
-    lean = manifest.get("lean")
-    program = lean.get("guards") if isinstance(lean, dict) and not manifest.get("guards") else None
-    return [program, *(manifest.get(name) for name in _INPUTS)]
+def _inputs(manifest: Manifest, compiled: Compiled) -> list[Any]:
+    """Return what a bundle is made of."""
+    lean, reached = manifest.lean, manifest.reached
+    program = lean.guards if isinstance(lean, LeanForm) and compiled.guards is None else None
+    reach = b"" if reached is None else reached.digest
+    guards = program, compiled.guards, compiled.expected
+    return [*guards, reach, manifest.process, compiled.requires, manifest.buckets]
+
+
+def _outputs(compiled: Compiled) -> list[Any]:
+    """Return what is made of it, in the order of `_OUTPUTS`."""
+    return [compiled.code, compiled.resumes, compiled.backends, compiled.imports]
 
 
 def volatile(runs: Sequence[Sequence[Event]], now: Sequence[Event]) -> list[Event]:

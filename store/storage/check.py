@@ -6,8 +6,9 @@ from firebrick.base.namedtuple import NamedTuple
 from firebrick.errors import DamagedError, FirebrickError, UnknownKind
 from firebrick.storage.blob import decode_blob, decode_record
 from firebrick.storage.environment import Engine
-from firebrick.storage.format import DATABASES
+from firebrick.storage.format import DATABASES, MANIFEST_VERSION
 from firebrick.storage.keys import recipe_key, unpack_components
+from firebrick.storage.manifest import unpack_manifest
 from firebrick.storage.reader import check_parts, read_registry_entry, split_bundle
 from firebrick.storage.transaction import Transaction
 
@@ -16,9 +17,9 @@ class Problem(NamedTuple):
     """Name one thing that is wrong.
 
     `kind` is "structure" (of the LMDB file: no new entry mends that), "damaged" (bytes do not match
-    key, header or checksum), "missing part" (a bundle needs a blob that is not there or damaged), "dangling
-    recipe" (a recipe names a bundle that is not there or damaged) or "missing components" (of a
-    recipe).
+    key, header or checksum, or are no manifest), "missing part" (a bundle needs a blob that is not there or
+    damaged), "dangling recipe" (a recipe names a bundle that is not there or damaged) or "missing
+    components" (of a recipe).
     """
 
     kind: str
@@ -134,7 +135,9 @@ class _Checker:
 
 def _check_bundle(txn: Transaction, key: bytes, value: memoryview) -> None:
     manifest, parts = split_bundle(key, value)
-    decode_blob(key, manifest, copy=False)
+    blob = decode_blob(key, manifest, copy=False)
+    if blob.version == MANIFEST_VERSION:  # else intact, and written by another version
+        unpack_manifest(blob.data)
     check_parts(txn, key, parts)
 
 

@@ -25,6 +25,7 @@ from firebrick.storage.format import Kind
 from firebrick.testing.guard_programs import guard_programs
 from firebrick.testing.launch_examples import autotuned, launches
 from firebrick.testing.lean_programs import programs, split
+from firebrick.testing.manifest_examples import manifests
 
 BIG = 1 << 80  # integers up to this and down to its negative
 
@@ -295,6 +296,7 @@ def lean_splits(max_size: int = 40) -> st.SearchStrategy[LeanSplit]:
 
 _KINDS: dict[Kind, Callable[[int], st.SearchStrategy[Any]]] = {
     Kind.BACKEND: backend_artifacts,
+    Kind.BUNDLE: manifests,
     Kind.CODE: code_objects,
     Kind.DYNAMO: dynamo_entries,
     Kind.GRAPH: lambda size: st.one_of(graphs(size), tensors(), code_objects(size)),

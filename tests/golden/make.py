@@ -40,7 +40,9 @@ from firebrick.codecs.lean_backend import (
 from firebrick.codecs.lean_split import NO_PART, LeanSplit, Step, Steps
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
-from firebrick.storage.format import Kind
+from firebrick.storage.format import MANIFEST_VERSION, Kind
+from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import Compiled, Fact, LeanForm, Manifest, NoLeanForm, Place, Reached
 from firebrick.storage.msgpack import pack, unpack
 from firebrick.testing.strategies import Shade, elf
 
@@ -175,10 +177,37 @@ def lean_split() -> LeanSplit:
     return LeanSplit(Steps(1, steps, (3, 0)), (lean_backend_device(), lean_backend_graphs()))
 
 
+def key(number: int) -> ContentKey:
+    return ContentKey(bytes([number]) * 32)
+
+
+def manifest() -> Manifest:
+    """Make the manifest of a frame on a GPU, with a graph break, for both lanes."""
+    backends = {"__compiled_fn_01": key(1)}
+    imports = {"__import_torch_dot_math": "math"}
+    return Manifest(
+        recipe=key(2),
+        parts=key(3),
+        process=[Fact("current GPU", [], "0"), Fact("torch.distributed.get_rank", [None, 1, "x"], "0")],
+        buckets="26214400",
+        reached=Reached(key(4), key(5), key(6)),
+        compiled=Compiled(
+            key(7), {"__resume_at_08": key(8)}, backends, imports, {"gpu": "H100"}, key(9), "ab" * 32, key(10)
+        ),
+        lean=LeanForm(key(11), imports, {"__compiled_fn_01": key(12)}, ["blas", "dnn"], Place(0, "")),
+    )
+
+
+def manifest_of_a_skip() -> Manifest:
+    return Manifest(key(2), key(3), [], "", None, None, NoLeanForm("off"))
+
+
 # Name -> kind and the value that the file decodes to.
 VALUES: dict[str, tuple[Kind, Any]] = {
     "backend-plain": (Kind.BACKEND, lambda: BundledAOTAutogradCacheArtifact("", {"a": [1, None]})),
     "code-function": (Kind.CODE, function),
+    "manifest-of-both-lanes": (Kind.BUNDLE, manifest),
+    "manifest-of-a-skip": (Kind.BUNDLE, manifest_of_a_skip),
     "dynamo-no-code": (Kind.DYNAMO, entry),
     "graph-containers": (
         Kind.GRAPH,
@@ -285,6 +314,22 @@ ERRORS: dict[str, tuple[Kind, int, Any, str, str]] = {
     ),
     "guards-opcode-inst": (
         Kind.GUARDS, 1, lambda: pack([[], b"(ios\nsystem\n."]), "DecodeError", "opcode 0x69",
+    ),
+    "manifest-field-to-come": (
+        Kind.BUNDLE, MANIFEST_VERSION, lambda: _changed("manifest-of-both-lanes", ["colour"], 1),
+        "DecodeError", "'colour', which is not known",
+    ),
+    "manifest-lean-without-guards": (
+        Kind.BUNDLE, MANIFEST_VERSION, lambda: _changed("manifest-of-both-lanes", ["lean"], {"gpu": "x"}),
+        "DecodeError", "a lean form without guards",
+    ),
+    "manifest-key-too-short": (
+        Kind.BUNDLE, MANIFEST_VERSION, lambda: _changed("manifest-of-both-lanes", ["backends", "f"], b"key"),
+        "DecodeError", "backends of a manifest: expected 32 bytes",
+    ),
+    "manifest-of-version-2": (
+        Kind.BUNDLE, MANIFEST_VERSION, lambda: _changed("manifest-of-both-lanes", ["version"], 2),
+        "UnknownVersion", "2",
     ),
     "part-of-a-lean-split-out-of-range": (
         Kind.LEAN_SPLIT, 1, lambda: pack([1, [[2, [0], None]], [1], []]), "DecodeError", "part 2 of 0",
