@@ -17,6 +17,7 @@ from firebrick.capture.devices import TracedDevices
 from firebrick.capture.lowering import gpus_of
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.storage.manifest import Place
 from firebrick.torch_api import aot
 from firebrick.torch_api.device_variables import note_devices
 
@@ -256,23 +257,23 @@ def resuming():
 @pytest.mark.parametrize(
     ("made", "parts", "expected"),
     [
-        (compilation(HOST), [], {}),
-        (compilation(X, HOST), [FREE], {"gpu": 0, "pinned": ""}),
-        (compilation(Y), [(frozenset(), "")], {"gpu": 1, "pinned": ""}),
-        (compilation(HOST), [FREE], {"gpu": 0, "pinned": ""}),
-        (compilation(X, Y), [FREE], {"gpu": -1, "pinned": "several GPUs"}),
-        (compilation(X), [FREE, TWO], {"gpu": -1, "pinned": "a wrapper"}),
+        (compilation(HOST), [], None),
+        (compilation(X, HOST), [FREE], Place(0, "")),
+        (compilation(Y), [(frozenset(), "")], Place(1, "")),
+        (compilation(HOST), [FREE], Place(0, "")),
+        (compilation(X, Y), [FREE], Place(-1, "several GPUs")),
+        (compilation(X), [FREE, TWO], Place(-1, "a wrapper")),
         (compilation(X, process=[["current GPU", [], "1"]]), [FREE],
-         {"gpu": 0, "pinned": "another GPU was current"}),
-        (compilation(X, process=[["current GPU", [], "0"]]), [FREE], {"gpu": 0, "pinned": ""}),
+         Place(0, "another GPU was current")),
+        (compilation(X, process=[["current GPU", [], "0"]]), [FREE], Place(0, "")),
         (compilation(X, program=program(Y)._replace(tensors=[["float32", "cuda", 0, False, 0]])), [FREE],
-         {"gpu": 0, "pinned": "no guard on x"}),
+         Place(0, "no guard on x")),
         (compilation(X, resumes={"r": resuming()}), [FREE],
-         {"gpu": 0, "pinned": "a resume function that names a device"}),
+         Place(0, "a resume function that names a device")),
     ],
 )  # fmt: skip
 def test_a_frame_runs_on_one_gpu_or_is_pinned_with_a_reason(made, parts, expected):
-    assert gpu_of(made, parts) == expected
+    assert gpu_of(made, made.program, parts) == expected
 
 
 CODE = compile("0", "wrapper.py", "eval")

@@ -25,6 +25,7 @@ from firebrick.loader.lean_backends import LeanBackends
 from firebrick.runtime.split import join
 from firebrick.storage.blob import StoredBlob
 from firebrick.storage.format import Kind
+from firebrick.storage.manifest import NoLeanForm
 from firebrick.storage.msgpack import pack, unpack
 from firebrick.storage.store import Store
 from firebrick.torch_api.ddp import steps_of
@@ -210,13 +211,16 @@ def test_a_backend_is_whole_once_its_graphs_are_there(splits, order):
 
 @pytest.mark.parametrize(
     ("steps", "second", "reason"),
-    [(STEPS, "a reason", "a reason"), ("another", lean_part(PARTS[1]), "another")],
+    [
+        (STEPS, NoLeanForm("a reason"), "a reason"),
+        (NoLeanForm("another"), lean_part(PARTS[1]), "another"),
+    ],
 )
 def test_one_graph_that_is_not_lean_is_the_reason_of_all(splits, steps, second, reason):
     splits.made("f", steps)
     splits.take("a", lambda: lean_part(PARTS[0]))
     splits.take("b", lambda: second)
-    assert splits.joined("f")[1] == reason
+    assert splits.joined("f")[1] == NoLeanForm(reason)
 
 
 def test_a_fault_of_ours_does_not_reach_the_compilation(splits):

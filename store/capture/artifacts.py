@@ -15,6 +15,7 @@ from firebrick.codecs import encode
 from firebrick.errors import CodecError, EncodeError, NotStorable
 from firebrick.loader.wrapper_libraries import Kernels
 from firebrick.storage.format import Kind
+from firebrick.storage.manifest import NoLeanForm
 from firebrick.torch_api.compiler_free import wants_own_precompile
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Artifacts:
     def __init__(self, session: Mirroring, kernels: Kernels) -> None:
         self._session = session
         self._kernels = kernels
-        self._lean: dict[str, LeanPart | str] = {}
+        self._lean: dict[str, LeanPart | NoLeanForm] = {}
         self._splits: Splits | None = None
         self._calls: dict[str, set[str]] = {}
 
@@ -92,19 +93,19 @@ class Artifacts:
         self._splits = Splits(recorder, recorder.artifact_recorded, self._session.fault)
         return self._splits
 
-    def _lean_backend(self, artifact: Any) -> LeanPart | str:
+    def _lean_backend(self, artifact: Any) -> LeanPart | NoLeanForm:
         from firebrick.capture.lowering import gpus_of, lean_backend, libraries_of  # needs the compiler
 
         try:
             made = lean_backend(artifact, self._kernels.of, self._kernels.tuners_of)
             return LeanPart(encode(Kind.LEAN_BACKEND, made), libraries_of(made), *gpus_of(artifact, made))
         except NotStorable as error:
-            return error.reason
+            return NoLeanForm(error.reason)
         except EncodeError as error:
-            return str(error)
+            return NoLeanForm(str(error))
         except Exception as error:
             self._session.fault(error)
-            return f"backend: {type(error).__name__}"
+            return NoLeanForm(f"backend: {type(error).__name__}")
 
     def calls(self, backend_id: str) -> set[str]:
         """Return the operators that the wrappers of a backend call, ``namespace.name``.
@@ -115,11 +116,11 @@ class Artifacts:
         parts = [] if self._splits is None else self._splits.buckets(backend_id)
         return set[str]().union(*(self._calls.get(part, set()) for part in (backend_id, *parts)))
 
-    def lean_part(self, backend_id: str) -> LeanPart | str:
+    def lean_part(self, backend_id: str) -> LeanPart | NoLeanForm:
         """Return the lean form of a backend of this process, or why there is none."""
         if self._splits is not None and (joined := self._splits.joined(backend_id)) is not None:
             return joined[1]
-        return self._lean.get(backend_id, "its backend was not compiled in this process")
+        return self._lean.get(backend_id, NoLeanForm("its backend was not compiled in this process"))
 
     def backend_part(self, backend_id: str) -> Part | None:
         """Return the stored artifact of a backend of this process, once it is recorded."""

@@ -11,8 +11,10 @@ from firebrick.bundle.platform import CURRENT_GPU, NO_FACT, process_fact
 from firebrick.capture.devices import TracedDevices
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.codecs.code import module_files
+from firebrick.codecs.guard_program import GuardProgram
 from firebrick.errors import NotStorable
 from firebrick.guards.serialize import recording_init
+from firebrick.storage.manifest import NoLeanForm
 
 if TYPE_CHECKING:
     from firebrick.base.patches import Patches
@@ -102,15 +104,17 @@ class HandOver:
             if self._programs is not None:
                 compilation.program = self._guard_program(self._programs, manager, compilation)
 
-    def _guard_program(self, programs: GuardRecorder, manager: Any, compilation: Compilation) -> Any:
+    def _guard_program(
+        self, programs: GuardRecorder, manager: Any, compilation: Compilation
+    ) -> GuardProgram | NoLeanForm:
         """Return the recorded guard program of a frame, or why there is none."""
         try:
             return programs.program(manager, compilation.scope, compilation.code)
         except NotStorable as error:
-            return error.reason
+            return NoLeanForm(error.reason)
         except Exception as error:
             self._fault(error)
-            return f"guards: {type(error).__name__}"
+            return NoLeanForm(f"guards: {type(error).__name__}")
 
     def _tracing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

@@ -11,6 +11,7 @@ from firebrick.codecs import Encoded
 from firebrick.codecs.lean_split import LeanSplitCodec, Steps, put_split
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import NoLeanForm
 from firebrick.storage.store import Blob
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class Splits:
         self._fault = fault
         self._buckets: dict[str, list[str]] = {}
         self._owners: dict[str, str] = {}
-        self._steps: dict[str, Steps | str] = {}
-        self._lean: dict[str, LeanPart | str] = {}
-        self._joined: dict[str, tuple[Part, LeanPart | str]] = {}
+        self._steps: dict[str, Steps | NoLeanForm] = {}
+        self._lean: dict[str, LeanPart | NoLeanForm] = {}
+        self._joined: dict[str, tuple[Part, LeanPart | NoLeanForm]] = {}
 
     def bucket_compiled(self, backend_id: str, bucket: str) -> None:
         """Take note that torch is about to compile a graph of a backend."""
@@ -47,7 +48,7 @@ class Splits:
         if (compilation := self._recorder.current) is not None:
             compilation.not_full = _NOT_FULL
 
-    def made(self, backend_id: str, steps: Steps | str) -> None:
+    def made(self, backend_id: str, steps: Steps | NoLeanForm) -> None:
         """Take how the graphs of a backend are put together, or why that can not be said."""
         if backend_id not in self._buckets:  # it is in one piece
             return
@@ -62,7 +63,7 @@ class Splits:
         """Return the ids of the graphs of a split backend; none for any other."""
         return self._buckets.get(backend_id, [])
 
-    def take(self, bucket: str, part: Callable[[], LeanPart | str]) -> bool:
+    def take(self, bucket: str, part: Callable[[], LeanPart | NoLeanForm]) -> bool:
         """Take the lean form of a graph, or why there is none, if it is one of several; tell if it is."""
         if (backend_id := self._owners.get(bucket)) is None:
             return False
@@ -76,15 +77,17 @@ class Splits:
             self._joined[backend_id] = _join(steps, [self._lean.pop(bucket) for bucket in buckets])
             self._whole(backend_id)
 
-    def joined(self, backend_id: str) -> tuple[Part, LeanPart | str] | None:
+    def joined(self, backend_id: str) -> tuple[Part, LeanPart | NoLeanForm] | None:
         """Return a backend that is whole, as a part of bundles and in lean form; ``None`` for any other."""
         return self._joined.get(backend_id)
 
 
-def _join(steps: Steps | str, found: list[LeanPart | str]) -> tuple[Part, LeanPart | str]:
+def _join(
+    steps: Steps | NoLeanForm, found: list[LeanPart | NoLeanForm]
+) -> tuple[Part, LeanPart | NoLeanForm]:
     parts = [part for part in found if isinstance(part, LeanPart)]
-    if isinstance(steps, str) or len(parts) < len(found):
-        reason = next(text for text in (steps, *found) if isinstance(text, str))
+    if isinstance(steps, NoLeanForm) or len(parts) < len(found):
+        reason = next(one for one in (steps, *found) if isinstance(one, NoLeanForm))
         return Part(ContentKey(bytes(32))), reason  # neither lane can have it
     roots = [part.encoded.root for part in parts]
     body = put_split(steps, [(root.version, root.key) for root in roots])

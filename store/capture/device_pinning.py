@@ -14,7 +14,7 @@ import torch
 
 from firebrick.bundle.platform import CURRENT_GPU
 from firebrick.capture.devices import leaves_of
-from firebrick.codecs.guard_program import NUMBERS
+from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.storage.manifest import Place
 from firebrick.validity.code_facts import nested
 
@@ -24,17 +24,20 @@ if TYPE_CHECKING:
 _TENSOR_GUARD: Final = NUMBERS["add_tensor_match_guard"]
 
 
-def gpu_of(compilation: Compilation, backends: Iterable[tuple[frozenset[int], str]]) -> Place | None:
+def gpu_of(
+    compilation: Compilation, program: GuardProgram, backends: Iterable[tuple[frozenset[int], str]]
+) -> Place | None:
     """Return where a frame runs, and why it can run nowhere else.
 
     Args:
-        compilation: of the frame, with its guard program.
+        compilation: of the frame.
+        program: its guards.
         backends: for each, the GPUs it runs on and why it can run on no other.
 
     Returns:
         None for a frame that runs on no GPU.
     """
-    parts, program, devices = list(backends), compilation.program, compilation.devices
+    parts, devices = list(backends), compilation.devices
     gpus = {row[2] or 0 for row in program.tensors if row[1] == "cuda"}.union(*(part[0] for part in parts))
     if not gpus:
         return None

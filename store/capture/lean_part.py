@@ -18,7 +18,7 @@ from firebrick.errors import NotLean
 from firebrick.runtime.helpers import HELPERS
 from firebrick.storage.blob import Blob
 from firebrick.storage.format import Kind
-from firebrick.storage.manifest import LeanForm
+from firebrick.storage.manifest import LeanForm, NoLeanForm
 from firebrick.validity.code_facts import nested
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class LeanPart(NamedTuple):
 
 def make_lean(
     compilation: Compilation,
-    backends: Mapping[str, LeanPart | str],
+    backends: Mapping[str, LeanPart | NoLeanForm],
     code: CodeType,
     imports: Mapping[str, str],
 ) -> tuple[LeanForm, list[Blob]]:
@@ -60,16 +60,18 @@ def make_lean(
     Raises:
         NotLean: naming what the lane does not know.
     """
-    for reason in (compilation.program, *backends.values()):
-        if isinstance(reason, str):
-            raise NotLean(reason)
+    if isinstance(program := compilation.program, NoLeanForm):
+        raise NotLean(program.reason)
+    for found in backends.values():
+        if isinstance(found, NoLeanForm):
+            raise NotLean(found.reason)
     # names of code objects may be left over from tracing
     names = {step.argval for inner in nested(code) for step in _steps(inner) if step.opname in _GLOBAL}
     used = {alias: module for alias, module in imports.items() if alias in names}
     _check_helpers(code, used)
-    parts = {name: value for name, value in backends.items() if not isinstance(value, str)}
-    place = gpu_of(compilation, ((part.gpus, part.pinned) for part in parts.values()))
-    guards = codecs.encode(Kind.GUARD_PROGRAM, compilation.program)
+    parts = {name: value for name, value in backends.items() if isinstance(value, LeanPart)}
+    place = gpu_of(compilation, program, ((part.gpus, part.pinned) for part in parts.values()))
+    guards = codecs.encode(Kind.GUARD_PROGRAM, program)
     form = LeanForm(
         guards=guards.root.key,
         imports=used,

@@ -45,7 +45,7 @@ def frame_manifest(
     backends: dict[str, Part],
     *,
     skip: bool,
-    lean: Mapping[str, LeanPart | str] | None = None,
+    lean: Mapping[str, LeanPart | NoLeanForm] | None = None,
 ) -> tuple[Blob, list[Blob], list[ContentKey]]:
     """Return the manifest of a frame, the blobs that come with it, and the keys of all its parts.
 
@@ -124,7 +124,7 @@ def frame_manifest(
 
 def _lean_form(
     compilation: Compilation,
-    backends: Mapping[str, LeanPart | str],
+    backends: Mapping[str, LeanPart | NoLeanForm],
     code: CodeType,
     imports: Mapping[str, str],
 ) -> tuple[LeanForm | NoLeanForm, list[Blob]]:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from firebrick import torch_api
 from firebrick.bundle.recipe import Recipe
@@ -23,6 +23,7 @@ from firebrick.capture.audited import Audited
 from firebrick.capture.devices import TracedDevices
 from firebrick.capture.manifest_writer import Part, frame_manifest, generated_names
 from firebrick.capture.traced import Traced
+from firebrick.codecs.guard_program import GuardProgram
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.loader.bundles import SELF_TEST
 from firebrick.reports.counters import Stats
@@ -38,6 +39,7 @@ from firebrick.reports.events import (
     Function,
     function_of,
 )
+from firebrick.storage.manifest import NoLeanForm
 from firebrick.storage.store import Store
 from firebrick.validity.facts import OPERATOR
 from firebrick.validity.reach import Reach, Scope
@@ -45,6 +47,9 @@ from firebrick.validity.reach import Reach, Scope
 if TYPE_CHECKING:
     from firebrick.capture.self_test_runner import SelfTests
     from firebrick.torch_api.late_backwards import PendingBackward
+
+
+_NOT_RECORDED: Final = NoLeanForm("its guards were not recorded")
 
 
 @dataclasses.dataclass(repr=False)
@@ -59,7 +64,7 @@ class Compilation:
     traced: bool = False
     guards_state: bytes = b""
     expected: str = ""
-    program: Any = "its guards were not recorded"  # guard program, or why there is none
+    program: GuardProgram | NoLeanForm = _NOT_RECORDED
     not_lean: str | None = None  # why only the full lane may serve it
     not_full: str | None = None  # why only the lean lane may
     buckets: str = ""  # of gradients, for which the graph is split

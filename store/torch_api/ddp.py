@@ -18,12 +18,13 @@ from torch.fx import GraphModule, Node
 
 from firebrick.codecs.lean_split import NO_PART, Step, Steps
 from firebrick.errors import NotLean
+from firebrick.storage.manifest import NoLeanForm
 
 if TYPE_CHECKING:
     from firebrick.base.patches import Patches
 
 BucketCompiled = Callable[[str, str], None]
-SplitMade = Callable[[str, "Steps | str"], None]
+SplitMade = Callable[[str, Steps | NoLeanForm], None]
 
 
 def backend_behind(convert: Any) -> Any:
@@ -96,11 +97,10 @@ def _telling(original: Callable[..., Any], told: SplitMade) -> Callable[..., Any
         made = original(self, module, *args, **kwargs)
         if (backend_id := module.meta.get("backend_id")) is not None:
             try:
-                steps: Steps | str = steps_of(made)
+                steps: Steps | NoLeanForm = steps_of(made)
             except Exception as error:
-                steps = (
-                    error.reason if isinstance(error, NotLean) else f"a split graph: {type(error).__name__}"
-                )
+                own = error.reason if isinstance(error, NotLean) else f"a split graph: {type(error).__name__}"
+                steps = NoLeanForm(own)
             told(backend_id, steps)
         return made
 
