@@ -23,8 +23,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-from blake3 import blake3
-
+from firebrick.base.digest import hasher_for
 from firebrick.codecs._globals import name_of, resolve
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded, UnknownVersion
@@ -296,7 +295,9 @@ def code_digest(code: types.CodeType) -> bytes:
         EncodeError: A constant has no encoding.
     """
     packed = pack(_behaviour(code), maps=False)
-    return blake3(packed, derive_key_context="firebrick 1 code digest").digest()
+    hasher = hasher_for("firebrick 1 code digest")
+    hasher.update(packed)
+    return hasher.digest()
 
 
 def _behaviour(code: types.CodeType) -> list[Any]:

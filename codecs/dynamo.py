@@ -21,8 +21,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from blake3 import blake3
-
+from firebrick.base.digest import digest
 from firebrick.codecs._graph_format import VERSION, Policy
 from firebrick.codecs.abc import Codec, Sink, Source
 from firebrick.codecs.code import CodeCodec, rename
@@ -72,7 +71,7 @@ def inlined_source(digest: Any, names: Any, *values: Any) -> Any:
 
 @functools.lru_cache(16)  # one text stands for all functions of its module
 def _digest(text: str) -> bytes:
-    return blake3(text.encode("utf-8", "surrogatepass")).digest()
+    return digest(text.encode("utf-8", "surrogatepass"))
 
 
 @functools.lru_cache(1024)

@@ -115,3 +115,18 @@ def test_every_folder_is_a_room_of_the_list_and_the_other_way_round() -> None:
 def test_one_file_name_means_one_thing() -> None:
     names = (path.stem.lstrip("_") for path in FILES.values() if path.stem not in ("__init__", "__main__"))
     assert [name for name, count in collections.Counter(names).items() if count > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("library", "door"),
+    [
+        ("blake3", "firebrick.base.digest"),
+        ("lmdb", "firebrick.storage.lmdb_api"),
+        ("msgpack", "firebrick.storage.msgpack"),
+        ("zstandard", "firebrick.storage.compression"),
+    ],
+)
+def test_every_library_has_one_door(library: str, door: str) -> None:
+    pattern = re.compile(rf"^\s*(import {library}\b|from {library}[. ])", re.MULTILINE)
+    users = {module for module, text in TEXTS.items() if pattern.search(text) and room(module) != "testing"}
+    assert users == {door}

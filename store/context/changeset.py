@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-import zstandard
-
 from firebrick.codecs.abc import Sink, Stored
 from firebrick.codecs.backend import BackendCodec, decode_backend, encode_backend
 from firebrick.codecs.dynamo import DynamoCodec
@@ -26,6 +24,7 @@ from firebrick.context.revision import (
     past_name,
 )
 from firebrick.errors import DecodeError, EncodeError, LimitExceeded, UsageError
+from firebrick.storage.compression import compress, content_size, decompress
 from firebrick.storage.format import MAX_RECORD_BYTES, Kind
 from firebrick.storage.keys import ContentKey, content_key
 from firebrick.storage.store import Blob
@@ -224,7 +223,7 @@ def _encode(
 def _pack_volatile(values: list[Any]) -> bytes:
     if not values:
         return b""
-    return zstandard.compress(encode_graph(values, _VOLATILE, _no_sink)[0], 3)
+    return compress(encode_graph(values, _VOLATILE, _no_sink)[0], 3)
 
 
 def _no_sink(kind: Kind, data: bytes, version: int) -> ContentKey:
@@ -235,12 +234,12 @@ def _unpack_volatile(data: bytes) -> list[Any] | None:
     if not data:
         return None
     try:
-        size = zstandard.frame_content_size(data)
+        size = content_size(data)
         if not 0 <= size <= MAX_RECORD_BYTES:
             raise LimitExceeded("length of the volatile values", size, MAX_RECORD_BYTES)
-        packed = zstandard.decompress(data, max_output_size=size)
-    except zstandard.ZstdError as error:
-        raise DecodeError(f"volatile values: {error}") from error
+        packed = decompress(data, size)
+    except DecodeError as error:
+        raise DecodeError(f"volatile values: {error.reason}") from error
     values = decode_graph(packed, _VOLATILE, _no_source)
     if not isinstance(values, list):
         raise DecodeError("volatile values: a list expected")

@@ -16,9 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from blake3 import blake3
-
 from firebrick import torch_api
+from firebrick.base.digest import Hasher
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
 from firebrick.guards.identity_guards import is_pinned, triton_digest
@@ -118,7 +117,7 @@ def _class_digest(cls: type) -> str:
 
     Of classes that the platform pins only the names: Dynamo replaces functions of some at its first frame.
     """
-    hasher = blake3()
+    hasher = Hasher()
     for base in cls.__mro__:
         hasher.update(_path(base).encode())
         if is_pinned(base.__module__):

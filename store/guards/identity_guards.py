@@ -14,8 +14,8 @@ import types
 from typing import Any, Final
 
 import torch
-from blake3 import blake3
 
+from firebrick.base.digest import Hasher
 from firebrick.codecs.code import code_digest
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
@@ -103,7 +103,7 @@ class Describer:
         if depth > _DEPTH:
             raise NotStorable(f"identity of {path_of(function)}, which closes over itself")
         plain = undisabled(function)
-        hasher = blake3(_code(plain.__code__))
+        hasher = Hasher(_code(plain.__code__))
         if plain is not function:
             function = plain
             hasher.update(b"disabled")
@@ -127,7 +127,7 @@ class Describer:
         elif kind in (set, frozenset):
             parts = []
             for item in value:
-                self._value(item, inner := blake3(), depth)
+                self._value(item, inner := Hasher(), depth)
                 parts.append(inner.digest())
             hasher.update(b"".join(sorted(parts)))
         elif kind is dict:
@@ -153,7 +153,7 @@ class Describer:
         hasher.update(b")")
 
     def _class(self, cls: type) -> bytes:
-        hasher = blake3()
+        hasher = Hasher()
         for base in cls.__mro__:
             digest = self._bases.get(base)
             if digest is None:
@@ -180,7 +180,7 @@ def _own(cls: type) -> bytes:
 
     Of classes that the platform pins only the name: Dynamo replaces functions of some when it starts.
     """
-    hasher = blake3(path_of(cls).encode())
+    hasher = Hasher(path_of(cls).encode())
     if is_pinned(cls.__module__):
         return hasher.digest()
     for name, member in cls.__dict__.items():

@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from blake3 import blake3
-
 from firebrick import codecs
+from firebrick.base.digest import digest
 from firebrick.bundle.platform import CURRENT_GPU, gpu_facts
 from firebrick.errors import DamagedError, StoreError
 from firebrick.reports.counters import Stats
@@ -28,7 +27,7 @@ _TOLD: Final = 20  # differences that a miss names
 
 def parts_digest(parts: Iterable[bytes]) -> bytes:
     """Return the digest of a bundle's list of parts, which stands in its manifest."""
-    return blake3(b"".join(parts)).digest()
+    return digest(b"".join(parts))
 
 
 def expectations_digest(texts: str) -> str:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import torch
-from blake3 import blake3
 from torch.autograd import profiler
 
+from firebrick.base.digest import digest
 from firebrick.codecs.launch import Expression, Launch
 from firebrick.errors import Unsupported
 from firebrick.runtime.calls import skip
@@ -102,7 +102,7 @@ class TritonKernel:
 def function(launch: Launch, device: int) -> int:
     """Return the handle of a kernel's function on a device, which must be the current one."""
     binary = launch.kernel.binary
-    key = blake3(binary).digest(), launch.symbol, device
+    key = digest(binary), launch.symbol, device
     with _lock:
         if (handle := _loaded.get(key)) is None:
             with as_file(binary) as path:

@@ -1,12 +1,9 @@
 """Turn blobs and records into the values on disk and back: header, compression, digest."""
 
-import threading
-
-import zstandard
-
 from firebrick.base.namedtuple import NamedTuple
-from firebrick.errors import DamagedError, LimitExceeded, UnknownKind, UsageError
+from firebrick.errors import DamagedError, DecodeError, LimitExceeded, UnknownKind, UsageError
 from firebrick.storage import format as fmt
+from firebrick.storage.compression import compress, content_size, decompress
 from firebrick.storage.format import FLAG_ZSTD, HEADER, MAGIC, Kind
 from firebrick.storage.keys import ContentKey, Data, content_key, record_check
 
@@ -52,22 +49,6 @@ class Header(NamedTuple):
     raw: int
 
 
-class _Contexts(threading.local):
-    """Keep zstd contexts for one thread: they must not be shared, and are costly to make."""
-
-    def __init__(self) -> None:
-        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
-        self.decompressor = zstandard.ZstdDecompressor()
-
-    def compress(self, data: Data, level: int) -> bytes:
-        if level not in self.compressors:
-            self.compressors[level] = zstandard.ZstdCompressor(level=level, write_content_size=True)
-        return self.compressors[level].compress(data)
-
-
-_contexts = _Contexts()
-
-
 def check_blob(kind: Kind, data: Data, version: int) -> None:
     """Refuse what no header can hold: UsageError or LimitExceeded."""
     if not isinstance(kind, Kind):
@@ -88,7 +69,7 @@ def encode_blob(blob: Blob) -> bytes:
     check_blob(kind, data, version)
     body, flags, level = data, 0, fmt.COMPRESSION[kind]
     if level is not None and len(data) >= fmt.MIN_COMPRESS_BYTES:
-        packed = _contexts.compress(data, level)
+        packed = compress(data, level)
         if len(packed) <= len(data) * (1 - fmt.MIN_SAVING):
             body, flags = packed, FLAG_ZSTD
     return b"".join((HEADER.pack(MAGIC, kind, version, flags, len(body), len(data)), body))
@@ -141,12 +122,12 @@ def decode_blob(key: bytes, value: Data, *, copy: bool = True) -> StoredBlob:
 
 def _inflate(key: bytes, header: Header, body: memoryview) -> bytes:
     try:
-        size = zstandard.frame_content_size(body)
+        size = content_size(body)
         if size != header.raw:  # before anything is allocated
             raise DamagedError(key, f"raw length is {header.raw}, but the frame says {size}")
-        return _contexts.decompressor.decompress(body, max_output_size=header.raw, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise DamagedError(key, f"zstd: {error}") from None
+        return decompress(body, header.raw)
+    except DecodeError as error:
+        raise DamagedError(key, error.reason) from None
 
 
 def encode_record(database: str, key: bytes, body: Data) -> bytes:

@@ -13,8 +13,7 @@ import struct
 from collections.abc import Mapping
 from typing import NewType
 
-from blake3 import blake3
-
+from firebrick.base.digest import Hasher, hasher_for
 from firebrick.errors import DecodeError, LimitExceeded, UsageError
 from firebrick.storage.format import CHECK_BYTES, KEY_BYTES, KEY_VERSION, MAX_COMPONENT_BYTES, Kind
 
@@ -25,9 +24,9 @@ _LENGTH = struct.Struct("<I")
 
 
 @functools.cache
-def _hasher(use: str) -> blake3:
+def _hasher(use: str) -> Hasher:
     # Copied for each digest: deriving the context costs more than hashing a small blob.
-    return blake3(derive_key_context=f"firebrick {KEY_VERSION} {use}")
+    return hasher_for(f"firebrick {KEY_VERSION} {use}")
 
 
 def _digest(use: str, *parts: Data) -> bytes:

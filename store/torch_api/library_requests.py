@@ -9,8 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from blake3 import blake3
-
+from firebrick.base.digest import hex_digest
 from firebrick.storage.msgpack import pack
 
 
@@ -28,4 +27,4 @@ def request_digest(
         for name, value in call.arguments.items()
         if name not in ("cls", "submit_fn")
     }
-    return blake3(pack([cls.__name__, request])).hexdigest()
+    return hex_digest(pack([cls.__name__, request]))

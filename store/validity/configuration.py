@@ -19,8 +19,7 @@ from contextvars import ContextVar
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
-from blake3 import blake3
-
+from firebrick.base.digest import hex_digest
 from firebrick.base.shipped import shipped_file
 from firebrick.bundle.platform import host_facts
 from firebrick.storage.msgpack import pack
@@ -238,4 +237,4 @@ def ambient_key(arguments: Mapping[str, str]) -> str:
         if value and (name.startswith(_VARIABLES) or name == "CI") and not re.match(_PLACES, name)
     }
     later = [compiler_environment(), registrations()]
-    return blake3(pack([dict(arguments), overrides, variables, later, host_facts()])).hexdigest()
+    return hex_digest(pack([dict(arguments), overrides, variables, later, host_facts()]))

@@ -11,7 +11,8 @@ import types
 from typing import Any, Final
 
 import torch
-from blake3 import blake3
+
+from firebrick.base.digest import hex_digest
 
 PLAIN: Final = frozenset(
     {type(None), bool, int, float, complex, str, bytes, types.EllipsisType, types.NotImplementedType}
@@ -29,7 +30,7 @@ def exact(value: Any) -> str | None:
     if kind in PLAIN or kind in OF_TORCH:
         text = repr(value)  # of floats: all bits, and the sign of zero
         if len(text) > _LONG:
-            digest = blake3(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            digest = hex_digest(text.encode("utf-8", "surrogatepass"))[:16]
             return f"{text[:40]}… ({len(text)} characters, {digest})"
         return text
     if kind in (tuple, frozenset, slice, range):

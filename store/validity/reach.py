@@ -22,8 +22,8 @@ from typing import Any, Final
 
 import torch
 import torch.nn.modules.module as nn_module
-from blake3 import blake3
 
+from firebrick.base.digest import hasher_for
 from firebrick.base.namedtuple import NamedTuple
 from firebrick.base.shipped import (
     find,
@@ -162,7 +162,7 @@ class Walk(Functions):
                 raise NotStorable(f"more than {_MAX_NODES} objects are within reach of the code")
             self._visit(path, value, whole)
         self._overlaps()
-        hasher = blake3(derive_key_context="firebrick 1 reach")
+        hasher = hasher_for("firebrick 1 reach")
         for name, text in self.entries.items():
             hasher.update(f"{name}\t{text}\n".encode("utf-8", "surrogatepass"))
         return Reach(hasher.digest(), self.entries, frozenset(self.codes))
