@@ -58,6 +58,9 @@ class Traced(Protocol):
     def folded(self, function: Any, arguments: list[Any], /) -> None:
         """A call is folded into the graph."""
 
+    def ran(self, value: Any, /) -> None:
+        """Python gets a value as it is, and may call it, while the compiler folds a call."""
+
     def sorts(self) -> None:
         """Objects are put in an order."""
 

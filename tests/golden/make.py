@@ -327,7 +327,7 @@ ERRORS: dict[str, tuple[Kind, int, Any, str, str]] = {
         Kind.BUNDLE, MANIFEST_VERSION, lambda: _changed("manifest-of-both-lanes", ["backends", "f"], b"key"),
         "DecodeError", "backends of a manifest: expected 32 bytes",
     ),
-    "manifest-of-version-2": (
+    "manifest-of-an-older-version": (
         Kind.BUNDLE, MANIFEST_VERSION, lambda: _changed("manifest-of-both-lanes", ["version"], 2),
         "UnknownVersion", "2",
     ),
