@@ -61,11 +61,18 @@ def device(kind: Any, index: Any) -> Any:
     return torch_module().device(kind) if index is None else torch_module().device(kind, index)
 
 
+def native() -> Any:
+    """Return the door to torch's private names; the module of this codec is imported without torch."""
+    from firebrick.torch_api import native
+
+    return native
+
+
 @contextmanager
 def _outside_modes() -> Iterator[Any]:
     """Run torch without dispatch modes, autograd and inference mode: captures run under them."""
     torch = torch_module()
-    guards = torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction()
+    guards = native().DisableTorchDispatch(), native().DisableTorchFunction()
     with guards[0], guards[1], torch.inference_mode(False), torch.no_grad():
         yield torch
 
@@ -82,8 +89,8 @@ def _refusal(tensor: Any) -> str:
         "nested": tensor.is_nested,
         "named dimensions": getattr(tensor, "has_names", bool)(),
         "not a leaf of the autograd graph": not tensor.is_leaf,
-        "a functional or functorch tensor": torch._is_functional_tensor(tensor)
-        or torch._C._functorch.is_functorch_wrapped_tensor(tensor),
+        "a functional or functorch tensor": native().is_functional_tensor(tensor)
+        or native().is_functorch_wrapped(tensor),
         "a zero tensor": tensor._is_zerotensor(),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
@@ -257,9 +264,9 @@ def _view(storage: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags
             raise DecodeError("a tensor reaches behind its storage")
         tensor = torch.empty(0, dtype=element, device=storage.device).set_(storage, offset, sizes, strides)
         if flags & TensorFlag.CONJ:
-            torch._C._set_conj(tensor, True)
+            native().set_conj(tensor, True)
         if flags & TensorFlag.NEG:
-            torch._C._set_neg(tensor, True)
+            native().set_neg(tensor, True)
         needs_gradient = bool(flags & TensorFlag.REQUIRES_GRAD)
         if flags & TensorFlag.PARAMETER:
             return torch.nn.Parameter(tensor, needs_gradient)

@@ -130,3 +130,47 @@ def test_every_library_has_one_door(library: str, door: str) -> None:
     pattern = re.compile(rf"^\s*(import {library}\b|from {library}[. ])", re.MULTILINE)
     users = {module for module, text in TEXTS.items() if pattern.search(text) and room(module) != "testing"}
     assert users == {door}
+
+
+def private_names(text: str) -> set[str]:
+    """Return the private names of torch that code takes from torch itself; texts are data."""
+    tree, known, found = ast.parse(text), {"torch": "torch"}, set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] == "torch":
+                    known[alias.asname or "torch"] = alias.name if alias.asname else "torch"
+                    found.add(alias.name)
+        elif isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "torch":
+            for alias in node.names:
+                known[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                found.add(f"{node.module}.{alias.name}")
+    for node in ast.walk(tree):
+        path, inner = list[str](), node
+        while isinstance(inner, ast.Attribute):
+            path.append(inner.attr)
+            inner = inner.value
+        if path and isinstance(inner, ast.Name) and inner.id in known:
+            found.add(".".join([known[inner.id], *reversed(path)]))
+    return {name for name in found if re.search(r"\._(?!_)", name)}
+
+
+def test_private_names_of_torch_have_one_door() -> None:
+    inside = ("torch_api", "torch_api.native", "torch_api.surface", "testing")
+    found = {
+        module: names
+        for module, text in TEXTS.items()
+        if room(module) not in inside and (names := private_names(text))
+    }
+    # a classmethod of torch.Tensor that is documented for those who make subclasses
+    assert found == {"firebrick.guards.examples": {"torch.Tensor._make_wrapper_subclass"}}
+
+
+def test_a_private_name_is_seen_however_it_is_reached() -> None:
+    lines = (
+        "import torch._dynamo.config as c",
+        "from torch import _C as x\nx.y",
+        "import torch\ntorch.library._impls.z",
+    )
+    assert all(private_names(line) for line in lines)
+    assert private_names("import torch\ntorch.__version__, torch.nn.Module, 'torch._C'") == set()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch._C import _functionalization as _views
 
 from firebrick.codecs.lean_backend import (
     Mutation,
@@ -24,6 +23,7 @@ from firebrick.codecs.lean_backend import (
 )
 from firebrick.errors import NotLean
 from firebrick.torch_api import aot as api
+from firebrick.torch_api import native
 
 _KINDS = {
     "non_alias": OutputKind.PLAIN,
@@ -142,7 +142,7 @@ def _argument(view: str, value: Any) -> Any:
         return value
     if isinstance(value, torch.dtype):
         return f"dtype {value}".replace("torch.", "")
-    if type(value) is getattr(_views, "InverseReturnMode"):  # noqa: B009 - not in the stub
+    if type(value) is getattr(native.functionalization, "InverseReturnMode"):  # noqa: B009 - not in the stub
         return f"mode {value.name}"
     if isinstance(value, list | tuple) and all(type(item) is int for item in value):
         return tuple(value)

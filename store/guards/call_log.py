@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch.utils._pytree import SUPPORTED_NODES
-
 from firebrick.guards.identity_guards import of_compiler
+from firebrick.torch_api import native
 
 
 @dataclasses.dataclass(slots=True)
@@ -36,12 +34,10 @@ class Call:
             call.example = type(value), length
             call.kwargs = kwargs | {"example_value": None}
             compiler = isinstance(value, ModuleType) and of_compiler(value.__name__)
-            call.facts = value is SUPPORTED_NODES, compiler
+            call.facts = value is native.SUPPORTED_NODES, compiler
         elif name == "add_tensor_match_guard":
             value, keys = args[0], args[7]
-            applied = (keys | torch._C._dispatch_tls_local_include_set()) - (
-                torch._C._dispatch_tls_local_exclude_set()
-            )
+            applied = (keys | native.included_dispatch_keys()) - (native.excluded_dispatch_keys())
             dtype = repr(value.dtype).removeprefix("torch.")
             device = value.device
             call.facts = [dtype, device.type, device.index, value.requires_grad, applied.raw_repr()]
@@ -50,7 +46,7 @@ class Call:
             call.facts = list(args[0].keys())
             call.args = (None, *args[1:])
         elif name == "add_default_device_guard":
-            call.facts = torch.utils._device.CURRENT_DEVICE
+            call.facts = native.current_device()
         return call
 
 
@@ -70,7 +66,7 @@ class Log:
     def of(cls, graph: Any) -> Log:
         """Start a log for the guards of torch's output graph."""
         log = cls()
-        from torch._dynamo import output_graph  # imports the compiler, which whoever builds guards has
+        from firebrick.torch_api.dynamo_modules import output_graph  # whoever builds guards has it
 
         if isinstance(graph, output_graph.OutputGraph):  # not so where stored guards are built again
             log.installed = graph.installed_globals

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import torch
 
+from firebrick.torch_api import native
+
 _IMMUTABLE: Final[dict[Any, Any]] = {
     bool: True,
     int: 0,
@@ -49,7 +51,7 @@ def sample(dtype: str, device: str, index: int | None, requires_grad: bool, rank
     sizes = (0,) * rank
     kind: torch.dtype = getattr(torch, dtype)
     where = torch.device(device) if index is None else torch.device(device, index)
-    with torch._C.DisableTorchFunction():
+    with native.DisableTorchFunction():
         if device == "cpu":
             return torch.empty(sizes, dtype=kind, requires_grad=requires_grad)
         make: Any = torch.Tensor._make_wrapper_subclass

@@ -11,9 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import torch
-import torch._C._dynamo.guards as cpp
-
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.errors import NotStorable
 from firebrick.guards.evaluate import NoValue, Scopes, parsed, reads, value_of
@@ -29,6 +26,8 @@ from firebrick.reports.wording import (
     shown,
     source_name,
 )
+from firebrick.torch_api import native
+from firebrick.torch_api.native import guards as cpp
 
 _COMMENT: Final = re.compile(r"\s{2,}# .*$|\s*\(HINT: .*\)$", re.DOTALL)
 _TENSOR: Final = re.compile(
@@ -148,7 +147,7 @@ def _explained(text: str, scopes: Scopes, stored: Stored) -> tuple[str, list[Cha
     if text.startswith(_STATE):
         return "state", _state(text.removeprefix(_STATE).split(), stored)
     if text == _MODES:
-        modes = torch.overrides._get_current_function_mode_stack()
+        modes = native.function_modes()
         what = "modes of torch functions (a torch.device as a context is one)"
         return "state", [Change(what, _modes(stored.modes()), _modes(modes))]
     if text.startswith("Duplicate tensor"):

@@ -10,10 +10,9 @@ import dataclasses
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from torch._dynamo import guards as dynamo_guards
-
 from firebrick.errors import NotLean
 from firebrick.guards.identity_guards import of_compiler
+from firebrick.torch_api.dynamo_modules import guards as dynamo_guards
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

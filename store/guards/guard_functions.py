@@ -16,13 +16,14 @@ import torch
 
 from firebrick.guards.shapes import from_numpy
 from firebrick.reports.not_served import Changed
+from firebrick.torch_api import native
 
 _COUNT: Final = type(itertools.count())
 _BASES: Final[dict[str, type]] = {"int": int, "float": float, "str": str}
 _ACCESSORS: Final[dict[str, Callable[[Any], Any]]] = {
     "from_numpy": from_numpy,
     "item": lambda value: value.item(),
-    "as_tensor": lambda value: torch._as_tensor_fullprec(value),
+    "as_tensor": lambda value: native.as_tensor_fullprec(value),
     "int": lambda value: int(value),
     "dataclass_fields": dataclasses.fields,
     "namedtuple_fields": lambda value: value._fields,
@@ -52,7 +53,7 @@ def leaf(name: str, operands: list[Any], term: Callable[[int], Any]) -> Callable
         term: gives the value of a term.
     """
     if name == "no_functorch":
-        peek = torch._C._functorch.peek_interpreter_stack
+        peek = native.peek_interpreter_stack
         return lambda _: peek() is None
     if name == "no_inline_hooks":
         return _no_inline_hooks
@@ -67,7 +68,7 @@ def leaf(name: str, operands: list[Any], term: Callable[[int], Any]) -> Callable
 
 
 def _no_inline_hooks(_: Any) -> bool:
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    hooks = native.saved_tensors_hooks(True)
     if not hooks:
         return True
     kind = torch.fx.GraphModule

@@ -18,6 +18,7 @@ import torch
 from firebrick.base.digest import Hasher
 from firebrick.codecs.code import code_digest
 from firebrick.errors import EncodeError, NotStorable
+from firebrick.torch_api import native
 from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
 
 Identity = tuple[str, str, str]  # kind, name, digest in hexadecimal or empty
@@ -41,8 +42,8 @@ _BUILTINS: Final = (
     types.GetSetDescriptorType,
     types.MemberDescriptorType,
 )
-_OPERATORS: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
-_CAPSULE: Final = type(torch._C._get_tracing_state.__self__)  # type: ignore[attr-defined]
+_OPERATORS: Final = native.OPERATOR_CLASSES
+_CAPSULE: Final = native.CAPSULE
 _ATOMS: Final = (type(None), bool, int, float, complex, str, bytes, types.EllipsisType)
 # Types of Python that builtins does not have under their names.
 _NAMELESS: Final[dict[str, type]] = {

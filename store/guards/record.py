@@ -15,13 +15,12 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final
 
-import torch._C._dynamo.guards as cpp
-
 from firebrick.base.patches import Patches
 from firebrick.codecs.guard_program import GuardProgram
 from firebrick.errors import NotLean
 from firebrick.guards.call_log import Call, Log
 from firebrick.guards.writer import Writer
+from firebrick.torch_api.native import guards as cpp
 
 # Methods that only read, or that leave no trace in verdicts.
 _READERS: Final = re.compile(
@@ -68,8 +67,7 @@ class GuardRecorder:
 
     def install(self, patches: Patches) -> None:
         """Wrap what builds guards, until the patches are undone. Imports the compiler."""
-        from torch._dynamo import guards
-        from torch._dynamo.variables import functions
+        from firebrick.torch_api.dynamo_modules import functions, guards
 
         for cls in (cpp.GuardManager, cpp.RootGuardManager, cpp.DictGuardManager):
             for name, member in list(vars(cls).items()):
@@ -97,7 +95,7 @@ class GuardRecorder:
         Raises:
             NotLean: naming the first guard that can not be built again elsewhere.
         """
-        from torch._dynamo import guards
+        from firebrick.torch_api.dynamo_modules import guards
 
         root = built.guard_manager if isinstance(built, guards.CheckFunctionManager) else built
         root = root if isinstance(root, cpp.RootGuardManager) else root.root

@@ -15,10 +15,6 @@ from types import CodeType, MappingProxyType
 from typing import Any, Final
 
 import torch
-import torch._C._dynamo.guards as cpp
-from torch._C._dynamo.eval_frame import code_framelocals_names
-from torch.utils import _device
-from torch.utils._pytree import SUPPORTED_NODES
 
 from firebrick.base.namedtuple import namedtuple_scope
 from firebrick.codecs.guard_program import FIND, NUMBERS, OF_NODES, OPERATIONS, GuardProgram, Operand
@@ -32,6 +28,8 @@ from firebrick.guards.sources import evaluate
 from firebrick.guards.values import value_of
 from firebrick.reports.events import Change
 from firebrick.reports.not_served import Changed, Unfit
+from firebrick.torch_api import native
+from firebrick.torch_api.native import guards as cpp
 
 __all__ = ["Changed", "Manager", "Unfit", "adopt", "build", "stand_ins"]
 
@@ -56,7 +54,7 @@ def build(
 
     Any thread may call it; one builds at a time.
     """
-    with stand_ins(), torch._C.DisableTorchFunction():
+    with stand_ins(), native.DisableTorchFunction():
         configure(program.immutable_tensors, program.saved_pointers)
         manager = _Build(program, scope, code, f_locals).run()
         if "torch._dynamo.guards" in sys.modules:
@@ -192,7 +190,7 @@ class _Build:
 
     def _local(self, index: int) -> tuple[str, int]:
         name = self.program.texts[index]
-        names = code_framelocals_names(self.code)
+        names = native.eval_frame.code_framelocals_names(self.code)
         if name not in names:
             raise Changed(f"no local variable {name}")
         return name, len(names) - 1 - names[::-1].index(name)
@@ -235,7 +233,7 @@ class _Build:
                 except (LookupError, AttributeError, StopIteration):
                     cls = None
             if length == OF_NODES:
-                length = len(SUPPORTED_NODES)
+                length = len(native.SUPPORTED_NODES)
             dummy = self.dummies[index] = example(cls, bool(immutable), length)
         return dummy
 
@@ -339,7 +337,7 @@ class _Build:
 
     def _device_guard(self, name: str, step: list[Any]) -> None:
         _, index, parts = step
-        wanted, here = value_of(self.program.device, self._found), _device.CURRENT_DEVICE
+        wanted, here = value_of(self.program.device, self._found), native.current_device()
         if wanted != here:  # the guard would take what is there now for what was
             change = Change("default device", str(wanted), str(here))
             raise Unfit(str(change), change)
@@ -375,14 +373,14 @@ _GLOBALS: Final = NUMBERS["globals_dict_manager"]
 
 def _no_dispatch_state() -> Any:
     """Return a context in which a thread adds no dispatch keys to those of a tensor, and takes none away."""
-    return torch._C._ForceDispatchKeyGuard(_key_set(0), _key_set(0))
+    return native.ForceDispatchKeyGuard(_key_set(0), _key_set(0))
 
 
 def _nothing() -> None:
     return None
 
 
-_key_set = functools.cache(torch._C.DispatchKeySet.from_raw_repr)
+_key_set = functools.cache(native.dispatch_keys_from)
 
 
 def _module(name: str) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 
 from firebrick.guards.identity_guards import is_pinned, of_compiler
+from firebrick.torch_api import native
 
 _VARIABLE: Final = r"_var\d+"
 _METHODS: Final = frozenset({"size", "stride", "storage_offset", "item", "dim", "numel"})
@@ -57,7 +58,7 @@ def from_numpy(value: Any) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
         return value
-    with torch.overrides._enable_torch_function():
+    with native.enable_torch_function():
         return torch.as_tensor(value)
 
 
@@ -69,7 +70,7 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     "dict": dict, "___module": _module,
     "max": max, "min": min, "abs": abs, "int": int, "float": float, "bool": bool, "len": len,
     "list": list, "type": type, "__math_isnan": math.isnan, "___from_numpy": from_numpy,
-    "___as_tensor": torch._as_tensor_fullprec,
+    "___as_tensor": native.as_tensor_fullprec,
     "___dict_contains": lambda key, mapping: dict.__contains__(mapping, key),
     "___odict_getitem": collections.OrderedDict.__getitem__,
 }  # fmt: skip

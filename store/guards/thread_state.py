@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import torch._C._dynamo.guards as cpp
-
 from firebrick.errors import DecodeError
 from firebrick.torch_api.minors import has
+from firebrick.torch_api.native import guards as cpp
 
 LOCAL_STATE: Final[Any] = vars(cpp)["LocalState"] if has("torch._C._dynamo.guards:LocalState") else None
 

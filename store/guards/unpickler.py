@@ -24,13 +24,12 @@ import types
 from collections import OrderedDict
 from typing import Any, ClassVar
 
-from torch._C._dynamo.guards import GlobalStateGuard
-
 from firebrick.codecs.abc import check_arguments
 from firebrick.codecs.code import class_method
 from firebrick.errors import DecodeError, ForbiddenGlobal
 from firebrick.guards.stored_names import stored_as
 from firebrick.guards.thread_state import LOCAL_STATE, check_global_state, check_local_state
+from firebrick.torch_api import native
 
 # Modules of torch whose classes guard states are made of; their functions may be named only.
 _CLASS_MODULES = (
@@ -245,7 +244,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
 
     def load_build(self) -> None:
         state, value = self.stack[-1], self._made(self.stack[-2])
-        if type(value) is GlobalStateGuard:
+        if type(value) is native.guards.GlobalStateGuard:
             check_global_state(state)
         elif type(value) is LOCAL_STATE:
             check_local_state(state)
@@ -365,8 +364,7 @@ def read_guard_state(data: bytes) -> Any:
         ForbiddenGlobal: when the pickle would call, or name, something that is not allowed.
         DecodeError: for bytes that are no such pickle.
     """
-    from torch._dynamo.guards import GuardsState
-    from torch._guards import TracingContext, tracing
+    from firebrick.torch_api.dynamo_modules import TracingContext, guards, tracing
 
     try:
         with tracing(TracingContext(None)):  # some sources install a guard when they are made
@@ -375,6 +373,6 @@ def read_guard_state(data: bytes) -> Any:
         raise
     except Exception as error:
         raise DecodeError(f"guard state: {type(error).__name__}: {error}") from error
-    if not isinstance(state, GuardsState):
+    if not isinstance(state, guards.GuardsState):
         raise DecodeError(f"guard state: expected GuardsState, got {type(state).__name__}")
     return state

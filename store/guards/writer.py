@@ -10,8 +10,6 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final
 
-from torch._dynamo import config
-
 from firebrick.codecs.guard_program import (
     FIND,
     NUMBERS,
@@ -31,6 +29,7 @@ from firebrick.guards.sources import CAN_FOLLOW
 from firebrick.guards.values import same_value, term_of, value_of
 from firebrick.reports.not_served import Changed
 from firebrick.storage.msgpack import INT64, pack
+from firebrick.torch_api.dynamo_modules import config
 
 _UNSTABLE: Final = re.compile(r" at 0x[0-9a-f]+|(?<=') from '[^']*'|, file \"[^\"]*\", line \d+")
 _HINT: Final = re.compile(r" \(HINT: .*\)$")

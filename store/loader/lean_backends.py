@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from firebrick.codecs.lean_backend import LeanBackendCodec
 from firebrick.errors import DecodeError
 from firebrick.loader.libraries import Libraries
@@ -16,6 +14,7 @@ from firebrick.runtime import load
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.store import Store
+from firebrick.torch_api import native
 
 if TYPE_CHECKING:
     from firebrick.codecs.launch import Choice, Launch
@@ -54,7 +53,7 @@ class LeanBackends:
             Miss: when it is not known which configuration of a Triton kernel is the quickest.
         """
         if disable_autocast is None:
-            disable_autocast = torch._C._is_any_autocast_enabled()
+            disable_autocast = native.is_any_autocast_enabled()
         known = bytes(key), disable_autocast, device
         with self._lock:
             if (function := self._loaded.get(known)) is None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.modules.module as nn_module
+
+from firebrick.torch_api import native
 
 if TYPE_CHECKING:
     from firebrick.loader.lean_entry import Region
@@ -59,7 +60,7 @@ class LeanModule(torch.nn.Module):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled module, with the hooks of this wrapper around it."""
-        if nn_module._has_any_global_hook():
+        if native.has_any_global_hook():
             warnings.warn(
                 "torch.compile(module) with global module hooks: they run an extra time for the compiled "
                 "wrapper; use module.compile() or hooks of single modules instead",

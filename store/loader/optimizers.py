@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from firebrick.torch_api import compiler_free as api
+from firebrick.torch_api import native
 
 _MARK = "__dynamo_disable"  # where torch keeps the marked form of a function
 
@@ -31,7 +32,7 @@ class Optimizers:
 
     def quiet(self) -> None:
         """Keep them from importing Dynamo."""
-        marked = torch._compile._disable_dynamo(_nothing).__code__
+        marked = native.disable_dynamo(_nothing).__code__
         for function in _functions():
             for inner in _closed_over(function, marked):
                 plain = inner.__wrapped__

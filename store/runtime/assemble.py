@@ -15,6 +15,7 @@ from firebrick.runtime.calls import Boxed
 from firebrick.runtime.names import namespace
 from firebrick.runtime.program import build
 from firebrick.runtime.views import aligned
+from firebrick.torch_api import native
 
 
 class Kernels(Protocol):
@@ -47,7 +48,7 @@ def load(
     The function belongs to the caller and keeps the constants of `lean` alive. Any thread may call it.
     """
     if disable_autocast is None:
-        disable_autocast = torch._C._is_any_autocast_enabled()
+        disable_autocast = native.is_any_autocast_enabled()
     if lean.backward is not None:
         _check_hooks()
     forward = _graph(lean.forward, kernels, device)
@@ -100,6 +101,6 @@ def _check_hooks() -> None:
 
     Source followed: ``saved_tensors_hooks_are_inlineable`` of ``torch/_functorch/_aot_autograd/utils.py``.
     """
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    hooks = native.saved_tensors_hooks(True)
     if hooks and all(isinstance(hook, torch.fx.GraphModule) for hook in hooks):
         raise Unsupported("saved-tensor hooks that are graph modules")

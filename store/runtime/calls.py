@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import torch
 
+from firebrick.torch_api import native
+
 Boxed = Callable[[list[Any]], Any]
 Label = Callable[[], str]
 
@@ -32,7 +34,7 @@ def mark_with(attribute: str) -> Callable[[Any, set[int]], None]:
 
 def entered(name: str) -> Any:
     """Open a range of the profiler."""
-    scope = torch._C._profiler._RecordFunctionFast(name)
+    scope = native.RecordFunctionFast(name)
     scope.__enter__()
     return scope
 
@@ -42,7 +44,7 @@ def profiled_as(labels: dict[Boxed, Label]) -> Callable[[Boxed, list[Any]], Any]
 
     def profiled(graph: Boxed, args: list[Any]) -> Any:
         name = f"## Call CompiledFxGraph {labels[graph]()} ##"
-        with torch._C._profiler._RecordFunctionFast(name, keyword_values={"scope": "user_scope"}):
+        with native.RecordFunctionFast(name, keyword_values={"scope": "user_scope"}):
             return graph(args)
 
     return profiled
@@ -86,6 +88,6 @@ def skip(code: types.CodeType) -> None:
 
     Source followed: ``skip_code`` of ``torch/_dynamo/eval_frame.py``.
     """
-    hook = torch._C._dynamo.eval_frame
+    hook = native.eval_frame
     action = hook._FrameAction.SKIP
     hook.set_code_exec_strategy(code, hook._FrameExecStrategy(action, action))

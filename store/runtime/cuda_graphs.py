@@ -20,6 +20,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from firebrick.runtime.calls import Boxed
+from firebrick.torch_api import native
 
 _log = logging.getLogger("firebrick")
 
@@ -147,13 +148,13 @@ class Recording:
 
     def _holders(self) -> list[tuple[int, int]]:
         """Count who shares each memory: tensors, and those who have its object in Python."""
-        count = torch._C._storage_Use_Count
+        count = native.storage_use_count
         return [(count(memory._cdata), sys.getrefcount(memory)) for memory in self._memories]
 
     def replay(self, args: list[Any]) -> tuple[Any, ...]:
         """Run the graph on other arguments; the list is cleared."""
         if self._copied:
-            torch._foreach_copy_(self._inputs, [args[index] for index in self._copied])
+            native.foreach_copy(self._inputs, [args[index] for index in self._copied])
         args.clear()
         self._graph.replay()
         return tuple(o.tensor() if isinstance(o, _Output) else o for o in self._outputs)
@@ -203,14 +204,14 @@ def capture(function: Boxed, args: Sequence[Any], device: int) -> tuple[Any, Seq
 @contextlib.contextmanager
 def _workspaces() -> Iterator[None]:
     """Have cuBLAS make its workspaces in the memory of the graph, and forget them afterwards."""
-    emptying = torch._C._cuda_get_conv_benchmark_empty_cache()
-    torch._C._cudnn_set_conv_benchmark_empty_cache(False)
-    torch._C._cuda_clearCublasWorkspaces()
+    emptying = native.conv_benchmark_empties_cache()
+    native.let_conv_benchmark_empty_cache(False)
+    native.clear_cublas_workspaces()
     try:
         yield
     finally:
-        torch._C._cuda_clearCublasWorkspaces()
-        torch._C._cudnn_set_conv_benchmark_empty_cache(emptying)
+        native.clear_cublas_workspaces()
+        native.let_conv_benchmark_empty_cache(emptying)
 
 
 @functools.cache
@@ -220,7 +221,7 @@ def _side_stream(device: int) -> torch.cuda.Stream:
 
 def _place(value: torch.Tensor) -> torch.Tensor:
     """Return memory for what is copied at each replay."""
-    if not _on_gpu(value) or torch._debug_has_internal_overlap(value) != 0:
+    if not _on_gpu(value) or native.internal_overlap(value) != 0:
         raise NoGraph("an argument that is not on the GPU, or whose elements share memory")
     return torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device=value.device)
 
@@ -230,12 +231,13 @@ def _on_gpu(value: torch.Tensor) -> bool:
 
 
 def _stream(device: int) -> int:
-    return torch._C._cuda_getCurrentRawStream(device)
+    return int(native.raw_stream()(device))
 
 
 def _same_addresses(args: list[Any], addresses: list[int | None], indices: list[int]) -> bool:
-    return torch._C._tensors_data_ptrs_at_indices_equal(args, addresses, indices)
+    return native.same_addresses(args, addresses, indices)
 
 
 def _in_memory(facts: dict[str, Any], memory: Any) -> torch.Tensor:
-    return torch._C._construct_CUDA_Tensor_From_Storage_And_Metadata(facts, memory)
+    made: torch.Tensor = native.tensor_in_memory(facts, memory)
+    return made

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import torch
 
+from firebrick.torch_api import native
+
 
 def _tuple_iterator_getitem(iterator: Any, index: int) -> Any:
     _, (items,), start = iterator.__reduce__()
@@ -62,9 +64,9 @@ def _call_storage_offset(tensor: torch.Tensor) -> int:
 
 
 def _record_pregraph_bytecode_enter() -> AbstractContextManager[Any]:
-    on = torch.autograd.profiler._is_profiler_enabled
+    on = native.is_profiled()
     region: AbstractContextManager[Any] = (
-        torch._C._profiler._RecordFunctionFast("Pregraph bytecode") if on else nullcontext()
+        native.RecordFunctionFast("Pregraph bytecode") if on else nullcontext()
     )
     region.__enter__()
     return region

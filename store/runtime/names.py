@@ -13,9 +13,10 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import torch
-import torch._C._dynamo.guards as guards
 
+from firebrick.torch_api import native
 from firebrick.torch_api.minors import has
+from firebrick.torch_api.native import guards
 
 DEVICE: Final = "device_index"  # of the GPU that a wrapper was compiled for, or was moved to
 ALIGNMENT: Final = 64  # bytes to which offsets in a pool are rounded: `ALIGN_BYTES`
@@ -127,7 +128,7 @@ def namespace(device: int | None = None) -> dict[str, Any]:
         "align": align,
         "assert_tensor_metadata": assert_tensor_metadata,
         "extern_kernels": extern_kernels,
-        "get_raw_stream": torch._C._cuda_getCurrentRawStream if torch.backends.cuda.is_built() else None,
+        "get_raw_stream": native.raw_stream(),
         "copy_if_misaligned": guards.copy_if_misaligned if _COPIES else None,
     }
 

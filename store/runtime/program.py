@@ -30,6 +30,7 @@ from firebrick.runtime.calls import (
     skip,
 )
 from firebrick.runtime.views import Alias, clone_keeping_strides, regenerate, replay, tangent_of, view_steps
+from firebrick.torch_api import native
 from firebrick.torch_api.minors import has
 
 BOXED_GRADS: Final = has("torch.autograd.function:Function.boxed_grads_call")
@@ -326,7 +327,7 @@ def build(
     scope: dict[str, Any] = {
         "Alias": Alias,
         "DETERMINISTIC": _DETERMINISTIC,
-        "DisableAutocast": torch._C._DisableAutocast,
+        "DisableAutocast": native.DisableAutocast,
         "MUTATES": _MUTATES,
         "Tensor": torch.Tensor,
         "VMAP": _VMAP,
@@ -334,25 +335,25 @@ def build(
         "connected": connected,
         "deterministic": torch.are_deterministic_algorithms_enabled,
         "entered": entered,
-        "get_obj_in_tls": torch._C._get_obj_in_tls,
-        "increment_version": torch._C._increment_version,
+        "get_obj_in_tls": native.get_obj_in_tls,
+        "increment_version": native.increment_version,
         "is_grad_enabled": torch.is_grad_enabled,
-        "is_key_in_tls": torch._C._is_key_in_tls,
-        "is_view_replay_enabled": torch._C._is_view_replay_enabled,
-        "keeps_graph": torch._C._autograd._get_current_graph_task_keep_graph,
+        "is_key_in_tls": native.is_key_in_tls,
+        "is_view_replay_enabled": native.is_view_replay_enabled,
+        "keeps_graph": native.keeps_graph,
         "mark": mark_with(program.dynamic_mark),
         "no_grad": torch.no_grad,
         "partial": functools.partial,
-        "peek_interpreter_stack": torch._C._functorch.peek_interpreter_stack,
+        "peek_interpreter_stack": native.peek_interpreter_stack,
         "profiled": profiled_as(names),
         "profiler": profiler,
         "regenerate": regenerate,
         "replay": replay,
         "run_backward": backward,
         "run_forward": forward,
-        "set_grad_enabled": torch._C._set_grad_enabled,
-        "set_view_replay_enabled": torch._C._set_view_replay_enabled,
-        "unsafe_view": torch.ops.aten._unsafe_view,
+        "set_grad_enabled": native.set_grad_enabled,
+        "set_view_replay_enabled": native.set_view_replay_enabled,
+        "unsafe_view": native.unsafe_view,
     }
     for number, output in enumerate(program.outputs):
         if output.views is not None:

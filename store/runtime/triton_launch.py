@@ -23,6 +23,7 @@ from firebrick.base.digest import digest
 from firebrick.codecs.launch import Expression, Launch
 from firebrick.errors import Unsupported
 from firebrick.runtime.calls import skip
+from firebrick.torch_api import native
 from firebrick.torch_api.shared_object import as_file
 
 _BINARY: Final = {
@@ -44,7 +45,7 @@ def static_launcher() -> Any:
     Raises:
         Unsupported: this torch was built without CUDA.
     """
-    launcher = getattr(torch._C, "_StaticCudaLauncher", None)
+    launcher = native.static_launcher_class()
     if launcher is None:
         raise Unsupported("a torch without a launcher of CUDA kernels")
     return launcher
@@ -127,7 +128,7 @@ def launcher(launch: Launch, handle: int) -> Callable[..., None]:
         launch.warps,
         launch.shared,
         letters,
-        torch._C._profiler._RecordFunctionFast,
+        native.RecordFunctionFast,
         launch.symbol,
         *numbers,
     )

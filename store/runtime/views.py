@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch._C import _functionalization as _typed_functionalization
 
 from firebrick.codecs.lean_backend import Tangent, View
 from firebrick.errors import Unsupported
+from firebrick.torch_api import native
 
-_functionalization: Any = _typed_functionalization  # its stub lacks most names
+_functionalization = native.functionalization
 
 ALIGNMENT: Final = 16  # bytes to which kernels expect their inputs to be aligned
 
@@ -186,7 +186,7 @@ def aligned(
                     new.append(copied)
         out = call(args)
         if old:
-            torch._foreach_copy_(old, new)
+            native.foreach_copy(old, new)
         return out
 
     return run

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from firebrick import torch_api
 from firebrick.base.patches import Patches
 from firebrick.reports.events import FULL, LEFT, OTHER_BACKEND, Event, Function
-from firebrick.torch_api import registry
+from firebrick.torch_api import native, registry
 
 if TYPE_CHECKING:
     from firebrick.session.compiler_hooks import Hooks
@@ -42,7 +42,7 @@ class Waiting:
 
     def start(self) -> None:
         """Wrap the entry of ``torch.compile``, and make torch's registry and the context one."""
-        from torch._dynamo import eval_frame
+        from firebrick.torch_api.dynamo_modules import eval_frame
 
         if self._session.entry is not None:
             self._session.entry.adopt()
@@ -79,10 +79,8 @@ class Waiting:
     def _optimizing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def optimize(rebuild_ctx: Any, backend: Any = "inductor", *args: Any, **kwargs: Any) -> Any:
-            import torch
-
             arguments = (rebuild_ctx, backend, *args)
-            if type(backend) is torch._TorchCompileInductorWrapper and not kwargs.get("disable"):
+            if type(backend) is native.InductorBackend and not kwargs.get("disable"):
                 made = self.hooks.optimize(original, arguments, kwargs)
                 if self._session.entry is not None:
                     self._session.entry.made(backend, made)

@@ -76,11 +76,18 @@ def check_minor() -> str:
     """Return the minor version of the running torch; does not import its compiler.
 
     Raises:
-        Unsupported: for a torch minor that is not in `MINORS`.
+        Unsupported: for a torch minor that is not in `MINORS`, or lacks a name that needs no compiler.
     """
     import torch
 
-    return _supported(torch.__version__)
+    minor = _supported(torch.__version__)
+    try:
+        from firebrick.torch_api import native
+
+        native.probe()
+    except (ImportError, AttributeError) as error:
+        raise Unsupported(f"torch {minor} lacks a name that Firebrick needs: {error}") from error
+    return minor
 
 
 def load() -> ModuleType:

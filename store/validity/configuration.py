@@ -23,7 +23,7 @@ from firebrick.base.digest import hex_digest
 from firebrick.base.shipped import shipped_file
 from firebrick.bundle.platform import host_facts
 from firebrick.storage.msgpack import pack
-from firebrick.torch_api import imported
+from firebrick.torch_api import imported, native
 from firebrick.torch_api.minors import has
 from firebrick.validity.reach import whole_digest
 
@@ -195,8 +195,7 @@ def _changed(part: str, config: ModuleType) -> dict[str, str]:
     Only what was set, or was read and may have been changed in place, has an override; to look at nothing
     else takes a hundredth of the time of `config_values`.
     """
-    from torch.utils._config_module import _UNSET_SENTINEL as UNSET
-
+    UNSET = native.unset()
     ignored, changed = _ignored(part, config), {}
     for name, entry in config._config.items():
         override = entry.user_override

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import torch
-from torch._library import simple_registry
-from torch._library.custom_ops import OPDEFS
 
 from firebrick.base.patches import Patches
 from firebrick.base.shipped import shipped_file
+from firebrick.torch_api import native
 from firebrick.validity.reach import whole_digest
 
 _OF_TORCH: Final = frozenset(
@@ -52,9 +51,9 @@ class Kernels:
     def _noting(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def impl(library: Any, op_name: Any, fn: Any, dispatch_key: str = "", **options: Any) -> Any:
-            before = set(torch.library._impls)
+            before = set(native.python_kernels)
             result = original(library, op_name, fn, dispatch_key, **options)
-            for entry in torch.library._impls - before:
+            for entry in native.python_kernels - before:
                 self._known.setdefault(entry, []).append((entry, fn, weakref.ref(library)))
             return result
 
@@ -65,7 +64,7 @@ class Kernels:
         return set(self._known)
 
     def of(self, entry: str) -> Any:
-        """Return the function of an entry of ``torch.library._impls``; `UNKNOWN`: it was not seen."""
+        """Return the function of an entry of ``native.python_kernels``; `UNKNOWN`: it was not seen."""
         for _, function, library in reversed(self._known.get(entry, ())):
             if library() is not None:
                 return function
@@ -79,7 +78,7 @@ _own_kernels: dict[str, bool] = {}  # entry of `_impls` that torch registered
 def _entries(wanted: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
     """Yield the kernels in Python that are not known to be torch's own."""
     own = {entry for entry, known in _own_kernels.items() if known} - KERNELS.seen()
-    for entry in sorted(torch.library._impls - own):
+    for entry in sorted(native.python_kernels - own):
         if wanted(entry.partition("/")[0]):
             yield entry, KERNELS.of(entry)
 
@@ -101,7 +100,7 @@ def _is_of_torch(entry: str) -> bool:
     if entry not in _own_kernels:
         namespace, name, key = entry.split("/")
         place = ""
-        for line in torch._C._dispatch_dump(f"{namespace}::{name}").splitlines():
+        for line in native.dispatch_dump(f"{namespace}::{name}").splitlines():
             head, _, tail = line.partition(":")
             if head.strip().removesuffix("[alias]").strip() == key and " registered at " in line:
                 place = tail.partition(" registered at ")[2]
@@ -125,14 +124,14 @@ def meaning(name: str) -> str:
     if packet is None:
         return "absent"
     parts = [str(getattr(packet, overload)._schema) for overload in packet.overloads()]
-    if (defined := OPDEFS.get(f"{namespace}::{operator}")) is not None:
+    if (defined := native.OPDEFS.get(f"{namespace}::{operator}")) is not None:
         for attribute in _GRADIENTS:
             if function := vars(defined).get(attribute):
                 parts.append(f"{attribute} {whole_digest(function)}")
         return "; ".join(parts)
     for overload in packet.overloads():
         qualified = f"{namespace}::{operator}" + ("" if overload == "default" else f".{overload}")
-        entry = simple_registry.singleton.get(qualified)
+        entry = native.registered_operators.get(qualified)
         if entry is not None and (kernel := entry.fake_impl.kernel) is not None:
             parts.append(f"fake of {overload} {whole_digest(kernel.func)}")
     for path, function in _entries(namespace.__eq__):

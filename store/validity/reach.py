@@ -33,6 +33,7 @@ from firebrick.base.shipped import (
 )
 from firebrick.errors import NotStorable
 from firebrick.torch_api.compiler_free import GENERATED
+from firebrick.torch_api import native
 from firebrick.validity.classes import CALLED
 from firebrick.validity.code_facts import code_facts, names_in
 from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
@@ -43,7 +44,7 @@ _MAX_NODES: Final = 100_000
 _ROUNDS: Final = 6  # of a walk through code that the compiler runs
 _MAX_ITEMS: Final = 20_000  # of one container
 _CONTAINERS: Final = (tuple, list, dict, set, frozenset, deque, types.MappingProxyType)
-_OPERATORS: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
+_OPERATORS: Final = native.OPERATOR_CLASSES
 _HOOKS: Final = frozenset(
     {
         "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",

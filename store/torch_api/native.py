@@ -1,0 +1,143 @@
+"""Private names of torch that need no compiler, C++ ones too: the one table of them.
+
+Each is taken when this module is imported, so that one that a torch lacks is met at the start and not at the
+first call; names that only a build for CUDA has are looked for by `probe`. What only some minors have is
+declared in `minors`. Names that stand in texts (allow-lists, what bytes name) are data and no use.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+import torch.utils._device as _device
+from torch._C._dynamo import eval_frame as eval_frame
+from torch._C._dynamo import guards as guards
+from torch._library import simple_registry
+from torch._library.custom_ops import OPDEFS as OPDEFS
+from torch.nn.modules import module as _nn_module
+from torch.utils._pytree import SUPPORTED_NODES as SUPPORTED_NODES
+
+# typed by what they are used for: stubs of torch do not have all of them
+_C: Any = torch._C
+
+functionalization: Any = _C._functionalization
+InductorBackend = torch._TorchCompileInductorWrapper
+
+# autograd
+DisableAutocast = _C._DisableAutocast
+RecordFunctionFast = _C._profiler._RecordFunctionFast
+increment_version = _C._increment_version
+is_any_autocast_enabled = _C._is_any_autocast_enabled
+is_view_replay_enabled = _C._is_view_replay_enabled
+keeps_graph = _C._autograd._get_current_graph_task_keep_graph
+saved_tensors_hooks = _C._autograd._top_saved_tensors_default_hooks
+set_grad_enabled = _C._set_grad_enabled
+set_view_replay_enabled = _C._set_view_replay_enabled
+
+# threads
+get_obj_in_tls = _C._get_obj_in_tls
+is_key_in_tls = _C._is_key_in_tls
+
+# dispatch
+DisableTorchDispatch = _C._DisableTorchDispatch
+DisableTorchFunction = _C.DisableTorchFunction
+ForceDispatchKeyGuard = _C._ForceDispatchKeyGuard
+dispatch_dump = _C._dispatch_dump
+dispatch_keys_from = _C.DispatchKeySet.from_raw_repr
+enable_torch_function = torch.overrides._enable_torch_function
+excluded_dispatch_keys = _C._dispatch_tls_local_exclude_set
+function_modes: Any = torch.overrides._get_current_function_mode_stack
+included_dispatch_keys = _C._dispatch_tls_local_include_set
+is_functional_tensor = torch._is_functional_tensor
+is_functorch_wrapped = _C._functorch.is_functorch_wrapped_tensor
+peek_interpreter_stack = _C._functorch.peek_interpreter_stack
+
+# tensors
+as_tensor_fullprec: Any = torch._as_tensor_fullprec
+foreach_copy = torch._foreach_copy_
+internal_overlap = torch._debug_has_internal_overlap
+unsafe_view = torch.ops.aten._unsafe_view
+set_conj = _C._set_conj
+set_neg = _C._set_neg
+storage_use_count = _C._storage_Use_Count
+
+# operators, modules, configuration
+OPERATOR_CLASSES: Final = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
+disable_dynamo = torch._compile._disable_dynamo
+has_any_global_hook: Any = _nn_module._has_any_global_hook
+python_kernels = torch.library._impls
+registered_operators = simple_registry.singleton
+CAPSULE: Final = type(_C._get_tracing_state.__self__)
+
+
+def is_profiled() -> bool:
+    """Tell whether a profiler runs now."""
+    return bool(torch.autograd.profiler._is_profiler_enabled)
+
+
+def unset() -> Any:
+    """Return what stands for a value of the configuration that nobody has set."""
+    from torch.utils._config_module import _UNSET_SENTINEL  # not there before a configuration is
+
+    return _UNSET_SENTINEL
+
+
+def current_device() -> Any:
+    """Return the device that ``torch.set_default_device`` chose, if any."""
+    return _device.CURRENT_DEVICE
+
+
+_OF_CUDA: Final = (
+    "_construct_CUDA_Tensor_From_Storage_And_Metadata",
+    "_cuda_clearCublasWorkspaces",
+    "_cuda_getCurrentRawStream",
+    "_cuda_get_conv_benchmark_empty_cache",
+    "_cudnn_set_conv_benchmark_empty_cache",
+    "_tensors_data_ptrs_at_indices_equal",
+)
+
+
+def probe() -> None:
+    """Check that a build for CUDA has what is asked of it.
+
+    Raises:
+        AttributeError: naming what is missing.
+    """
+    for name in _OF_CUDA if torch.backends.cuda.is_built() else ():
+        getattr(_C, name)
+
+
+def static_launcher_class() -> Any:
+    """Return torch's class that launches kernels from their binaries; None in a build without CUDA."""
+    return getattr(_C, "_StaticCudaLauncher", None)
+
+
+def raw_stream() -> Any:
+    """Return the function that gives the raw stream of a GPU; None in a build without CUDA."""
+    return _C._cuda_getCurrentRawStream if torch.backends.cuda.is_built() else None
+
+
+def tensor_in_memory(facts: Any, memory: Any) -> Any:
+    """Return a tensor of these facts in memory of a GPU that somebody else owns."""
+    return _C._construct_CUDA_Tensor_From_Storage_And_Metadata(facts, memory)
+
+
+def same_addresses(tensors: Any, addresses: Any, indices: Any) -> bool:
+    """Tell whether tensors lie where they lay."""
+    return bool(_C._tensors_data_ptrs_at_indices_equal(tensors, addresses, indices))
+
+
+def clear_cublas_workspaces() -> None:
+    """Free the workspaces of cuBLAS."""
+    _C._cuda_clearCublasWorkspaces()
+
+
+def conv_benchmark_empties_cache() -> bool:
+    """Tell whether benchmarks of convolutions empty the cache of memory."""
+    return bool(_C._cuda_get_conv_benchmark_empty_cache())
+
+
+def let_conv_benchmark_empty_cache(empties: bool) -> None:
+    """Choose whether benchmarks of convolutions empty the cache of memory."""
+    _C._cudnn_set_conv_benchmark_empty_cache(empties)
