@@ -65,7 +65,7 @@ class TracedDevices:
 
     @contextlib.contextmanager
     def quietly(self) -> Iterator[None]:
-        """Have what looks at devices meanwhile not count."""
+        """Ignore device reads inside this block."""
         self._quiet += 1
         try:
             yield

@@ -96,7 +96,7 @@ class Bundles:
         return self._manifests[key]
 
     def usable(self, key: ContentKey, recipe: bytes, frame: Frame, *, moving: bool = False) -> Manifest:
-        """Return a bundle's manifest, once what it needs of this process was checked.
+        """Return the manifest of a bundle if this process meets its requirements.
 
         It must be of this recipe; all that the traced code can reach by name, the buckets of gradients for
         which the graph is split, the GPU where it uses one, and what of the process is folded into its

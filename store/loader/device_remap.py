@@ -30,7 +30,7 @@ class Move(NamedTuple):
 
 
 def moves_of(lean: LeanForm, process: Iterable[Fact]) -> list[Move | None]:
-    """Return the ways to try a bundle that the lean lane may serve, in this order; None is as it was made.
+    """Return the ways to try a bundle that the lean lane may serve, in this order; None: without remapping.
 
     Args:
         lean: what the lane has of it.

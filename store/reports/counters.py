@@ -26,7 +26,7 @@ class Stats:
 
     Attributes:
         hits: frames that were served from the store.
-        misses: reason -> frames that were looked up in vain.
+        misses: reason -> frames not found.
         bypasses: reason -> frames that were compiled but could not be stored.
         faults: kind of error -> faults of the store that were passed over.
         stored: bundles that were published.

@@ -20,7 +20,7 @@ from firebrick.base.namedtuple import NamedTuple
 _log = logging.getLogger("firebrick")
 
 HIT: Final = "hit"  # served from the store
-MISS: Final = "miss"  # looked up in vain
+MISS: Final = "miss"  # looked up and not found
 BYPASS: Final = "bypass"  # compiled, and not stored
 STORED: Final = "stored"  # compiled and stored
 LEFT: Final = "left"  # runs as it is, as torch decided

@@ -274,7 +274,7 @@ _lock = threading.RLock()
 
 
 def warn(text: str) -> None:
-    """Say something once on the warnings channel of Python, whose filters the user rules."""
+    """Emit a FirebrickWarning; the user's warning filters apply."""
     warnings.warn(f"firebrick: {text}", FirebrickWarning, stacklevel=2)
 
 

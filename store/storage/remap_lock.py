@@ -1,4 +1,4 @@
-"""Let transactions of one process run side by side, and a change of the memory map alone."""
+"""A shared/exclusive lock: transactions share it, remapping takes it exclusively."""
 
 from __future__ import annotations
 

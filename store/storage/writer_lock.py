@@ -1,4 +1,4 @@
-"""Let one writer in at a time, over threads and processes, and never wait without an end."""
+"""A cross-process, cross-thread writer lock with a timeout."""
 
 from __future__ import annotations
 

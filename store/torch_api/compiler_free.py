@@ -113,7 +113,7 @@ def undisabled(function: FunctionType) -> FunctionType:
 
 
 def tell_dynamo() -> None:
-    """Give Dynamo, which has just been imported, what it would know had it compiled what was served."""
+    """Register served functions with Dynamo, once it is imported, as if it had compiled them."""
     from torch._dynamo import convert_frame
 
     for original, code in _served:

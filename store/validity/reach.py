@@ -32,8 +32,8 @@ from firebrick.base.shipped import (
     of_compiler,
 )
 from firebrick.errors import NotStorable
-from firebrick.torch_api.compiler_free import GENERATED
 from firebrick.torch_api import native
+from firebrick.torch_api.compiler_free import GENERATED
 from firebrick.validity.classes import CALLED
 from firebrick.validity.code_facts import code_facts, names_in
 from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
