@@ -16,7 +16,7 @@ from firebrick.capture.audited import Names, code_lines, graph_lines
 from firebrick.errors import AuditError, DecodeError, UsageError
 from firebrick.reports.runs import read
 from firebrick.session import session as attach
-from firebrick.session.audits import Auditor, auditor_of, let_go
+from firebrick.session.auditor import Auditor, auditor_of, let_go
 from firebrick.storage.store import Store
 from firebrick.testing.programs import run_cases
 from firebrick.validity.audit import VERSION, Texts, diff, differing, text_of, texts_of, whole
@@ -193,7 +193,7 @@ class TestAShareOfStarts:
                 os.write(writing, f"{event.code}\n".encode())
 
         monkeypatch.setattr(Auditor, "_record", record)
-        monkeypatch.setattr("firebrick.session.audits.let_go", lambda: None)
+        monkeypatch.setattr("firebrick.session.auditor.let_go", lambda: None)
         monkeypatch.setattr("threading.active_count", lambda: 1)
 
         def ended():

@@ -39,7 +39,7 @@ from firebrick.storage.store import Store
 from firebrick.validity.stored import Frame
 
 if TYPE_CHECKING:
-    from firebrick.session.audits import Auditor
+    from firebrick.validity.audit import Auditor
 
 _log = logging.getLogger("firebrick")
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from firebrick.reports.counters import Stats
     from firebrick.settings import Settings
     from firebrick.storage.store import Store
+    from firebrick.validity.audit import Auditor
 
 _log = logging.getLogger("firebrick")
 _PLAIN = ("fullgraph", "dynamic", "mode", "options")  # arguments of torch.compile that the lane serves
@@ -68,6 +69,7 @@ class Serving(Protocol):
 
     settings: Settings
     stats: Stats
+    auditor: Auditor | None
 
     def fault(self, error: BaseException, /) -> None:
         """Take note of an error of Firebrick."""

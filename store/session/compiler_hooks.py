@@ -39,7 +39,6 @@ from firebrick.storage.msgpack import pack
 from firebrick.torch_api import registry
 from firebrick.torch_api.compiler_free import gradient_buckets
 from firebrick.validity.audit import text_of
-from firebrick.validity.configuration import AMBIENT, ARGUMENTS, OPTIONS, ambient_key
 from firebrick.validity.configuration import AMBIENT, ARGUMENTS, OPTIONS, ambient_key, recipe_options
 
 if TYPE_CHECKING:

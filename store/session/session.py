@@ -34,7 +34,7 @@ from firebrick.torch_api import check_installed
 if TYPE_CHECKING:
     from firebrick.context.context import Context
     from firebrick.loader.lean_entry import Entry
-    from firebrick.session.audits import Auditor
+    from firebrick.session.auditor import Auditor
     from firebrick.session.import_hooks import Waiting
     from firebrick.storage.store import Store
 
@@ -76,7 +76,7 @@ class Session:
         self._quiet = to_stderr(settings.log)
         self.store = self._open_store()
         if settings.audit and settings.load:
-            from firebrick.session.audits import auditor_of
+            from firebrick.session.auditor import auditor_of
 
             self.auditor = auditor_of(self)
         self._after_import("torch", self._note_kernels)

@@ -60,7 +60,7 @@ class Compiled(NamedTuple):
         guards: key of GUARDS; None where only the lean lane can have them.
         expected: digest (hex) of what the guards expect.
         expectations: key of a TEXT, the same in words; None without guards.
-        audit: key of a TEXT, what Dynamo made, in the form that an audit compares; None where it was not kept.
+        audit: key of a TEXT, what Dynamo made in the form that audits compare; None where it was not kept.
     """
 
     code: ContentKey

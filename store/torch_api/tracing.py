@@ -21,6 +21,7 @@ from torch._dynamo.symbolic_convert import InliningInstructionTranslator
 from torch._dynamo.variables import builtin, functions, user_defined
 from torch._dynamo.variables import torch as torch_variables
 from torch._dynamo.variables.base import VariableTracker
+from torch._dynamo.variables.lazy import LazyVariableTracker
 
 from firebrick.base.shipped import shipped_file
 
@@ -61,6 +62,9 @@ class Traced(Protocol):
     def ran(self, value: Any, /) -> None:
         """Python gets a value as it is, and may call it, while the compiler folds a call."""
 
+    def compares_with(self, kind: Any, /) -> None:
+        """An object is asked to be of a class, or of one of several."""
+
     def sorts(self) -> None:
         """Objects are put in an order."""
 
@@ -85,7 +89,7 @@ def note_tracing(patches: Patches, seen: Seen) -> None:
     patches.set(inlining, "build_inline_tracer", staticmethod(_inlining(inlining.build_inline_tracer, seen)))
     for cls in vars(builtin).values():
         if isinstance(cls, type) and issubclass(cls, VariableTracker) and "call_function" in vars(cls):
-            patches.set(cls, "call_function", _builtin(cls.call_function, seen))
+            patches.set(cls, "call_function", _sorting(_builtin(cls.call_function, seen), seen))
     for owner, name, wrap in (
         (user_defined.UserDefinedClassVariable, "call_function", _making),
         (functions.SkipFunctionVariable, "call_function", _found),
@@ -120,11 +124,7 @@ def _wrapping(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen],
     def wrap(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
         @functools.wraps(original)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if (traced := seen()) is not None:
-                try:
-                    look(traced, *args, **kwargs)
-                except Exception as error:
-                    traced.refuse(f"what Dynamo did could not be followed: {type(error).__name__}: {error}")
+            _look(look, seen, args, kwargs)
             return original(*args, **kwargs)
 
         return wrapped
@@ -132,9 +132,40 @@ def _wrapping(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen],
     return wrap
 
 
+def _after(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen], Callable[..., Any]]:
+    """Return the wrapper that has somebody look when a function is done, and knows of its arguments what it asked."""
+
+    def wrap(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(*args, **kwargs)
+            finally:
+                _look(look, seen, args, kwargs)
+
+        return wrapped
+
+    return wrap
+
+
+def _look(look: Callable[..., None], seen: Seen, args: Any, kwargs: Any) -> None:
+    if (traced := seen()) is not None:
+        try:
+            look(traced, *args, **kwargs)
+        except Exception as error:
+            traced.refuse(f"what Dynamo did could not be followed: {type(error).__name__}: {error}")
+
+
+def _is_constant(value: Any) -> bool:
+    """Tell whether a variable is a constant; one that Dynamo has not looked at yet would get a guard by asking."""
+    if issubclass(type(value), LazyVariableTracker) and not value.is_realized():
+        return False
+    return bool(value.is_python_constant())
+
+
 def _constants(args: Any, kwargs: Any) -> list[Any] | None:
     values = [*args, *kwargs.values()]
-    if not all(value.is_python_constant() for value in values):
+    if not all(map(_is_constant, values)):
         return None
     return [value.as_python_constant() for value in values]
 
@@ -144,7 +175,7 @@ def _inlining(traced: Traced, parent: Any, func: Any, args: Any = (), kwargs: An
     code = func.get_code()
     traced.inlined(code, getattr(func, "fn", None))
     if code.co_qualname == "_createenviron.<locals>.encode":
-        keys = _constants(args, {})
+        keys = [key.as_python_constant() for key in args if key.is_python_constant()]
         if keys and type(keys[0]) is str:
             traced.fact("environment", [keys[0]])
         else:
@@ -154,15 +185,19 @@ def _inlining(traced: Traced, parent: Any, func: Any, args: Any = (), kwargs: An
 
 
 @_wrapping
+def _sorting(traced: Traced, self: Any, *_: Any) -> None:
+    if getattr(self, "fn", None) is sorted:
+        traced.sorts()
+
+
+@_after
 def _builtin(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     fn = getattr(self, "fn", None) or getattr(type(self), "_fn", None)
-    if fn in _NAMING and len(args) > 1 and args[1].is_python_constant():
+    if fn in _NAMING and len(args) > 1 and _is_constant(args[1]):
         name = args[1].as_python_constant()
         if type(name) is str:
             traced.names.add(name)
-    elif fn is sorted:
-        traced.sorts()
-    elif fn in (isinstance, issubclass) and len(args) > 1 and args[1].is_python_constant():
+    elif fn in (isinstance, issubclass) and len(args) > 1 and _is_constant(args[1]):
         traced.compares_with(args[1].as_python_constant())
     elif fn not in _INSPECTING and fn in builtin.BuiltinVariable._constant_fold_functions():
         traced.ran(_constants(args, kwargs) or [])
@@ -173,7 +208,7 @@ def _making(traced: Traced, self: Any, *_: Any, **__: Any) -> None:
     traced.makes()
 
 
-@_wrapping
+@_after
 def _found(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if (name := _FOUND.get(self.value)) is not None:
         constants = _constants(args, kwargs)
@@ -190,7 +225,7 @@ def _constant(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> Non
         traced.refuse(f"the result of {name}, which is declared to be constant (assume_constant_result)")
 
 
-@_wrapping
+@_after
 def _polyfilled(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if shipped_file(tx.f_code.co_filename):
         return  # what the library asks of Python, such as the limit of recursion, is no affair of the program
@@ -199,7 +234,7 @@ def _polyfilled(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> N
         traced.ran(constants)
 
 
-@_wrapping
+@_after
 def _folded(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if self.value in torch_variables.constant_fold_functions:
         constants = _constants(args, kwargs)
@@ -228,7 +263,7 @@ def _popping(traced: Traced, self: Any, tx: Any, name: str, *args: Any, **kwargs
         traced.iterates([item.vt for item in self.items], self.python_type())
 
 
-@_wrapping
+@_after
 def _hashing(traced: Traced, tx: Any, obj: Any) -> None:
     if obj.is_python_constant():
         traced.hashes(obj.as_python_constant())

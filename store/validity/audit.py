@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from firebrick.errors import DecodeError
+
+if TYPE_CHECKING:
+    from firebrick.reports.events import Function
 
 VERSION: Final = 1  # of the canonical form: texts of another version are not compared
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 _CONTEXT: Final = 3  # lines around a difference
+
+
+class Auditor(Protocol):
+    """What audits hits; see `firebrick.session.auditor`."""
+
+    def hit(
+        self, function: Function, lane: str, text: Callable[[], str], frame: Any, how: Mapping[str, Any]
+    ) -> None:
+        """Audit a frame that is about to be served."""
 
 
 class Texts(NamedTuple):

@@ -207,8 +207,8 @@ class Walk(Functions):
             if kind is not torch.Tensor and kind is not torch.nn.Parameter:
                 self._instance(path, value)
             elif (extent := extent_of(value)) is not None:
-                memory, *ends = extent
-                self._memory.setdefault(memory, []).append((*ends, path))
+                memory, first, last = extent
+                self._memory.setdefault(memory, []).append((first, last, path))
         elif issubclass(kind, torch.nn.Module):
             self._nn_module(path, value)
         elif issubclass(kind, BUILTINS):

@@ -50,4 +50,4 @@ def extent_of(value: torch.Tensor) -> tuple[int, int, int] | None:
         return None
     start, size = value.storage_offset(), value.element_size()
     last = start + sum((n - 1) * stride for n, stride in zip(value.shape, value.stride(), strict=True))
-    return memory, start * size, last * size + size - 1
+    return memory, int(start) * size, int(last) * size + size - 1

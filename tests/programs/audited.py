@@ -146,7 +146,7 @@ def leaves_nothing():
     """Say what of Dynamo's state, of the globals of the module and of random numbers each audit changes."""
     from torch._dynamo import convert_frame, pgo, utils
 
-    from firebrick.session.audits import Auditor
+    from firebrick.session.auditor import Auditor
 
     def state():
         return {

@@ -1,0 +1,247 @@
+"""Audits: trace what the store serves afresh, and say where it comes to something else.
+
+Off by default, and not even imported then. In audit mode each hit of either lane is traced once more by
+Dynamo, at the hit and before its result is used; nothing is executed, and nothing compiled. A difference is
+an `AuditError`. A start that is audited as one of a share of all does the same in forks, and only reports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import signal
+import stat
+import sys
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from firebrick.errors import AuditError, FirebrickError
+from firebrick.reports.events import AUDITED, DIFFERS, NOT_AUDITED, NOTICE, Event, Function
+from firebrick.validity.audit import diff, differing, texts_of, whole
+
+if TYPE_CHECKING:
+    from firebrick.base.patches import Patches
+    from firebrick.reports.counters import Stats
+    from firebrick.settings import Settings
+    from firebrick.storage.store import Store
+    from firebrick.validity.audit import Texts
+
+_log = logging.getLogger("firebrick")
+_FORKS: Final = 32  # of one start: a model has as many frames, a loop that compiles has more
+_SECONDS: Final = 600  # that one of them may take
+_SAME: Final = "audited", "torch traces it to what is stored"
+
+
+class Audits:
+    """What audits found since they were switched on.
+
+    Attributes:
+        same: hits that were traced to what is stored.
+        differed: the errors of those that were not.
+        not_audited: reason -> hits that could not be compared.
+    """
+
+    def __init__(self) -> None:
+        self.same = 0
+        self.differed: list[AuditError] = []
+        self.not_audited: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        """Show the counts."""
+        left = f", {self.not_audited.total()} not audited" if self.not_audited else ""
+        return f"<{type(self).__name__}: {self.same} the same, {len(self.differed)} differ{left}>"
+
+
+class AuditedSession(Protocol):
+    """The session whose hits are audited."""
+
+    settings: Settings
+    stats: Stats
+    store: Store | None
+
+    def fault(self, error: BaseException, outcome: str = "") -> None:
+        """Count a fault; see `firebrick.session.session.Session.fault`."""
+
+
+class Auditor:
+    """Audits the hits of a session. Used where a frame is served, by one thread at a time.
+
+    Args:
+        session: whose hits.
+        raises: whether a difference is raised.
+        forks: audit in forks of this process, which report into the store and to the log.
+    """
+
+    def __init__(self, session: AuditedSession, *, raises: bool = True, forks: bool = False) -> None:
+        self._session = session
+        self._raises = raises
+        self._forks = forks
+        self._forked = 0
+        self.found = Audits()
+
+    def hit(
+        self, function: Function, lane: str, text: Callable[[], str], frame: Any, how: Mapping[str, Any]
+    ) -> None:
+        """Audit a frame that is about to be served.
+
+        Args:
+            function: of the frame, for reports.
+            lane: which serves it.
+            text: reads what the bundle keeps for audits; empty where it keeps nothing.
+            frame: torch's view of the frame.
+            how: the arguments of ``torch.compile`` on which a trace hangs.
+
+        Raises:
+            AuditError: it is traced to something else than is stored.
+        """
+        if not self._forks:
+            self._audit(function, lane, text, frame, how)
+        elif why := self._cannot_fork():
+            self._not_audited(function, lane, why)
+        else:
+            self._forked += 1
+            self._in_fork(lambda: self._audit(function, lane, text, frame, how))
+
+    def _audit(
+        self, function: Function, lane: str, text: Callable[[], str], frame: Any, how: Mapping[str, Any]
+    ) -> None:
+        try:
+            kept = text()
+            stored = texts_of(kept) if kept else None
+        except FirebrickError as error:
+            self._not_audited(function, lane, f"what the bundle keeps for it: {error}")
+            return
+        if stored is None:
+            self._not_audited(function, lane, "the bundle keeps nothing to compare (an older writer made it)")
+            return
+        try:
+            fresh = retraced(stored, frame, how)
+        except Exception as error:
+            said = str(error).strip().partition("\n")[0]
+            self._not_audited(function, lane, f"torch can not trace it: {type(error).__name__}: {said:.200}")
+            return
+        parts = differing(stored, fresh)
+        if not parts:
+            self.found.same += 1
+            self._record(Event(function, lane, AUDITED, *_SAME))
+            return
+        found = AuditError(function.place, lane, parts, diff(stored, fresh), whole(stored), whole(fresh))
+        self.found.differed.append(found)
+        self._record(Event(function, lane, NOTICE, DIFFERS, f"{', '.join(parts)}:\n{found.diff}"))
+        if self._raises:
+            raise found
+
+    def _not_audited(self, function: Function, lane: str, why: str) -> None:
+        self.found.not_audited[why] += 1
+        self._record(Event(function, lane, NOTICE, NOT_AUDITED, why))
+
+    def _record(self, event: Event) -> None:
+        self._session.stats.record(event)
+
+    def _cannot_fork(self) -> str:
+        """Return why this process can not be forked to audit in the background; empty where it can."""
+        if sys.platform != "linux":
+            return "processes are forked on Linux alone"
+        if self._forked >= _FORKS:
+            return f"{_FORKS} functions of this start are audited already"
+        if threading.active_count() > 1 or threading.current_thread() is not threading.main_thread():
+            return "the process has several threads, and is not forked"
+        torch = sys.modules["torch"]
+        if torch.cuda.is_initialized():
+            return "CUDA is initialised, and the process is not forked"
+        return ""
+
+    def _in_fork(self, audit: Callable[[], None]) -> None:
+        """Run an audit in a fork of a fork, so that nobody has to wait for it; never raises.
+
+        The copy has the frame as it is now, whatever the program does with it next.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # threads of libraries; see `_alone`
+                child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+                return
+        except OSError as error:
+            self._session.fault(error)
+            return
+        try:
+            if os.fork() == 0:
+                self._alone(audit)
+        finally:
+            os._exit(0)
+
+    def _alone(self, audit: Callable[[], None]) -> None:
+        """Audit in a fork, with the lowest priority, and keep what was found in the store.
+
+        A lock that a thread of a library held at the fork stays closed: then the alarm ends the process.
+        """
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_SECONDS)
+        let_go()
+        os.setsid()
+        os.nice(19)
+        session = self._session
+        session.stats.events.clear()  # those of the parent are its own to keep
+        sys.modules["torch"].set_num_threads(1)
+        with contextlib.suppress(Exception):
+            audit()
+        if session.store is not None:
+            from firebrick.reports.runs import keep
+
+            keep(session.store, session.stats)
+
+
+def let_go() -> None:
+    """Let go of the pipes and sockets of the process that was forked: nobody is to wait for this one.
+
+    Their numbers stay taken, by the null device, so that nothing else is closed in their place later.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in [*range(3), *map(int, os.listdir("/proc/self/fd"))]:
+        with contextlib.suppress(OSError):
+            mode = os.fstat(number).st_mode
+            if number < 3 or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                os.dup2(null, number)
+
+
+def auditor_of(session: AuditedSession) -> Auditor | None:
+    """Return what audits a session by its settings: every hit, or those of a share of the starts."""
+    share = session.settings.audit
+    if share >= 1.0:
+        return Auditor(session)
+    chosen = random.SystemRandom().random() < share  # the program's own numbers stay as they are
+    return Auditor(session, raises=False, forks=True) if chosen else None
+
+
+def retraced(stored: Texts, frame: Any, how: Mapping[str, Any]) -> Texts:
+    """Trace a frame afresh, and return what Dynamo makes of it in canonical form.
+
+    Args:
+        stored: of the bundle that serves it: what Dynamo knew of sizes when it was recorded counts again.
+        frame: torch's view of the frame.
+        how: the arguments of ``torch.compile`` on which a trace hangs.
+
+    Raises:
+        Exception: torch can not trace it. Imports torch's compiler.
+    """
+    from firebrick import torch_api
+    from firebrick.capture.audited import Audited
+    from firebrick.capture.traced import Traced
+
+    api = torch_api.load()
+    listener, traced = Audited(stored.sizes), Traced(frame.f_code)
+
+    def patch(patches: Patches) -> None:
+        api.as_recorded(patches)
+        api.note_tracing(patches, lambda: traced)  # looking at a value can add a guard
+
+    made = api.retrace(frame, listener, patch, **how)
+    listener.guards(made.guards)
+    return listener.texts(made.code, made.resumes, frame.f_code)
