@@ -34,7 +34,7 @@ from firebrick.torch_api import check_installed
 if TYPE_CHECKING:
     from firebrick.context.context import Context
     from firebrick.loader.lean_entry import Entry
-    from firebrick.session.auditor import Auditor
+    from firebrick.validity.audit import Auditor
     from firebrick.session.import_hooks import Waiting
     from firebrick.storage.store import Store
 

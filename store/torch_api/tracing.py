@@ -133,7 +133,7 @@ def _wrapping(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen],
 
 
 def _after(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen], Callable[..., Any]]:
-    """Return the wrapper that has somebody look when a function is done, and knows of its arguments what it asked."""
+    """Return the wrapper that has somebody look when a function has asked its arguments what it wants."""
 
     def wrap(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -157,7 +157,7 @@ def _look(look: Callable[..., None], seen: Seen, args: Any, kwargs: Any) -> None
 
 
 def _is_constant(value: Any) -> bool:
-    """Tell whether a variable is a constant; one that Dynamo has not looked at yet would get a guard by asking."""
+    """Tell whether a variable is a constant. One that Dynamo did not look at would get a guard by asking."""
     if issubclass(type(value), LazyVariableTracker) and not value.is_realized():
         return False
     return bool(value.is_python_constant())
