@@ -30,7 +30,7 @@ class Steps:
 
     def __init__(self, info, dtype, kwargs):
         seed()
-        self._params = [torch.nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in ((3, 4), (4,))]
+        self._params = [torch.nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in ((3, 4), (4, 2))]
         self._optimizer = info.optim_cls(self._params, **kwargs)
         self._closure = info.step_requires_closure
         self.function = self._optimizer.step

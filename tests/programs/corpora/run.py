@@ -83,10 +83,12 @@ def judge(where, *, plain, record, served):
         outcome.how, outcome.detail = "refused", plain["eager"]
         return outcome
     outcome.how = how(record, served)
-    reasons = {"recompiled": [served], "bypass": [record, served], "silent": [record, served]}.get(
-        outcome.how, []
-    )
-    outcome.detail = "; ".join(reason for report in reasons for reason in said(report))
+    told = {
+        "recompiled": lambda: served.get("misses", {}),
+        "bypass": lambda: [*record.get("bypasses", {}), *record.get("faults", {})],
+        "silent": lambda: [*said(record), *said(served)],
+    }
+    outcome.detail = "; ".join(told.get(outcome.how, list)())
     return outcome
 
 
