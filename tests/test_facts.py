@@ -3,10 +3,12 @@
 import sys
 
 import pytest
+import torch
 from torch._dynamo.variables import torch as torch_variables
 
 from firebrick.bundle.platform import PROCESS_FUNCTIONS
 from firebrick.validity.facts import ABSENT, FOLDS, HASH_SEED, PURE, ask, path_of
+from firebrick.validity.operator_kernels import meaning
 
 
 def test_every_function_that_torch_folds_is_known():
@@ -39,3 +41,14 @@ def test_the_seed_of_hashes_is_told():
 def test_an_unknown_fact_is_refused():
     with pytest.raises(KeyError, match=r"os\.system"):
         ask("os.system", ["true"])
+
+
+def test_an_operator_means_the_same_before_and_after_its_fake_was_called():
+    library = torch.library.Library("facts_called", "DEF")
+    library.define("op(Tensor x) -> Tensor")
+    library.impl("op", lambda x: x * 2, "CPU")
+    torch.library.register_fake("facts_called::op", torch.empty_like, lib=library)
+    before = meaning("facts_called.op")
+    assert torch.ops.facts_called.op(torch.ones(2, device="meta")).shape == (2,)
+    assert meaning("facts_called.op") == before
+    assert "fake" in before

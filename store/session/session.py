@@ -34,9 +34,9 @@ from firebrick.torch_api import check_installed
 if TYPE_CHECKING:
     from firebrick.context.context import Context
     from firebrick.loader.lean_entry import Entry
-    from firebrick.validity.audit import Auditor
     from firebrick.session.import_hooks import Waiting
     from firebrick.storage.store import Store
+    from firebrick.validity.audit import Auditor
 
 _log = logging.getLogger("firebrick")
 _DYNAMO = "torch._dynamo"

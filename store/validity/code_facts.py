@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import types
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -85,6 +86,13 @@ def _loads(code: types.CodeType, wanted: frozenset[int]) -> Iterator[str]:
             index = argument >> 1 if operation == _LOAD_GLOBAL else argument
             if index < len(code.co_names):
                 yield code.co_names[index]
+
+
+@functools.lru_cache(maxsize=1000)
+def written(code: types.CodeType) -> frozenset[str]:
+    """Return the variables of enclosing functions that a code object writes: its state between calls."""
+    stored = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_DEREF"}
+    return frozenset(stored & set(code.co_freevars))
 
 
 def names_in(code: types.CodeType) -> set[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from firebrick.base.shipped import code_key, is_own, is_pinned, is_static
 from firebrick.torch_api.compiler_free import ORIGINAL, undisabled
 from firebrick.validity.classes import Classes
-from firebrick.validity.code_facts import CodeFacts, code_facts, nested
+from firebrick.validity.code_facts import CodeFacts, code_facts, nested, written
 
 BUILTINS: Final = (
     types.BuiltinFunctionType,
@@ -85,8 +85,10 @@ class Functions(Classes):
             self.add(f"{path}.__defaults__[{number}]", value, whole=True)
         for name, value in ({} if silent else function.__kwdefaults__ or {}).items():
             self.add(f"{path}.__kwdefaults__[{name!r}]", value, whole=True)
+        own_state = written(function.__code__) if shipped and function.__closure__ else ()
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-            self.cell(f"{path} closure {name}", cell)
+            if name not in own_state:
+                self.cell(f"{path} closure {name}", cell)
         for name, value in vars(function).items():
             if name in _MARKS or name == "__wrapped__" or name in self.scope.names:
                 self.add(f"{path}.{name}", value, whole=True)

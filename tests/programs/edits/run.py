@@ -379,7 +379,7 @@ def main():
     print(table([o for o in outcomes if o.lane not in AGAIN]))
     if options.audit:
         print(table_of_audits(outcomes))
-    told = explained(outcomes)
+    told = explained(o for o in outcomes if o.lane not in AGAIN)
     print(f"explanations of misses that name what was edited first: {sum(told.values())} of {len(told)}")
     print(
         "".join(
