@@ -34,6 +34,10 @@ _MADE = re.compile(
 )
 
 
+# Whether torch keeps the sizes at which something became dynamic; torch 2.11 does not.
+_EXCLUDES = "excluded_sizes" in FrameStateSizeEntry.__dataclass_fields__
+
+
 class Listener(Protocol):
     """Is told what Dynamo makes of a frame that it traces."""
 
@@ -97,9 +101,10 @@ def _sizing(original: Callable[..., Any], listener: Callable[[], Listener | None
             found = original(tx, name, entry, **kwargs)
             told.sized(name, _plain(found))
             return found
-        merged = _entry(known)
+        merged, before = _entry(known), _entry(known)
         merged |= entry
-        merged.excluded_sizes, merged.excluded_scalar = _entry(known).excluded_sizes, known[4]
+        if _EXCLUDES:
+            merged.excluded_sizes, merged.excluded_scalar = before.excluded_sizes, before.excluded_scalar
         return merged
 
     return process_automatic_dynamic
@@ -116,11 +121,11 @@ def _plain(entry: Any) -> list[Any]:
             return "unset"
         return {"dim": value.dim} if isinstance(value, InferStride) else value
 
+    sizes = [one(entry.scalar), tuple_of(entry.size), tuple_of(entry.stride)]
+    if not _EXCLUDES:
+        return [*sizes, None, None]
     excluded = entry.excluded_sizes
-    return [
-        one(entry.scalar), tuple_of(entry.size), tuple_of(entry.stride),
-        None if excluded is None else list(excluded), entry.excluded_scalar,
-    ]  # fmt: skip
+    return [*sizes, None if excluded is None else list(excluded), entry.excluded_scalar]
 
 
 def _entry(plain: list[Any]) -> Any:
@@ -133,10 +138,11 @@ def _entry(plain: list[Any]) -> Any:
         return tuple(map(one, value)) if type(value) is list else one(value)
 
     scalar, size, stride, excluded, excluded_scalar = plain
-    return FrameStateSizeEntry(
-        one(scalar), tuple_of(size), tuple_of(stride),
-        excluded_sizes=None if excluded is None else tuple(excluded), excluded_scalar=excluded_scalar,
-    )  # fmt: skip
+    more: dict[str, Any] = {}
+    if _EXCLUDES:
+        sizes = None if excluded is None else tuple(excluded)
+        more = {"excluded_sizes": sizes, "excluded_scalar": excluded_scalar}
+    return FrameStateSizeEntry(one(scalar), tuple_of(size), tuple_of(stride), **more)
 
 
 def retrace(frame: Any, listener: Listener, patch: Callable[[Patches], None], **how: Any) -> Retraced:
