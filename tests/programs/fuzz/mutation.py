@@ -46,6 +46,13 @@ def trials(mends, number=1, chosen=1):
     return found
 
 
+def started(cases, root):
+    """Yield what became of trials, with the kernels that their mends ask for."""
+    for kernels in ("fallback", "cpp"):
+        chosen = [case for case in cases if MENDS[case.without[0]].kernels == kernels]
+        yield from run(chosen, LANES, [kernels], root=root, checks=False)
+
+
 def found_by(outcomes):
     """Return for each mend the first outcome that was served stale without it, or none."""
     first = {}
@@ -70,7 +77,7 @@ def main():
         cases = trials(mends, options.draws, options.seed)
         print(f"{len(mends)} mends, {len(cases)} trials", flush=True)
         outcomes = []
-        for o in run(cases, LANES, ["fallback"], root=Path(folder), checks=False):
+        for o in started(cases, Path(folder)):
             outcomes.append(o)
             said = f"{o.verdict:6} {o.how:7} {o.lane:5} {o.case.without[0]} | {o.case.id} | {o.detail[-300:]}"
             print(said.replace("\n", " "), flush=True)
