@@ -113,6 +113,7 @@ _ALL = [
             "{*names, code.co_name}",
             "{*names, code.co_name} - {'__new__', '__init__', '__post_init__'}",
         ),
+        caught="Dynamo makes objects by a polyfill whose code names these methods",
     ),
     _mend(
         "what methods run that are not traced",
@@ -124,6 +125,7 @@ _ALL = [
         "pytree: flatten; pytree: unflatten",
         (f"{_CLASSES}._kind", "if node is not None and", "if False and"),
         also=("code that no walk meets",),
+        caught="torch's guards on the code of what is registered",
     ),
     # The walk: functions
     _mend(
@@ -167,7 +169,7 @@ _ALL = [
     ),
     _mend(
         "builtins that were patched",
-        "builtin: patched builtin; builtins: patched",
+        "rare builtin: patched builtin; builtins: patched",
         (f"{_FUNCTIONS}.follow", 'self.add(f"builtins.{name}", value)', "pass"),
     ),
     _mend(
@@ -175,6 +177,7 @@ _ALL = [
         "function of torch: a function of torch is patched; function of torch: a function of torch for another; Sequential: a layer's function is patched",
         (f"{_FUNCTIONS}.is_patched", "kind = type(value)", "return False\n    kind = type(value)"),
         also=("functions that the graph calls",),
+        caught="torch's guards on the code of a function",
     ),
     _mend(
         "functions of torch in another's place",
@@ -191,6 +194,7 @@ _ALL = [
         "attributes of functions",
         "method with what functions hold: attribute of a method",
         (f"{_FUNCTIONS}._state", "for name, value in vars(function).items():", "for name, value in ():"),
+        caught="torch's guards on the attribute",
     ),
     _mend(
         "annotations",
@@ -201,30 +205,35 @@ _ALL = [
         "descriptors",
         "property: getter; class method: static method; class method: override of a class method; method that a property gives: getter",
         (f"{_FUNCTIONS}.descriptor", "kind = type(value)", "kind = None"),
-        also=("code that no walk meets",),
+        also=(_DENY, "classes that guards compare"),
+        caught="torch's guards on entries of the dictionaries of classes",
     ),
     _mend(
         "marks of functions",
         "what the compiler is told: disable is new; what the compiler is told: disable is taken back; what the compiler is told: disable of a method",
         (f"{_FUNCTIONS}.function", 'marks.append("disabled")', "pass"),
+        caught="guards on the code of what stands for the function",
     ),
     # The walk: objects
     _mend(
         "what a partial was given",
         "functions in a class: argument of a partial in a class",
         (f"{_WALK}._object", "(*value.args, value.keywords), whole=True)", "())"),
+        caught="torch's guards on `args` and `keywords`",
     ),
     _mend(
         "the function of a partial",
         "functions in a class: function of a partial in a class",
         (f"{_WALK}._object", 'self.add(f"{path}.func", value.func)', "pass"),
         also=("code that no walk meets",),
+        caught="torch's guards on the code of `func`",
     ),
     _mend(
         "the function of a cached one",
         "functions in a class: cached function in a class",
         (f"{_WALK}._object", 'self.add(f"{path}.__wrapped__", value.__wrapped__)', "pass"),
         also=("code that no walk meets",),
+        caught="torch's guards on the code of `__wrapped__`",
     ),
     _mend(
         "bound methods",
@@ -232,6 +241,7 @@ _ALL = [
         (f"{_WALK}._object", 'self.add(f"{path}.__func__", value.__func__)', "pass"),
         (f"{_WALK}._object", 'self.add(f"{path}.__self__", value.__self__)', "pass"),
         also=("code that no walk meets",),
+        caught="torch's guards on `__self__` and `__func__`",
     ),
     _mend(
         "sameness",
@@ -252,11 +262,13 @@ _ALL = [
         "forward of an instance",
         "module: forward of an instance",
         (f"{_WALK}._nn_module", 'elif name in self.scope.names or name == "forward":', "elif False:"),
+        caught="torch's guards on what the dictionary of an instance contains",
     ),
     _mend(
         "attributes of modules",
         "module: forward of an instance; module with settings: switch",
         (f"{_WALK}._nn_module", 'elif name in self.scope.names or name == "forward":', "elif False:"),
+        caught="torch's guards on what the dictionary of an instance contains, and on its items",
     ),
     _mend(
         "modules in modules",
@@ -268,28 +280,34 @@ _ALL = [
         "attributes of objects",
         "method: a method of the instance; hasattr of an object: attribute of an object appears",
         (f"{_WALK}._instance", "if name in self.scope.names:\n", "if False:\n"),
+        caught="torch's guards on what the dictionary of an instance contains, and on its items",
     ),
     _mend(
         "slots of objects",
         "function in a slot: function in a slot; slots: slot",
         (f"{_WALK}._instance", "if type(member) is types.MemberDescriptorType and", "if False and"),
+        also=("classes that guards compare",),
+        caught="torch's guards on the slot",
     ),
     _mend(
         "the class of an object",
         "method: the class is set; method: bases are set",
         (f"{_WALK}._instance", 'self.note(path, f"a {self.of_class(kind)}")', "pass"),
-        also=("code that no walk meets",),
+        also=(_DENY, "classes that guards compare"),
+        caught="torch's guards on types",
     ),
     _mend(
         "what stands in containers",
         "module with a hook: a hook's constant; module with a hook's cell: a hook's cell; list of lambdas: a lambda in a list",
         (f"{_WALK}._container", "if base is not None:", "if False:"),
         also=("code that no walk meets",),
+        caught="torch's guards on items",
     ),
     _mend(
         "items of sets",
         "sum of a set: item of a set; set: item of a set",
         (f"{_WALK}._set", """self.note(path, "{" + ", ".join(sorted(plain)) + "}")""", "pass"),
+        caught="torch's guards on the set",
     ),
     _mend(
         "that a value is there",
@@ -326,6 +344,7 @@ _ALL = [
         "member in a default: another member in a default",
         ("validity.exact:exact", ".{value._name_}", ""),
         also=("sameness",),
+        caught="the members of the class, entry by entry",
     ),
     _mend(
         "state of tensors",
@@ -337,6 +356,7 @@ _ALL = [
         "names that code makes",
         "method by a name that is made: override of a name that is made; name made from parts: override of a name that is made",
         ("torch_api._tracing:_builtin", "traced.names.add(name)", "pass"),
+        caught="torch's guards on the attribute; code of the name that is inlined names it",
     ),
     _mend(
         "texts as names",
@@ -348,7 +368,8 @@ _ALL = [
         "code that no walk meets",
         "property: getter; method that a property gives: getter; pytree: unflatten",
         (f"{_TRACED}.walk", "if not (shipped or", "if False and not (shipped or"),
-        also=("descriptors", "pytree nodes"),
+        also=("descriptors", "pytree nodes", "classes that guards compare"),
+        caught="torch's guards on code",
     ),
     _mend(
         "constants by contract",
@@ -359,11 +380,13 @@ _ALL = [
         "calls of which it is not known what they depend on",
         "reflection: sys.flags and the like; reflection: callable; absent until now: a module in sys.modules",
         _no_refusal("of which it is not known"),
+        caught="no call of the corpora is on neither list",
     ),
     _mend(
         "going through the whole environment",
         "whole environment: variable set for the first time; values of the whole environment: variable changed",
         _no_refusal("the whole environment"),
+        caught="guards on the length, and the variables that are read on the way",
     ),
     _mend(
         "order of objects that hash by address",
@@ -378,6 +401,11 @@ _ALL = [
         ("loader.identity:_class_digest", "hasher = blake3()", "return ''\n    hasher = blake3()"),
         also=("bases of a class", "order in which things are met"),
     ),
+    _mend(
+        "the whole walk",
+        "module: forward hook; method: override; IntEnum: member of an IntEnum; registered: registered; annotations: annotations; truth: __bool__ appears",
+        (f"{_BUNDLES}.usable", 'if wanted := manifest["reach"]:', "if False:"),
+    ),
     # Facts
     _mend(
         "environment",
@@ -391,7 +419,7 @@ _ALL = [
     ),
     _mend(
         "versions of packages",
-        "version of a package: package is installed",
+        "version of a package: version of a package",
         _no_fact("'package version'"),
     ),
     _mend(

@@ -210,18 +210,23 @@ def all$N(): return $K if any(value == "fb_$N" for value in os.environ.values())
 ~ variable changed: FB_$N=other|fb_$N
 
 ## version of a package
-import importlib.metadata
-def version$N():
-    try: return float(len(importlib.metadata.version("fb-extra-$N"))) + $K
-    except importlib.metadata.PackageNotFoundError: return $L
-= version$N()
-- package is installed: import importlib.metadata => import importlib.metadata, pathlib, tempfile\ninstalled$N = pathlib.Path(tempfile.mkdtemp()) / "fb_extra_$N-1.0.dist-info"; installed$N.mkdir()\n(installed$N / "METADATA").write_text("Metadata-Version: 2.1" + chr(10) + "Name: fb-extra-$N" + chr(10) + "Version: 1.0" + chr(10))\nsys.path.insert(0, str(installed$N.parent))
+import importlib.metadata, pathlib, tempfile
+installed$N = pathlib.Path(tempfile.mkdtemp()) / "fb_extra_$N-1.0.dist-info"
+installed$N.mkdir()
+(installed$N / "METADATA").write_text("Metadata-Version: 2.1" + chr(10) + "Name: fb-extra-$N" + chr(10) + "Version: " + "$K" + chr(10))
+sys.path.insert(0, str(installed$N.parent))
+= float(importlib.metadata.version("fb-extra-$N"))
+- version of a package: "Version: " + "$K" => "Version: " + "$J"
 
 ## builtin
 def pick$N(): return max($K, $L)
 = pick$N()
 - hidden builtin: def pick => max = min\ndef pick
-+ patched builtin: import builtins; builtins.max = min
+
+## rare builtin
+def pick$N(): return divmod(7, 2)[0] * $K
+= pick$N()
++ patched builtin: import builtins; builtins.divmod = lambda a, b: (a, b)
 
 ## builtin that is a class
 def pick$N(): return float(int($K * 8))
