@@ -50,7 +50,7 @@ _ALL = [
     # The walk: classes
     _mend(
         "order in which things are met",
-        "order of bases: bases turned round",
+        "super's order: bases behind turned round",
         (f"{_WALK}.finish", "in self.entries.items():", "in sorted(self.entries.items()):"),
         also=("bases of a class", "classes that guards compare"),
     ),
@@ -171,6 +171,7 @@ _ALL = [
         "builtins that were patched",
         "rare builtin: patched builtin; builtins: patched",
         (f"{_FUNCTIONS}.follow", 'self.add(f"builtins.{name}", value)', "pass"),
+        caught="torch's guards on the builtins that it folds",
     ),
     _mend(
         "functions of torch and Python that were patched",
@@ -396,7 +397,7 @@ _ALL = [
     ),
     _mend(
         "classes that guards compare",
-        "order of bases: bases turned round; diamond: a diamond is turned",
+        "super's order: bases behind turned round",
         ("loader._guard_identity:Describer._class", "hasher = blake3()", "return b''\n    hasher = blake3()"),
         ("loader.identity:_class_digest", "hasher = blake3()", "return ''\n    hasher = blake3()"),
         also=("bases of a class", "order in which things are met"),

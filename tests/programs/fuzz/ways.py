@@ -22,9 +22,9 @@ def h$N(x, *, s=$K): return $E * s
 + keyword defaults are exchanged: h$N.__kwdefaults__ = {"s": $J}
 
 ## dtype in a default
-def h$N(x, dtype=torch.float64): return $E.to(dtype) * 1.1
+def h$N(x, dtype=torch.float16): return ($E.to(dtype) * 1.1).to(torch.float32)
 = h$N(x)
-- dtype in a default: torch.float64 => torch.float32
+- dtype in a default: torch.float16 => torch.bfloat16
 
 ## closure
 def make$N(s, g):
