@@ -12,7 +12,7 @@ class Mend:
         finds: edits that must be served stale without it, as `fuzz.run` or ``edits/run.py`` name them.
         changes: place (``module:qualified name``), text of its source, what stands there instead.
         also: mends that catch the same edits, and are taken out with it.
-        caught: what of torch catches the same edits, and cannot be taken out; empty for nothing.
+        caught: what else catches the same edits, and cannot be taken out; empty where an edit is found.
         kernels: ``fallback``, or ``cpp`` where ATen's show nothing.
     """
 
@@ -381,7 +381,7 @@ _ALL = [
         "calls of which it is not known what they depend on",
         "reflection: sys.flags and the like; reflection: callable; absent until now: a module in sys.modules",
         _no_refusal("of which it is not known"),
-        caught="no call of the corpora is on neither list",
+        caught="nothing that is known: no call of the corpora is on neither list",
     ),
     _mend(
         "going through the whole environment",
