@@ -4,6 +4,7 @@
 """
 
 import ast
+import dataclasses
 import importlib
 import sys
 from pathlib import Path
@@ -21,13 +22,13 @@ from fuzz.parts import VALUE, WAY
 from fuzz.run import each, outcomes_of, shown, shrunk
 
 SEED, NUMBER = 20261127, 24
-SAMPLE = ("closures", "keyword defaults", "members of enumerations", "hooks of modules", "environment")
+SAMPLE = ("what was absent", "keyword defaults", "members of enumerations", "hooks of modules", "environment")
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     found = pairs(NUMBER, SEED)
-    return outcomes_of(found, ["lean", "full"], tmp_path_factory.mktemp("fuzz") / "pairs")
+    return outcomes_of(found, ["lean", "full"], tmp_path_factory.mktemp("fuzz") / "pairs", workers=2)
 
 
 class TestPairs:
@@ -37,7 +38,7 @@ class TestPairs:
 
     def test_without_an_edit_are_served(self, outcomes):
         unedited = [o for o in outcomes if o.case.place is None]
-        assert sum(o.how in ("lean", "full") for o in unedited) >= 0.7 * len(unedited) > 0
+        assert sum(o.how in ("lean", "full") for o in unedited) >= 0.8 * len(unedited) > 0
 
     def test_with_an_edit_mostly_compute_something_else(self, outcomes):
         edits = [o for o in outcomes if o.case.place is not None and o.lane == "lean"]
@@ -46,7 +47,8 @@ class TestPairs:
 
 class TestMends:
     def test_that_are_taken_out_are_missed(self, tmp_path):
-        cases = trials([MENDS[name] for name in SAMPLE])
+        mends = [dataclasses.replace(MENDS[name], finds=MENDS[name].finds[-1:]) for name in SAMPLE]
+        cases = trials(mends)
         first = found_by(run(cases, ["lean"], ["fallback"], root=tmp_path, checks=False))
         assert set(first) == set(SAMPLE)
 
@@ -114,7 +116,8 @@ class TestTheGrammar:
 
 
 def test_a_stale_pair_is_made_small(tmp_path):
-    (pair,) = draws(edited(VALUE["cell"], "cell"), 1, SEED)
-    small = shrunk(Pair(pair.program, pair.place, ("closures",)), "lean", tmp_path)
+    (pair,) = draws(edited(VALUE["environment by in"], "variable set for the first time"), 1, SEED)
+    small = shrunk(Pair(pair.program, pair.place, ("environment",)), "lean", tmp_path)
     assert isinstance(small.program, Program)
-    assert [layer.part.name for chain in small.program.chains for layer in chain.layers] == ["cell"]
+    (chain,) = small.program.chains
+    assert [layer.part.name for layer in chain.layers] == ["environment by in"]

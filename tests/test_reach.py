@@ -1,6 +1,7 @@
 """What a walk from a frame finds: all that the traced code reaches by name, less what guards compare."""
 
 import abc
+import copy
 import dataclasses
 import enum
 import functools
@@ -113,6 +114,15 @@ class TestClasses:
             return type("C", (Base,), {"save": other})
 
         assert differs(TestClasses.f, {"o": make(made(1))()}, {"o": make(uses_helper)()}) == []
+
+    def test_what_copying_notes_in_a_class_does_not_count(self):
+        class Slotted(Base):
+            __slots__ = ("a",)
+
+        before = walk(TestClasses.f, o=Slotted())
+        copy.copy(Slotted())
+        assert "__slotnames__" in vars(Slotted)
+        assert walk(TestClasses.f, o=Slotted()).digest == before.digest
 
     def test_members_of_enumerations_count_by_value(self):
         def make(value):

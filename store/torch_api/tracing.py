@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch._dynamo import output_graph
+from torch._dynamo import output_graph, polyfills
 from torch._dynamo.symbolic_convert import InliningInstructionTranslator
 from torch._dynamo.variables import builtin, functions, user_defined
 from torch._dynamo.variables import torch as torch_variables
@@ -33,6 +33,7 @@ _NAMING = frozenset({getattr, hasattr, setattr, delattr})
 _INSPECTING = frozenset(
     {isinstance, issubclass, callable, type, id, operator.is_, operator.is_not, operator.eq, operator.ne}
 )
+_MAKES_SETS = ("set_update", "set_intersection", "set_union", "set_difference", "set_symmetric_difference")
 _VARIABLES = "torch._dynamo.variables"
 
 
@@ -253,7 +254,10 @@ def _graph(traced: Traced, self: Any, module: Any, *args: Any, **kwargs: Any) ->
 
 
 @_wrapping
-def _iterating(traced: Traced, self: Any, *args: Any, **kwargs: Any) -> None:
+def _iterating(traced: Traced, self: Any, tx: Any, *args: Any, **kwargs: Any) -> None:
+    code = tx.f_code
+    if code.co_name.startswith(_MAKES_SETS) and code.co_filename == polyfills.__file__:
+        return  # what comes of it is a set again
     traced.iterates([item.vt for item in self.items], self.python_type())
 
 

@@ -12,16 +12,20 @@ class Mend:
         finds: edits that must be served stale without it, as `fuzz.run` or ``edits/run.py`` name them.
         changes: place (``module:qualified name``), text of its source, what stands there instead.
         also: mends that catch the same edits, and are taken out with it.
+        caught: what else catches the same edits, and cannot be taken out; empty where an edit is found.
+        kernels: ``fallback``, or ``cpp`` where ATen's show nothing.
     """
 
     name: str
     finds: tuple[str, ...]
     changes: tuple[tuple[str, str, str], ...]
     also: tuple[str, ...] = ()
+    caught: str = ""
+    kernels: str = "fallback"
 
 
-def _mend(name, finds, *changes, also=()):
-    return Mend(name, tuple(finds.split("; ")), changes, also)
+def _mend(name, finds, *changes, **more):
+    return Mend(name, tuple(finds.split("; ")), changes, **more)
 
 
 _CLASSES, _FUNCTIONS, _WALK = (
@@ -30,6 +34,7 @@ _CLASSES, _FUNCTIONS, _WALK = (
     "validity.reach:Walk",
 )
 _TRACED, _BUNDLES = "capture.traced:Traced", "loader.bundles:Bundles"
+_DENY = "code that no walk meets"
 _ENTRY = 'self.add(f"{path}.__defaults__[{number}]", value, whole=True)'
 
 
@@ -45,15 +50,15 @@ _ALL = [
     # The walk: classes
     _mend(
         "order in which things are met",
-        "order of bases: bases turned round",
+        "super's order: bases behind turned round",
         (f"{_WALK}.finish", "in self.entries.items():", "in sorted(self.entries.items()):"),
-        also=("bases of a class",),
+        also=("bases of a class", "classes that guards compare"),
     ),
     _mend(
         "bases of a class",
-        "order of bases: bases turned round; diamond: a diamond is turned",
+        "order of bases: bases turned round; diamond: a diamond is turned; super's order: bases behind turned round",
         (f"{_CLASSES}.of_class", """self.note(f"class {label}", f"bases {', '.join(bases)}")""", "pass"),
-        also=("order in which things are met",),
+        also=("order in which things are met", "classes that guards compare"),
     ),
     _mend(
         "what was absent",
@@ -95,13 +100,20 @@ _ALL = [
     ),
     _mend(
         "values of class attributes",
-        "class attribute: attribute of a base; metaclass: property of a metaclass",
+        "dataclass made inside: default of a field; NamedTuple: default of a NamedTuple",
         (f"{_CLASSES}._entries", "member, whole=not shipped)", "member)"),
+        also=("defaults",),
     ),
     _mend(
         "methods that make objects",
         "__init__: __new__ appears; __init__: __init__ appears",
         (f"{_TRACED}.makes", 'self.names |= {"__init__", "__new__", "__post_init__"}', "pass"),
+        (
+            f"{_TRACED}.inlined",
+            "{*names, code.co_name}",
+            "{*names, code.co_name} - {'__new__', '__init__', '__post_init__'}",
+        ),
+        caught="Dynamo makes objects by a polyfill whose code names these methods",
     ),
     _mend(
         "what methods run that are not traced",
@@ -110,8 +122,10 @@ _ALL = [
     ),
     _mend(
         "pytree nodes",
-        "what the compiler is told: a pytree's flatten; what the compiler is told: a pytree's unflatten; what the compiler is told: a pytree as an argument",
+        "pytree: flatten; pytree: unflatten",
         (f"{_CLASSES}._kind", "if node is not None and", "if False and"),
+        also=("code that no walk meets",),
+        caught="torch's guards on the code of what is registered",
     ),
     # The walk: functions
     _mend(
@@ -126,7 +140,7 @@ _ALL = [
     ),
     _mend(
         "keyword defaults",
-        "keyword default: keyword default; keyword default: keyword defaults are exchanged",
+        "method with what functions hold: keyword default of a method",
         (
             f"{_FUNCTIONS}._state",
             'self.add(f"{path}.__kwdefaults__[{name!r}]", value, whole=True)',
@@ -135,8 +149,9 @@ _ALL = [
     ),
     _mend(
         "closures",
-        "cell: cell; closure: cell; decorator: what a decorator was given",
+        "method with what functions hold: cell of a method; decorator: what a decorator was given",
         (f"{_FUNCTIONS}._state", 'self.cell(f"{path} closure {name}", cell)', "pass"),
+        also=("code that no walk meets",),
     ),
     _mend(
         "globals of functions that were traced",
@@ -154,13 +169,16 @@ _ALL = [
     ),
     _mend(
         "builtins that were patched",
-        "builtins: patched; builtins: a new one",
+        "rare builtin: patched builtin; builtins: patched",
         (f"{_FUNCTIONS}.follow", 'self.add(f"builtins.{name}", value)', "pass"),
+        caught="torch's guards on the builtins that it folds",
     ),
     _mend(
         "functions of torch and Python that were patched",
         "function of torch: a function of torch is patched; function of torch: a function of torch for another; Sequential: a layer's function is patched",
         (f"{_FUNCTIONS}.is_patched", "kind = type(value)", "return False\n    kind = type(value)"),
+        also=("functions that the graph calls",),
+        caught="torch's guards on the code of a function",
     ),
     _mend(
         "functions of torch in another's place",
@@ -175,8 +193,9 @@ _ALL = [
     ),
     _mend(
         "attributes of functions",
-        "attribute of a function: attribute of a function; functools: __wrapped__ is called",
+        "method with what functions hold: attribute of a method",
         (f"{_FUNCTIONS}._state", "for name, value in vars(function).items():", "for name, value in ():"),
+        caught="torch's guards on the attribute",
     ),
     _mend(
         "annotations",
@@ -185,35 +204,45 @@ _ALL = [
     ),
     _mend(
         "descriptors",
-        "property: getter; class method: static method; class method: override of a class method; Enum: property of an Enum; cached property: cached property; method that a property gives: getter",
+        "property: getter; class method: static method; class method: override of a class method; method that a property gives: getter",
         (f"{_FUNCTIONS}.descriptor", "kind = type(value)", "kind = None"),
+        also=(_DENY, "classes that guards compare"),
+        caught="torch's guards on entries of the dictionaries of classes",
     ),
     _mend(
         "marks of functions",
         "what the compiler is told: disable is new; what the compiler is told: disable is taken back; what the compiler is told: disable of a method",
         (f"{_FUNCTIONS}.function", 'marks.append("disabled")', "pass"),
+        caught="guards on the code of what stands for the function",
     ),
     # The walk: objects
     _mend(
         "what a partial was given",
-        "partial: argument of a partial; partial: keyword of a partial",
+        "functions in a class: argument of a partial in a class",
         (f"{_WALK}._object", "(*value.args, value.keywords), whole=True)", "())"),
+        caught="torch's guards on `args` and `keywords`",
     ),
     _mend(
         "the function of a partial",
-        "partial: function of a partial",
+        "functions in a class: function of a partial in a class",
         (f"{_WALK}._object", 'self.add(f"{path}.func", value.func)', "pass"),
+        also=("code that no walk meets",),
+        caught="torch's guards on the code of `func`",
     ),
     _mend(
         "the function of a cached one",
-        "cached function: cached function",
+        "functions in a class: cached function in a class",
         (f"{_WALK}._object", 'self.add(f"{path}.__wrapped__", value.__wrapped__)', "pass"),
+        also=("code that no walk meets",),
+        caught="torch's guards on the code of `__wrapped__`",
     ),
     _mend(
         "bound methods",
-        "bound method: object of a bound method; bound method: function of a bound method",
+        "bound method in a class: object of a bound method in a class; bound method in a class: function of a bound method in a class",
         (f"{_WALK}._object", 'self.add(f"{path}.__func__", value.__func__)', "pass"),
         (f"{_WALK}._object", 'self.add(f"{path}.__self__", value.__self__)', "pass"),
+        also=("code that no walk meets",),
+        caught="torch's guards on `__self__` and `__func__`",
     ),
     _mend(
         "sameness",
@@ -234,41 +263,52 @@ _ALL = [
         "forward of an instance",
         "module: forward of an instance",
         (f"{_WALK}._nn_module", 'elif name in self.scope.names or name == "forward":', "elif False:"),
+        caught="torch's guards on what the dictionary of an instance contains",
     ),
     _mend(
         "attributes of modules",
-        "module with settings: function of a module; inside of a module: a bound forward of one instance",
+        "module: forward of an instance; module with settings: switch",
         (f"{_WALK}._nn_module", 'elif name in self.scope.names or name == "forward":', "elif False:"),
+        caught="torch's guards on what the dictionary of an instance contains, and on its items",
     ),
     _mend(
         "modules in modules",
-        "layers: a layer is exchanged; Sequential: Softsign.forward is patched; Sequential: order of layers",
+        "Sequential: Softsign.forward is patched; Sequential: order of layers; layers: a hook of a layer",
         (f"{_WALK}._nn_module", 'self.add(f"{path}.{key}", item)', "pass"),
+        also=("code that no walk meets",),
     ),
     _mend(
         "attributes of objects",
         "method: a method of the instance; hasattr of an object: attribute of an object appears",
         (f"{_WALK}._instance", "if name in self.scope.names:\n", "if False:\n"),
+        caught="torch's guards on what the dictionary of an instance contains, and on its items",
     ),
     _mend(
         "slots of objects",
         "function in a slot: function in a slot; slots: slot",
         (f"{_WALK}._instance", "if type(member) is types.MemberDescriptorType and", "if False and"),
+        also=("classes that guards compare",),
+        caught="torch's guards on the slot",
     ),
     _mend(
         "the class of an object",
-        "method: the class is set; item of an object in a list: another class of an item",
+        "method: the class is set; method: bases are set",
         (f"{_WALK}._instance", 'self.note(path, f"a {self.of_class(kind)}")', "pass"),
+        also=(_DENY, "classes that guards compare"),
+        caught="torch's guards on types",
     ),
     _mend(
         "what stands in containers",
-        "list of lambdas: a lambda in a list; list of lambdas: lambdas turned round; dict of functions: a function in a dict",
+        "module with a hook: a hook's constant; module with a hook's cell: a hook's cell; list of lambdas: a lambda in a list",
         (f"{_WALK}._container", "if base is not None:", "if False:"),
+        also=("code that no walk meets",),
+        caught="torch's guards on items",
     ),
     _mend(
         "items of sets",
-        "set: item of a set; registration: fields of a dataclass",
+        "sum of a set: item of a set; set: item of a set",
         (f"{_WALK}._set", """self.note(path, "{" + ", ".join(sorted(plain)) + "}")""", "pass"),
+        caught="torch's guards on the set",
     ),
     _mend(
         "that a value is there",
@@ -304,6 +344,8 @@ _ALL = [
         "members of enumerations by name",
         "member in a default: another member in a default",
         ("validity.exact:exact", ".{value._name_}", ""),
+        also=("sameness",),
+        caught="the members of the class, entry by entry",
     ),
     _mend(
         "state of tensors",
@@ -313,19 +355,22 @@ _ALL = [
     # What Dynamo looked at
     _mend(
         "names that code makes",
-        "name made from parts: attribute by a name that is made",
-        ("torch_api._tracing:_builtin", "traced.names.add(name)", "pass"),
+        "method by a name that is made: override of a name that is made; name made from parts: override of a name that is made",
+        ("torch_api.tracing:_builtin", "traced.names.add(name)", "pass"),
+        caught="torch's guards on the attribute; code of the name that is inlined names it",
     ),
     _mend(
         "texts as names",
         "string method: name of a function; member by name: member by name; absent attribute of a module: attribute of a module appears",
         ("validity.code:names_in", "names.add(text)", "pass"),
-        ("torch_api._tracing:_builtin", "traced.names.add(name)", "pass"),
+        ("torch_api.tracing:_builtin", "traced.names.add(name)", "pass"),
     ),
     _mend(
         "code that no walk meets",
-        "constant by contract: of another module; exec: a method that exec made; code made otherwise: a copied function; reload: an old object of a class that was reloaded; table: cells in a loop",
+        "property: getter; method that a property gives: getter; pytree: unflatten",
         (f"{_TRACED}.walk", "if not (shipped or", "if False and not (shipped or"),
+        also=("descriptors", "pytree nodes", "classes that guards compare"),
+        caught="torch's guards on code",
     ),
     _mend(
         "constants by contract",
@@ -336,16 +381,31 @@ _ALL = [
         "calls of which it is not known what they depend on",
         "reflection: sys.flags and the like; reflection: callable; absent until now: a module in sys.modules",
         _no_refusal("of which it is not known"),
+        caught="nothing that is known: no call of the corpora is on neither list",
     ),
     _mend(
         "going through the whole environment",
-        "whole environment: variable set for the first time",
+        "whole environment: variable set for the first time; values of the whole environment: variable changed",
         _no_refusal("the whole environment"),
+        caught="guards on the length, and the variables that are read on the way",
     ),
     _mend(
         "order of objects that hash by address",
         "hash seed: layers in a set; hash seed: __hash__ of an object",
         _no_refusal("another in each process"),
+        also=("hash seed",),
+    ),
+    _mend(
+        "classes that guards compare",
+        "super's order: bases behind turned round",
+        ("guards.identity_guards:Describer._class", "hasher = blake3()", "return b''\n    hasher = blake3()"),
+        ("guards.identity:_class_digest", "hasher = blake3()", "return ''\n    hasher = blake3()"),
+        also=("bases of a class", "order in which things are met"),
+    ),
+    _mend(
+        "the whole walk",
+        "module: forward hook; method: override; IntEnum: member of an IntEnum; registered: registered; annotations: annotations; truth: __bool__ appears",
+        (f"{_BUNDLES}.usable", 'if wanted := manifest["reach"]:', "if False:"),
     ),
     # Facts
     _mend(
@@ -360,7 +420,7 @@ _ALL = [
     ),
     _mend(
         "versions of packages",
-        "absent until now: a version of a distribution",
+        "version of a package: version of a package",
         _no_fact("'package version'"),
     ),
     _mend(
@@ -380,22 +440,23 @@ _ALL = [
     ),
     _mend(
         "meaning of operators",
-        "operator: the type of a fake is another; operator: the fake's type, by Library; operator: the fake's shape, by custom_op",
+        "operator: the fake's layout, by Library; operator: the fake's shape, by Library; operator otherwise: its autocast; operator otherwise: a fake that asks a helper",
         ("capture.recorder:Compilation.reach", "self.tracing.fact(OPERATOR, [operator])", "pass"),
     ),
     _mend(
         "operators that torch takes apart",
-        "operator otherwise: a composite one; decomposition: py_impl of an operator",
+        "operator otherwise: a composite one",
         (
             "capture.recorder:Recorder._check_operators",
             "if compilation.devices.opaque:",
             "return\n    if compilation.devices.opaque:",
         ),
+        also=("meaning of operators",),
     ),
     # The recipe
     _mend(
         "code of the frame",
-        "literal: literal",
+        "literal: literal; tuple: item; sum of a set: item of a set",
         ("recipe:make_recipe", '"function.code": code_digest(code).hex(),', '"function.code": "",'),
     ),
     _mend(
@@ -406,22 +467,23 @@ _ALL = [
     _mend(
         "custom passes and other functions of the compiler",
         "passes: a custom pass is edited; custom pass otherwise: its cell; custom pass: joint_custom_post_pass is edited",
-        ("torch_api.ambient:_text_of_function", 'f"{name} {whole_digest(value)}"', "name"),
+        ("validity.configuration:_text_of_function", 'f"{name} {whole_digest(value)}"', "name"),
     ),
     _mend(
         "custom passes where there were none",
         "passes: a custom pass where there was none; custom pass: joint_custom_pre_pass where there was none",
-        ("torch_api.ambient:_ignored", "if not name.startswith(_HANDLED_ELSEWHERE)", ""),
+        ("validity.configuration:_ignored", "if not name.startswith(_HANDLED_ELSEWHERE)", ""),
     ),
     _mend(
         "registrations of the compiler",
         "decomposition: one of the program; decomposition: one where there was none; decomposition: one is taken away",
-        ("torch_api.ambient:registrations", "found = []", "return ''\n    found = []"),
+        ("validity.configuration:registrations", "found = []", "return ''\n    found = []"),
     ),
     _mend(
         "the compiler's environment",
-        "instructions of the CPU: without vectors; settings of torch: capability of the CPU",
-        ("torch_api.ambient:compiler_environment", "return ", "return ''\n    return "),
+        "instructions of the CPU: without vectors",
+        ("validity.configuration:compiler_environment", "return ", "return ''\n    return "),
+        kernels="cpp",
     ),
 ]
 MENDS = {mend.name: mend for mend in _ALL}

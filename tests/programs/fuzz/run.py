@@ -36,20 +36,23 @@ def outcomes_of(found, lanes, root, **options):
     return list(run(found, lanes, ["fallback"], root=root, **chosen))
 
 
+def alone(part, edit=None):
+    """Return the pair of an edit of a part that is alone in its program; without a name: of no edit."""
+    numbers = (1.5, 2.5, 3.5)
+    way = part in WAY.values()
+    layers = (Layer(VALUE["literal"], (1.25, 2.25, 3.25)),) * way + (Layer(part, numbers),)
+    calls = sorted(CALLS)[len(part.edits) % 2]
+    program = Program((Chain(layers, OPERATIONS[0], 0),), "function", calls)
+    return Pair(program, edit and (0, int(way), edit))
+
+
 def each(only=("",)):
     """Return a pair for each edit of each part, alone in a program, and one without an edit for each part."""
-    numbers = (1.5, 2.5, 3.5)
-    found = []
-    for part in (*VALUE.values(), *WAY.values()):
-        way = part in WAY.values()
-        layers = (Layer(VALUE["literal"], numbers),) * way + (Layer(part, numbers),)
-        calls = sorted(CALLS)[len(part.edits) % 2]
-        program = Program((Chain(layers, OPERATIONS[0], 0),), "function", calls)
-        for edit in (None, *part.edits):
-            pair = Pair(program, edit and (0, int(way), edit.name))
-            if any(text in f"{part.name}: {edit.name if edit else 'no edit'}" for text in only):
-                found.append(pair)
-    return found
+    parts = (*VALUE.values(), *WAY.values())
+    found = [(part, edit) for part in parts for edit in (None, *(edit.name for edit in part.edits))]
+    return [
+        alone(*one) for one in found if any(text in f"{one[0].name}: {one[1] or 'no edit'}" for text in only)
+    ]
 
 
 def shrunk(pair, lane, root):

@@ -60,6 +60,29 @@ S$N = {3, 5}
 = ($K if 3 in S$N else $L)
 - item of a set: {3, => {4,
 
+## sum of a set
+S$N = {3, 5}
+= (sum(sorted(S$N)) * $K)
+- item of a set: {3, => {4,
+
+## functions in a class
+class Thing$N:
+    partial = functools.partial(lambda k, j=1.0: k * j, $K)
+    cached = staticmethod(functools.lru_cache(lambda: $L))
+= (Thing$N().partial() + Thing$N().cached())
+- argument of a partial in a class: j=1.0: k * j, $K) => j=1.0: k * j, $J)
+- function of a partial in a class: k * j, => k * j + 1,
+- cached function in a class: lambda: $L => lambda: $J
+
+## bound method in a class
+class Held$N:
+    def __init__(self, k): self.k = k
+    def m(self): return self.k * 2
+class Thing$N: bound = Held$N($K).m
+= Thing$N().bound()
+- object of a bound method in a class: Held$N($K) => Held$N($J)
+- function of a bound method in a class: self.k * 2 => self.k * 3
+
 ## frozenset
 S$N = frozenset({"a", "b"})
 def in$N(items=S$N): return $K if "a" in items else $L
@@ -181,18 +204,29 @@ def all$N(): return $K if len([name for name in os.environ if name == "FB_$N"]) 
 = all$N()
 ~ variable set for the first time: FB_$N=|1
 
+## values of the whole environment
+def all$N(): return $K if any(value == "fb_$N" for value in os.environ.values()) else $L
+= all$N()
+~ variable changed: FB_$N=other|fb_$N
+
 ## version of a package
-import importlib.metadata
-def version$N():
-    try: return float(len(importlib.metadata.version("fb-extra-$N"))) + $K
-    except importlib.metadata.PackageNotFoundError: return $L
-= version$N()
-- package appears: fb-extra-$N => torch
+import importlib.metadata, pathlib, tempfile
+installed$N = pathlib.Path(tempfile.mkdtemp()) / "fb_extra_$N-1.0.dist-info"
+installed$N.mkdir()
+(installed$N / "METADATA").write_text("Metadata-Version: 2.1" + chr(10) + "Name: fb-extra-$N" + chr(10) + "Version: " + "$K" + chr(10))
+sys.path.insert(0, str(installed$N.parent))
+= float(importlib.metadata.version("fb-extra-$N"))
+- version of a package: "Version: " + "$K" => "Version: " + "$J"
 
 ## builtin
 def pick$N(): return max($K, $L)
 = pick$N()
 - hidden builtin: def pick => max = min\ndef pick
+
+## rare builtin
+def pick$N(): return divmod(7, 2)[0] * $K
+= pick$N()
++ patched builtin: import builtins; builtins.divmod = lambda a, b: (a, b)
 
 ## builtin that is a class
 def pick$N(): return float(int($K * 8))
@@ -218,11 +252,22 @@ thing$N = Thing$N()
 - attribute of an object appears: thing$N = Thing$N() => thing$N = Thing$N(); thing$N.opt = 1
 
 ## name made from parts
-class Thing$N: left_k, right_k = $K, $L
+class Base$N: left_k, right_k = $K, $L
+class Thing$N(Base$N): ...
 SIDE$N = "le"
 def attr$N(o): return getattr(o, SIDE$N + "ft" + "_k")
 = attr$N(Thing$N())
 - attribute by a name that is made: $K, $L => $J, $L
+- override of a name that is made: (Base$N): ... => (Base$N): left_k = $J
+
+## method by a name that is made
+class Base$N:
+    def left_k(self): return $K
+class Thing$N(Base$N): ...
+SIDE$N = "le"
+def attr$N(o): return getattr(o, SIDE$N + "ft" + "_k")()
+= attr$N(Thing$N())
+- override of a name that is made: (Base$N): ... => (Base$N):\n    def left_k(self): return $J
 
 ## class attribute
 class Base$N: k = $K

@@ -22,9 +22,9 @@ def h$N(x, *, s=$K): return $E * s
 + keyword defaults are exchanged: h$N.__kwdefaults__ = {"s": $J}
 
 ## dtype in a default
-def h$N(x, dtype=torch.float64): return $E.to(dtype) * 1.1
+def h$N(x, dtype=torch.float16): return ($E.to(dtype) * 1.1).to(torch.float32)
 = h$N(x)
-- dtype in a default: torch.float64 => torch.float32
+- dtype in a default: torch.float16 => torch.bfloat16
 
 ## closure
 def make$N(s, g):
@@ -99,6 +99,30 @@ class C$N(Base$N): ...
 - default of __init__: s=$K => s=$J
 - __init__ appears: class C$N(Base$N): ... => class C$N(Base$N):\n    def __init__(self): self.s = $J
 - __call__ in between: class C$N(Base$N): ... => class C$N(Base$N):\n    m = property(lambda self: lambda x: x * $J)
+
+## method with what functions hold
+def make$N(s): return lambda self, x: x * s
+class C$N:
+    def kw(self, x, *, s=$K): return $E * s
+    cell = make$N($L)
+    def noted(self, x): return x * C$N.noted.s
+    noted.s = $L
+= C$N().noted(C$N().cell(C$N().kw(x)))
+- keyword default of a method: *, s=$K => *, s=$J
+- cell of a method: make$N($L) => make$N($J)
+- attribute of a method: noted.s = $L => noted.s = $J
+
+## pytree
+import torch.utils._pytree as pytree$N
+class Node$N:
+    def __init__(self, a): self.a = a
+def flatten$N(node): return [node.a * $K], None
+def unflatten$N(leaves, _): return Node$N(leaves[0])
+pytree$N.register_pytree_node(Node$N, flatten$N, unflatten$N)
+def h$N(x): return pytree$N.tree_map(lambda t: t + 1, Node$N($E)).a
+= h$N(x)
+- flatten: node.a * $K => node.a * $J
+- unflatten: (leaves[0]) => (leaves[0] * $J)
 
 ## class method
 class Base$N:
