@@ -65,8 +65,8 @@ _ALL = [
         "class attribute: attribute overridden; method: override; hasattr of an object: attribute of a class appears; truth: __bool__ appears",
         (
             f"{_BUNDLES}._check_reach",
-            "if found.digest != wanted:",
-            "if any(c[1] is not None for c in changes(self.part(Kind.TEXT, manifest['entries']), found)):",
+            "if found.digest != wanted.digest:",
+            "if any(c[1] is not None for c in changes(self.part(Kind.TEXT, wanted.entries), found)):",
         ),
     ),
     _mend(
@@ -118,7 +118,7 @@ _ALL = [
     _mend(
         "what methods run that are not traced",
         "ABC: __subclasshook__; hash seed: __hash__ of an object; metaclass: __instancecheck__ appears; metaclass: __subclasscheck__; metaclass: __class_getitem__",
-        (f"{_CLASSES}._entries", "if name in _NATIVE and not shipped and not self.whole:", "if False:"),
+        (f"{_CLASSES}._entries", "if not shipped and not self.whole:", "if False:"),
     ),
     _mend(
         "pytree nodes",
@@ -262,13 +262,13 @@ _ALL = [
     _mend(
         "forward of an instance",
         "module: forward of an instance",
-        (f"{_WALK}._nn_module", 'elif name in self.scope.names or name == "forward":', "elif False:"),
+        (f"{_WALK}._nn_module", "elif name in self.scope.names or name in CALLED:", "elif False:"),
         caught="torch's guards on what the dictionary of an instance contains",
     ),
     _mend(
         "attributes of modules",
         "module: forward of an instance; module with settings: switch",
-        (f"{_WALK}._nn_module", 'elif name in self.scope.names or name == "forward":', "elif False:"),
+        (f"{_WALK}._nn_module", "elif name in self.scope.names or name in CALLED:", "elif False:"),
         caught="torch's guards on what the dictionary of an instance contains, and on its items",
     ),
     _mend(
@@ -362,7 +362,7 @@ _ALL = [
     _mend(
         "texts as names",
         "string method: name of a function; member by name: member by name; absent attribute of a module: attribute of a module appears",
-        ("validity.code:names_in", "names.add(text)", "pass"),
+        ("validity.code_facts:names_in", "names.add(text)", "pass"),
         ("torch_api.tracing:_builtin", "traced.names.add(name)", "pass"),
     ),
     _mend(
@@ -398,19 +398,19 @@ _ALL = [
     _mend(
         "classes that guards compare",
         "super's order: bases behind turned round",
-        ("guards.identity_guards:Describer._class", "hasher = blake3()", "return b''\n    hasher = blake3()"),
-        ("guards.identity:_class_digest", "hasher = blake3()", "return ''\n    hasher = blake3()"),
+        ("guards.identity_guards:Describer._class", "hasher = Hasher()", "return b''\n    hasher = Hasher()"),
+        ("guards.identity:_class_digest", "hasher = Hasher()", "return ''\n    hasher = Hasher()"),
         also=("bases of a class", "order in which things are met"),
     ),
     _mend(
         "the whole walk",
         "module: forward hook; method: override; IntEnum: member of an IntEnum; registered: registered; annotations: annotations; truth: __bool__ appears",
-        (f"{_BUNDLES}.usable", 'if wanted := manifest["reach"]:', "if False:"),
+        (f"{_BUNDLES}.usable", "if manifest.reached is not None:", "if False:"),
     ),
     # Facts
     _mend(
         "environment",
-        "environment by getenv: variable set for the first time; environment by getenv: variable changed; environment: variable set for the first time; environment by in: variable set for the first time",
+        "environment: variable set for the first time; environment by in: variable set for the first time; environment by getenv: variable set for the first time; environment by getenv: variable changed",
         _no_fact("'environment'"),
     ),
     _mend(
@@ -457,12 +457,12 @@ _ALL = [
     _mend(
         "code of the frame",
         "literal: literal; tuple: item; sum of a set: item of a set",
-        ("recipe:make_recipe", '"function.code": code_digest(code).hex(),', '"function.code": "",'),
+        ("bundle.recipe:make_recipe", '"function.code": code_digest(code).hex(),', '"function.code": "",'),
     ),
     _mend(
         "options of torch.compile",
         "options of torch.compile: an option of Inductor; options of torch.compile: fullgraph; custom pass: post_grad_custom_post_pass by options, edited",
-        ("recipe:make_recipe", '**{f"options.{name}": text for name, text in options.items()},', ""),
+        ("bundle.recipe:make_recipe", '**{f"options.{name}": text for name, text in options.items()},', ""),
     ),
     _mend(
         "custom passes and other functions of the compiler",
