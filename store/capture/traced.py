@@ -111,9 +111,11 @@ class Traced:
     def compares_with(self, kind: Any) -> None:
         """Note classes that an object is asked to be of; a protocol asks for its members by their names."""
         for cls in kind if type(kind) is tuple else (kind,):
-            for base in getattr(cls, "__mro__", ()):
-                if vars(base).get("_is_protocol"):
-                    self.names.update(vars(base), vars(base).get("__annotations__", ()))
+            for entries in map(vars, cls.__mro__ if isinstance(cls, type) else ()):
+                if "_is_protocol" in entries and entries["_is_protocol"]:
+                    self.names.update(entries)
+                    if "__annotations__" in entries:
+                        self.names.update(entries["__annotations__"])
 
     def iterates(self, items: list[Any], kind: type) -> None:
         """Note that the order of a set counts, which hangs on the seed of hashes, or on addresses."""
