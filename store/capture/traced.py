@@ -112,10 +112,8 @@ class Traced:
         """Note classes that an object is asked to be of; a protocol asks for its members by their names."""
         for cls in kind if type(kind) is tuple else (kind,):
             for entries in map(vars, cls.__mro__ if isinstance(cls, type) else ()):
-                if "_is_protocol" in entries and entries["_is_protocol"]:
-                    self.names.update(entries)
-                    if "__annotations__" in entries:
-                        self.names.update(entries["__annotations__"])
+                if entries.get("_is_protocol"):
+                    self.names.update(entries, entries.get("__annotations__", ()))
 
     def iterates(self, items: list[Any], kind: type) -> None:
         """Note that the order of a set counts, which hangs on the seed of hashes, or on addresses."""
