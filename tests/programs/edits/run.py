@@ -347,6 +347,7 @@ def main():
     parser.add_argument("--cold", action="store_true", help="let each case import the compiler itself")
     parser.add_argument("--quick", action="store_true", help="do not look whether the cases are sound")
     parser.add_argument("--audit", action="store_true", help="trace again what is served, and compare")
+    parser.add_argument("--brief", action="store_true", help="start what missed in the lean lane in no other")
     parser.add_argument("--keep", type=Path, help="folder to keep programs, stores and reports in")
     options = parser.parse_args()
     cases = [case for case in corpus() if any(text in case.id for text in options.only)]
@@ -358,7 +359,7 @@ def main():
         root = options.keep or Path(folder)
         os.environ.setdefault("FIREBRICK_TESTING_TOOLCHAIN", str(Path(folder) / "toolchain"))
         chosen = {"warm": not options.cold, "checks": not options.quick, "workers": options.workers}
-        chosen["audit"] = options.audit
+        chosen |= {"audit": options.audit, "brief": options.brief}
         for o in run(cases, lanes, options.kernels, root=root, **chosen):
             outcomes.append(o)
             if o.verdict != "right" or o.note or options.only != [""]:
