@@ -20,7 +20,8 @@ from firebrick.storage import format as fmt
 
 HEAD = """
 import contextlib, ctypes, fcntl, mmap, os, signal, sys, warnings
-from firebrick import _lmdb, attach
+from firebrick.session import session as attach
+from firebrick.storage import lmdb_api as _lmdb
 from firebrick.storage import format as fmt
 from firebrick.errors import *
 from firebrick.storage.format import Kind

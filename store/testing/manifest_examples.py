@@ -33,6 +33,7 @@ def manifests(max_size: int) -> st.SearchStrategy[Manifest]:
         st.none() | keys,
         texts,
         st.none() | keys,
+        st.none() | keys,
     )
     places = st.none() | st.builds(Place, st.integers(-1, 64), texts)
     forms = st.builds(LeanForm, keys, maps(texts), maps(keys), st.lists(texts, max_size=few), places)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
-import operator
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
@@ -30,9 +29,7 @@ if TYPE_CHECKING:
 
 _FOUND = {importlib.util.find_spec: "find_spec", importlib.metadata.version: "package version"}
 _NAMING = frozenset({getattr, hasattr, setattr, delattr})
-_INSPECTING = frozenset(
-    {isinstance, issubclass, callable, type, id, operator.is_, operator.is_not, operator.eq, operator.ne}
-)
+_CALLING = frozenset({max, min, sorted, map, filter})  # what they are given
 _MAKES_SETS = ("set_update", "set_intersection", "set_union", "set_difference", "set_symmetric_difference")
 _VARIABLES = "torch._dynamo.variables"
 
@@ -200,7 +197,7 @@ def _builtin(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None
             traced.names.add(name)
     elif fn in (isinstance, issubclass) and len(args) > 1 and _is_constant(args[1]):
         traced.compares_with(args[1].as_python_constant())
-    elif fn not in _INSPECTING and fn in builtin.BuiltinVariable._constant_fold_functions():
+    elif fn in _CALLING:
         traced.ran(_constants(args, kwargs) or [])
 
 
@@ -232,7 +229,7 @@ def _polyfilled(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> N
         return  # what the library asks of Python, such as the limit of recursion, is no affair of the program
     if self.can_constant_fold_through() and (constants := _constants(args, kwargs)) is not None:
         traced.folded(self.fn, constants)
-        traced.ran(constants)
+        traced.ran([value for value in constants if not isinstance(value, type)])
 
 
 @_after
