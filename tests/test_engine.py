@@ -52,9 +52,8 @@ def store(path: Path) -> Iterator[Store]:
 def child(code: str, *args: object) -> subprocess.Popen[str]:
     """Start Python with these lines, the names of the store's module, and `args` in `argv`."""
     head = "import os, signal, sys\nargv = sys.argv[1:]\n"
-    head += "".join(
-        f"from firebrick.{name} import *\n" for name in ("storage.store", "storage.format", "errors")
-    )
+    modules = ("storage.store", "storage.format", "errors")
+    head += "".join(f"from firebrick.{name} import *\n" for name in modules)
     return subprocess.Popen(
         [sys.executable, "-c", head + code, *map(str, args)],
         stdin=subprocess.PIPE,
