@@ -25,17 +25,9 @@ from firebrick.guards.stored_names import stored_as
 from firebrick.reports.events import Change
 from firebrick.reports.wording import object_change
 from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
+from firebrick.validity.functions import BUILTINS
 
 _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplemented: "NotImpl"}
-_BUILTINS = (
-    types.BuiltinFunctionType,
-    types.MethodDescriptorType,
-    types.WrapperDescriptorType,
-    types.MethodWrapperType,
-    types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
-)
 
 
 class Identity(NamedTuple):
@@ -78,7 +70,7 @@ def describe(value: Any) -> Identity:
         return Identity("class", _path(value), _class_digest(value))
     if isinstance(value, enum.Enum):
         return Identity("constant", f"{_path(type(value))}.{value.name}")
-    if isinstance(value, _BUILTINS):
+    if isinstance(value, BUILTINS):
         owner = getattr(value, "__self__", None) or getattr(value, "__objclass__", None)
         if owner is None or isinstance(owner, types.ModuleType | type):
             return Identity("builtin", _path(value))

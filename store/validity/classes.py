@@ -158,19 +158,15 @@ class Classes:
 
     def _run_by_python(self, path: str, cls: type, member: Any) -> None:
         """Note all that a method can run which Python calls while a frame is compiled, untraced."""
-        if isinstance(
-            cls, enum.EnumType
-        ):  # its members are constants: whatever is asked of them, Python answers
-            found = [getattr(member, name, None) for name in ("__func__", "fget")]
+        if isinstance(cls, enum.EnumType):  # its members are constants: Python answers for them
+            inner = getattr(member, "__func__", None) or getattr(member, "fget", None)
         elif path.rpartition(".")[2] in _NATIVE:
-            found = [getattr(member, "__func__", None)]
+            inner = getattr(member, "__func__", None)
         else:
             return
-        function = next((f for f in found if f is not None), member)
-        if (
-            isinstance(function, types.FunctionType)
-            and code_facts(function.__code__).digest not in self.scope.codes
-        ):
+        function = inner or member
+        traced = self.scope.codes
+        if isinstance(function, types.FunctionType) and code_facts(function.__code__).digest not in traced:
             self.runs(path, function)
 
     def runs(self, path: str, function: Any) -> None:

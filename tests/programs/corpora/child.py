@@ -4,13 +4,11 @@ The process imports torch, the compiler and the databases once. Each fork writes
 sample, so that a crash or a sample that never ends costs that sample alone: another fork goes on behind it.
 """
 
-import gc
 import json
 import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 import traceback
 import warnings
@@ -20,6 +18,7 @@ from pathlib import Path
 import torch
 
 import firebrick
+from firebrick.testing.forks import fork, warm
 from firebrick.testing.programs import Watch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -216,22 +215,7 @@ def read(lines):
 
 def in_fork(request, group, skipped, lines, log):
     """Run what is left of a group in a fork; return its exit status."""
-    gc.freeze()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            forked(request, group, skipped, lines)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+    pid = fork(lambda: forked(request, group, skipped, lines), log)
     size, moved = -1, time.monotonic()
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         time.sleep(0.02)
@@ -242,29 +226,12 @@ def in_fork(request, group, skipped, lines, log):
     return ended[1]
 
 
-def warm(request):
-    """Import the compiler and use it once, so that forks need not."""
-    import torch._inductor.config
-
-    def twice(x):
-        return x * 2
-
-    torch._inductor.config.fallback_by_default = True
-    with tempfile.TemporaryDirectory() as folder:
-        if request["store"]:
-            firebrick.enable(folder)
-        torch.compile(twice)(torch.ones(2, requires_grad=True)).sum().backward()
-        firebrick.disable()
-    torch._inductor.config.fallback_by_default = False
-    torch._dynamo.reset()
-
-
 def main(path):
     """Run what a file asks for and print the reports as JSON, in the last line."""
     request = json.loads(Path(path).read_text())
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    warm(request)
+    warm(store=bool(request["store"]))
     request["watch"] = Watch()
     for group in request["groups"]:
         for database, _, _ in group["subjects"]:

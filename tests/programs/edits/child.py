@@ -5,14 +5,12 @@ case does to torch is not seen by the next. Firebrick is enabled in the fork, on
 """
 
 import contextlib
-import gc
 import importlib
 import json
 import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 import torch
 
 import firebrick
+from firebrick.testing.forks import fork, warm
 from firebrick.testing.programs import describe
 
 SECONDS = 200.0  # for one case
@@ -101,22 +100,7 @@ def forked(request, name):
 def in_fork(request, name):
     """Run one case in a fork; a crash becomes an error in its report."""
     path, log = (Path(request["reports"]) / f"{name}.{end}" for end in ("json", "log"))
-    gc.freeze()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            output = os.open(log, os.O_WRONLY | os.O_CREAT)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            path.write_text(json.dumps(forked(request, name)))
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+    pid = fork(lambda: path.write_text(json.dumps(forked(request, name))), log)
     deadline = time.monotonic() + SECONDS
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
@@ -128,23 +112,6 @@ def in_fork(request, name):
     return {"error": f"ended with {ended[1]}: {text[-3000:]}", "stats": {}}
 
 
-def warm(request):
-    """Import the compiler and use it once, so that forks need not."""
-    import torch._inductor.config
-
-    def twice(x):
-        return x * 2
-
-    torch._inductor.config.fallback_by_default = True
-    with tempfile.TemporaryDirectory() as folder:
-        if request["store"]:
-            firebrick.enable(folder)
-        torch.compile(twice)(torch.ones(2, requires_grad=True)).sum().backward()
-        firebrick.disable()
-    torch._inductor.config.fallback_by_default = False
-    torch._dynamo.reset()
-
-
 def main(path):
     """Run what a file asks for and print the reports as JSON, in the last line."""
     request = json.loads(Path(path).read_text())
@@ -152,7 +119,7 @@ def main(path):
         sys.path.append(str(Path(__file__).parents[1]))
         importlib.import_module("fuzz.mutants")
     if request["warm"]:
-        warm(request)
+        warm(store=bool(request["store"]))
     if request["threads"]:
         torch.set_num_threads(request["threads"])
     print(json.dumps({name: in_fork(request, name) for name in request["names"]}), flush=True)
