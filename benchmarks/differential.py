@@ -19,7 +19,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from firebrick.testing.differential import LANES, Verdict, list_cases, run
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support.differential import LANES, Verdict, list_cases, run
 
 ROOT = Path(__file__).parents[1]
 CASES = ROOT / "tests" / "programs" / "differential"

@@ -5,7 +5,7 @@ a stable `exit_code` for command lines. The data are attributes and, in the same
 errors survive pickling and are told apart by class and attribute, never by their text. Damage and
 bugs are not misses: neither `DamagedError` nor `InternalError` is a `NotFoundError`.
 
-docs/errors.md is generated from this module with `firebrick.testing.errors_table`.
+docs/errors.md is generated from this module by tests/support/errors_table.py.
 """
 
 from __future__ import annotations

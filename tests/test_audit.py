@@ -18,8 +18,8 @@ from firebrick.reports.runs import read
 from firebrick.session import session as attach
 from firebrick.session.auditor import Auditor, auditor_of, let_go
 from firebrick.storage.store import Store
-from firebrick.testing.programs import run_cases
 from firebrick.validity.audit import VERSION, Texts, diff, differing, text_of, texts_of, whole
+from support.programs import run_cases
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 PROGRAM = Path(__file__).parent / "programs" / "audited.py"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "audited.py"
 EDITS = ("overridden", "default", "member", "decorated")

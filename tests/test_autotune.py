@@ -10,7 +10,7 @@ import pytest
 from firebrick.base.patches import Patches
 from firebrick.loader.autotune import Winners
 from firebrick.storage.store import Store
-from firebrick.testing.programs import builders, run_cases
+from support.programs import builders, run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "tuned.py"
 

@@ -26,7 +26,7 @@ from firebrick.storage.blob import Blob, StoredBlob
 from firebrick.storage.format import MAX_BLOB_BYTES, Kind
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.manifest import Compiled, LeanForm, Manifest, Place, Reached
-from firebrick.testing.strategies import everything, same
+from support.strategies import everything, same
 
 KINDS = sorted(codecs.CODECS)
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

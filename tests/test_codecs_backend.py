@@ -32,7 +32,7 @@ from firebrick.codecs.library import Library
 from firebrick.errors import DecodeError, EncodeError, ForbiddenGlobal
 from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.strategies import elf
+from support.strategies import elf
 
 with warnings.catch_warnings():  # torch warns of functions of its own
     warnings.simplefilter("ignore")

@@ -18,7 +18,7 @@ from firebrick.codecs.code import CodeCodec, code_digest, module_files, rename
 from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded, UnknownVersion
 from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.strategies import Shade
+from support.strategies import Shade
 
 SOURCE = '''
 def work(items, *rest, scale=2.5, **more):

@@ -14,7 +14,7 @@ from firebrick.storage.blob import StoredBlob
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey, content_key
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.strategies import same
+from support.strategies import same
 
 FOLDER = Path(__file__).parent / "golden"
 INDEX: dict[str, Any] = json.loads((FOLDER / "index.json").read_text())

@@ -23,7 +23,7 @@ from firebrick.codecs.wrapper import WrapperCodec
 from firebrick.errors import CodecError, DecodeError, EncodeError, ForbiddenGlobal, LimitExceeded
 from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.strategies import Node, Pair, Shade, same
+from support.strategies import Node, Pair, Shade, same
 
 HERE = __name__
 ADMITTING = Policy(instances=(HERE, Node.__module__), names=("",))

@@ -19,7 +19,7 @@ from firebrick.codecs.guards import GuardsCodec, GuardUnpickler, replace, scan
 from firebrick.errors import DecodeError, EncodeError, ForbiddenGlobal
 from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.strategies import Node, Shade, pickles
+from support.strategies import Node, Shade, pickles
 
 GLOBALS = [collections.OrderedDict, Shade, os.path.join, len, Node]
 NAMES = sorted(f"{value.__module__}:{value.__qualname__}" for value in GLOBALS)  # type: ignore[attr-defined]
@@ -178,7 +178,7 @@ def test_unpickling_admits_names_and_prefixes() -> None:
 
 
 def test_a_prefix_does_not_admit_what_its_modules_import() -> None:
-    for module, name in (("firebrick.testing.strategies", "pickle.loads"), (__name__, "os.system")):
+    for module, name in (("support.strategies", "pickle.loads"), (__name__, "os.system")):
         state = b"\x80\x04"
         for text in (module, name):
             state += b"\x8c" + bytes([len(text)]) + text.encode()

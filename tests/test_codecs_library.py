@@ -17,7 +17,7 @@ from firebrick.codecs.library import MAX_HEADERS, MAX_NEEDED, Elf, Library, read
 from firebrick.errors import DecodeError, EncodeError, LimitExceeded
 from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.strategies import elf
+from support.strategies import elf
 
 MADE = Library("kernel.so", ("kernel",), "avx2", ("avx2", "fma"), elf(("libc.so.6",)))
 
@@ -180,7 +180,7 @@ def test_a_damaged_library_is_refused(data: bytes, reason: str) -> None:
 def test_a_library_is_parsed_and_never_loaded() -> None:
     code = (
         "import sys, firebrick.codecs as codecs\n"
-        "from firebrick.testing.strategies import elf\n"
+        "from support.strategies import elf\n"
         "from firebrick.codecs.library import Library\n"
         "loaded = []\n"
         "sys.addaudithook(lambda event, args: loaded.append(args) if 'dlopen' in event else None)\n"

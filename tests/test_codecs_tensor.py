@@ -14,7 +14,7 @@ from firebrick.codecs import tensor as tensors
 from firebrick.errors import DecodeError, EncodeError, LimitExceeded
 from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.strategies import same
+from support.strategies import same
 
 DTYPES = sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
 

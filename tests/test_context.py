@@ -20,9 +20,9 @@ from firebrick.errors import (
 from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import unpack
 from firebrick.storage.store import Store
-from firebrick.testing.context_machine import ContextMachine
-from firebrick.testing.contexts import BACKENDS, ENTRIES, small_artifact, small_entry
 from firebrick.torch_api import registry
+from support.context_machine import ContextMachine
+from support.contexts import BACKENDS, ENTRIES, small_artifact, small_entry
 
 KEY, OTHER, THIRD = BACKENDS
 ENTRY = ENTRIES[0]

@@ -18,7 +18,7 @@ from firebrick.errors import (
     UsageError,
 )
 from firebrick.storage.store import Store
-from firebrick.testing.contexts import BACKENDS, ENTRIES, run_script, small_artifact, small_entry
+from support.contexts import BACKENDS, ENTRIES, run_script, small_artifact, small_entry
 
 KEY, OTHER, THIRD = BACKENDS
 ENTRY = ENTRIES[0]

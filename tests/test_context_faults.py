@@ -26,7 +26,7 @@ from firebrick.errors import (
 )
 from firebrick.storage.msgpack import pack, unpack
 from firebrick.storage.store import Store
-from firebrick.testing.contexts import BACKENDS, ENTRIES, small_artifact, small_entry
+from support.contexts import BACKENDS, ENTRIES, small_artifact, small_entry
 
 KEY, OTHER, THIRD = BACKENDS
 ENTRY = ENTRIES[0]

@@ -21,8 +21,8 @@ from firebrick.context.context import Context
 from firebrick.context.revision import KINDS, Record
 from firebrick.errors import StoreFull
 from firebrick.storage.store import Store
-from firebrick.testing.contexts import BACKENDS, ENTRIES, run_script, small_artifact, small_entry
 from firebrick.torch_api import registry
+from support.contexts import BACKENDS, ENTRIES, run_script, small_artifact, small_entry
 
 KEY, OTHER, _ = BACKENDS
 ENTRY = ENTRIES[0]

@@ -19,7 +19,7 @@ from firebrick.codecs.lean_backend import DYNAMIC_MARKS, CudaGraphs, LeanBackend
 from firebrick.errors import NotLean, Unsupported
 from firebrick.runtime import cuda_graphs, load
 from firebrick.runtime.cuda_graphs import Graphed
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 
 class Cuda:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.testing.programs import run_cases, run_ranks
+from support.programs import run_cases, run_ranks
 
 PROGRAM = Path(__file__).parent / "programs" / "ddp.py"
 RANKS = PROGRAM.with_name("two_ranks.py")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.testing.differential import LANES, classify, differences, list_cases, run
+from support.differential import LANES, classify, differences, list_cases, run
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "programs" / "differential"
@@ -93,7 +93,7 @@ def test_every_case_that_is_not_lean_has_its_reason():
 LIARS = """
 import os
 import torch
-from firebrick.testing.differential import Program, call, program
+from support.differential import Program, call, program
 
 # the report of the first process is written after its modules are imported
 SECOND = os.path.exists(os.path.dirname(os.environ.get("FIREBRICK_CACHE_DIR", "")) + "/first")

@@ -8,7 +8,7 @@ import pytest
 
 from firebrick import errors
 from firebrick.errors import FirebrickError, NotFoundError
-from firebrick.testing import errors_table
+from support.errors_table import errors_table
 
 KEY = bytes(range(32))
 EXAMPLES: list[tuple[FirebrickError, str, dict[str, object]]] = [

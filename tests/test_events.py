@@ -22,7 +22,7 @@ from firebrick.storage.keys import ContentKey, recipe_key
 from firebrick.storage.manifest import Compiled, Manifest, NoLeanForm, Reached
 from firebrick.storage.msgpack import pack
 from firebrick.storage.store import Blob, Kind, Store
-from firebrick.testing.programs import run_cases, start
+from support.programs import run_cases, start
 
 PROGRAM = pathlib.Path(__file__).parent / "programs" / "reasons.py"
 DOCUMENT = (pathlib.Path(__file__).parents[1] / "docs" / "explain.md").read_text()

@@ -14,7 +14,7 @@ from firebrick.reports.events import CODES, Change, Event, Function
 from firebrick.session.explain import Explanation, Explanations, _explained, worded
 from firebrick.storage.keys import recipe_key
 from firebrick.storage.store import Blob, Kind, Store
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 PROGRAM = pathlib.Path(__file__).parent / "programs" / "reasons.py"
 # case -> code, and what stands in the explanation, beside what the changes are

@@ -30,7 +30,7 @@ from firebrick.storage import lmdb_api
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import recipe_key
 from firebrick.storage.store import Blob, Store
-from firebrick.testing.faults import (
+from support.faults import (
     HOLD_BYTE,
     HOLD_MUTEX,
     child,

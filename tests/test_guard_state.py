@@ -21,8 +21,8 @@ import torch._dynamo.guards
 
 from firebrick.errors import DecodeError, ForbiddenGlobal
 from firebrick.guards.unpickler import _Unpickler, read_guard_state, reads_back
-from firebrick.testing.programs import start
 from firebrick.torch_api.minors import has
+from support.programs import start
 
 DISPATCHED = """
 import contextlib, json, linecache, torch, firebrick

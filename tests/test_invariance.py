@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent / "programs"))
 
 from invariance.changes import CHANGES, Program, reasons, verdict
 
-from firebrick.testing.programs import start
+from support.programs import start
 
 MAIN = """\
 import json
@@ -20,7 +20,7 @@ import sys
 import torch
 
 import firebrick
-from firebrick.testing.programs import describe
+from support.programs import describe
 
 
 def scale(x):

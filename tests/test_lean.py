@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.testing.programs import run_cases, start
+from support.programs import run_cases, start
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
 QUIET = (

@@ -23,8 +23,8 @@ from firebrick.errors import DecodeError, EncodeError
 from firebrick.storage.blob import StoredBlob
 from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.lean_programs import programs
-from firebrick.testing.strategies import elf
+from support.lean_programs import programs
+from support.strategies import elf
 
 CODE = compile("def call(args): return args", "wrapper.py", "exec")
 LIBRARY = Library("kernel.so", ("PyInit_kernel",), "avx2", ("avx2",), elf())

@@ -9,7 +9,7 @@ from firebrick import Context, Store
 from firebrick.errors import BlobMissing, DecodeError, UsageError
 from firebrick.loader import load
 from firebrick.storage.format import Kind
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "one_backend.py"
 KINDS = Kind.BACKEND, Kind.LEAN_BACKEND

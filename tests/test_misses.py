@@ -13,7 +13,7 @@ from firebrick.loader.bundles import parts_digest
 from firebrick.storage.format import HEADER, LMDB_MAJOR, META_FORMAT, Kind
 from firebrick.storage.keys import recipe_key
 from firebrick.storage.store import Blob, Store
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 SMALL = Path(__file__).parent / "programs" / "small.py"
 EAGER = {"TORCH_COMPILE_DISABLE": "1"}

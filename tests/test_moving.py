@@ -13,7 +13,7 @@ from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_pr
 from firebrick.reports.not_served import Miss
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.manifest import Fact, LeanForm, Place
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 MOVE = Move(0, 1)
 

@@ -10,7 +10,7 @@ import torch
 from firebrick.runtime import cuda_warmup
 from firebrick.storage.msgpack import unpack
 from firebrick.storage.store import Store
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
 

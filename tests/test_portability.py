@@ -7,7 +7,7 @@ run of the changed programs that compiles nothing.
 
 import pytest
 
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 PROGRAM = """\
 import contextlib

@@ -9,8 +9,8 @@ from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 
 from firebrick.base.patches import Patches
 from firebrick.bundle.platform import process_fact
-from firebrick.testing.programs import run_cases
 from firebrick.torch_api.process_functions import note_process_functions
+from support.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "ranked.py"
 CASES = ("rank", "alias", "size", "group", "joined")

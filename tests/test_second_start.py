@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from firebrick.storage.store import Store
-from firebrick.testing.programs import builders, run_cases
+from support.programs import builders, run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "cases.py"
 CASES = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "registry.py"
 CASES = ("basic", "by_key", "editable")

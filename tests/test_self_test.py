@@ -9,7 +9,7 @@ import pytest
 
 from firebrick.loader.bundles import PENDING, SELF_TEST
 from firebrick.storage.store import Store
-from firebrick.testing.programs import run_cases
+from support.programs import run_cases
 
 PROGRAM = Path(__file__).parent / "programs" / "lean.py"
 TESTED = {"FIREBRICK_SELF_TEST": "1"}

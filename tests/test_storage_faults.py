@@ -29,7 +29,7 @@ from firebrick.storage import environment, lmdb_api, lock_file
 from firebrick.storage import format as fmt
 from firebrick.storage.format import Kind
 from firebrick.storage.store import Store
-from firebrick.testing.faults import (
+from support.faults import (
     HOLD_BYTE,
     HOLD_MUTEX,
     child,

@@ -8,8 +8,8 @@ from hypothesis import settings
 
 from firebrick.storage.format import DATABASES
 from firebrick.storage.store import Store
-from firebrick.testing.store_machine import StoreMachine
-from firebrick.testing.store_suite import Change, StoreSuite
+from support.store_machine import StoreMachine
+from support.store_suite import Change, StoreSuite
 
 
 class TestStore(StoreSuite):

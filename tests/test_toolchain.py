@@ -2,7 +2,7 @@
 
 import pytest
 
-from firebrick.testing import _toolchain
+from support import _toolchain
 
 HEADERS = "tmp-files/torchinductor_me/precompiled_headers"
 KEPT = {

@@ -10,8 +10,8 @@ import torch
 
 from firebrick import torch_api
 from firebrick.errors import NotLean, Unsupported
-from firebrick.testing.programs import start
 from firebrick.torch_api.minors import PRESENT, has, minor_of
+from support.programs import start
 
 STUB = """
 import sys

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from firebrick.testing.programs import run_cases, run_ranks
+from support.programs import run_cases, run_ranks
 
 PROGRAMS = Path(__file__).parent / "programs"
 RANKS = PROGRAMS / "two_ranks.py"

@@ -44,7 +44,10 @@ from firebrick.storage.format import MANIFEST_VERSION, Kind
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.manifest import Compiled, Fact, LeanForm, Manifest, NoLeanForm, Place, Reached
 from firebrick.storage.msgpack import pack, unpack
-from firebrick.testing.strategies import Shade, elf
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.strategies import Shade, elf
 
 FOLDER = Path(__file__).parent
 PER_PYTHON = (

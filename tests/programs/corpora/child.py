@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 import firebrick
-from firebrick.testing.forks import fork, warm
-from firebrick.testing.programs import Watch
+from support.forks import fork, warm
+from support.programs import Watch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -18,11 +18,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from corpora.subject import DATABASES, form, subjects
 
-from firebrick.testing.programs import start
+from support.programs import start
 
 CHILD = Path(__file__).with_name("child.py")
 LANES = ("lean", "full")

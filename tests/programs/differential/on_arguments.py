@@ -7,7 +7,7 @@ import operator
 import torch
 from made import mixed, ramp
 
-from firebrick.testing.differential import Call, Program, call, case, program, scenario
+from support.differential import Call, Program, call, case, program, scenario
 
 TABLE = torch.linspace(0, 1, 4)
 SCALE = 3

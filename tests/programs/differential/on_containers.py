@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from made import mixed, ramp
 
-from firebrick.testing.differential import Call, Program, call, case, program
+from support.differential import Call, Program, call, case, program
 
 trains = {"train": True}
 

@@ -7,7 +7,7 @@ import torch
 from made import mixed, ramp
 from torch.utils.checkpoint import checkpoint
 
-from firebrick.testing.differential import Call, Program, call, case, program, scenario
+from support.differential import Call, Program, call, case, program, scenario
 
 trains = {"train": True}
 

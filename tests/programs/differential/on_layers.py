@@ -6,7 +6,7 @@ import torch
 from made import mixed, ramp, whole
 from torch import nn
 
-from firebrick.testing.differential import Program, call, register
+from support.differential import Program, call, register
 
 
 def apply(layer, *inputs):

@@ -6,7 +6,7 @@ transformers is not a dependency of the tests; without it these cases are skippe
 import torch
 from made import mixed, whole
 
-from firebrick.testing.differential import Call, Program, Skip, register
+from support.differential import Call, Program, Skip, register
 
 try:
     import transformers

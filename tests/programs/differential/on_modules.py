@@ -11,7 +11,7 @@ from made import mixed, ramp, whole
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from firebrick.testing.differential import Call, Program, call, program, scenario
+from support.differential import Call, Program, call, program, scenario
 
 
 class Perceptron(nn.Module):

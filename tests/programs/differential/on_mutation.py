@@ -3,7 +3,7 @@
 import torch
 from made import flags, mixed, ramp, whole
 
-from firebrick.testing.differential import Call, call, case
+from support.differential import Call, call, case
 
 trains = {"train": True}
 

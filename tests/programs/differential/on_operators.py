@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from made import flags, mixed, ramp, whole
 
-from firebrick.testing.differential import call, case
+from support.differential import call, case
 
 trains = {"train": True}
 

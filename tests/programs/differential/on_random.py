@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from made import ramp
 
-from firebrick.testing.differential import Program, call, case, program, scenario
+from support.differential import Program, call, case, program, scenario
 
 trains = {"train": True}
 

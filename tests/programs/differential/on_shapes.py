@@ -3,7 +3,7 @@
 import torch
 from made import mixed, ramp
 
-from firebrick.testing.differential import call, case, scenario
+from support.differential import call, case, scenario
 
 trains = {"train": True}
 dynamic = {"options": {"dynamic": True}}

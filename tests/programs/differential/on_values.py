@@ -5,7 +5,7 @@ import math
 import torch
 from made import flags, mixed, ramp, whole
 
-from firebrick.testing.differential import call, case
+from support.differential import call, case
 
 HALF, DOUBLE = torch.bfloat16, torch.float64
 trains = {"train": True}

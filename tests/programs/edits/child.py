@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 import firebrick
-from firebrick.testing.forks import fork, warm
-from firebrick.testing.programs import describe
+from support.forks import fork, warm
+from support.programs import describe
 
 SECONDS = 200.0  # for one case
 MODULE = "program"  # name of a case's module

@@ -23,11 +23,12 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edits.said import named
 
-from firebrick.testing.programs import start
+from support.programs import start
 
 CHILD = Path(__file__).with_name("child.py")
 MODULE = "program"  # the name under which the child imports a case

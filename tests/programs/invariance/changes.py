@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from invariance.program import SOURCES
 
-from firebrick.testing.programs import start
+from support.programs import start
 
 CHILD = Path(__file__).with_name("child.py")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import firebrick
-from firebrick.testing.programs import describe, is_compiler
+from support.programs import describe, is_compiler
 
 
 def run(start):

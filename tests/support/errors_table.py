@@ -1,4 +1,7 @@
-"""Suites and tools for testing stores and the programs that use them."""
+"""Write docs/errors.md from the classes of `firebrick.errors`.
+
+python tests/support/errors_table.py > docs/errors.md
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from firebrick import errors
 
 
 def errors_table() -> str:
-    """Write docs/errors.md from the classes of `firebrick.errors`."""
+    """Return the text of docs/errors.md."""
     lines = [
         "# Errors",
         "",
         "Every error that Firebrick raises, from `firebrick.errors`. The exit code is that of",
-        "command lines, and stable. Made by `python -m firebrick.testing > docs/errors.md`.",
+        "command lines, and stable. Made by `python tests/support/errors_table.py > docs/errors.md`.",
         "",
         "| error | is a | exit code | what happened | what to do |",
         "|---|---|---|---|---|",
@@ -29,3 +32,7 @@ def errors_table() -> str:
 
     add(errors.FirebrickError)
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(errors_table(), end="")

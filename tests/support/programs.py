@@ -28,7 +28,7 @@ from types import ModuleType
 from typing import Any
 
 import firebrick
-from firebrick.testing._toolchain import keep, take
+from support._toolchain import keep, take
 
 _HEURISTICS = "torch._inductor.runtime.triton_heuristics"
 # What a second start must not do, by the functions of torch that do it, deep enough that no hook of
@@ -140,9 +140,12 @@ def start(
     variables["PATH"] = os.environ.get("PATH", os.defpath) if compilers else str(empty)
     if store is not None:
         variables |= {"FIREBRICK_CACHE_DIR": str(store), "FIREBRICK_SELF_TEST": "0"}
+    variables |= env or {}
+    path = [variables.get("PYTHONPATH", ""), str(Path(__file__).parents[1])]
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env=variables | dict(env or {}),
+        env=variables,
         cwd=cwd or home,
         capture_output=True,
         text=True,
@@ -162,7 +165,7 @@ def run_cases(program: Path, cases: Sequence[str], **options: Any) -> Finished:
         cases: names of functions in it.
         options: as for `start`.
     """
-    return start(["-P", "-m", "firebrick.testing.programs", program.absolute(), *cases], **options)
+    return start(["-P", "-m", "support.programs", program.absolute(), *cases], **options)
 
 
 def run_ranks(program: Path, name: str, *, home: Path, env: Mapping[str, str], **options: Any) -> list[Any]:

@@ -64,7 +64,7 @@ _PRELUDE = """
 import os, sys
 from firebrick.context.context import Context
 from firebrick.storage.store import Store
-from firebrick.testing.contexts import *
+from support.contexts import *
 KEY, OTHER, THIRD = BACKENDS
 store = Store.open(sys.argv[1], durable=False)
 context = Context.open(store)

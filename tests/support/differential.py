@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from firebrick.testing.programs import Finished, start
+from support.programs import Finished, start
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 LANES = ("lean", "full", "recompiled", "skipped", "broken", "differs")
@@ -293,7 +293,7 @@ def _child(
     }
     try:
         return start(
-            ["-P", "-m", "firebrick.testing._differential_child", json.dumps(request)],
+            ["-P", "-m", "support._differential_child", json.dumps(request)],
             home=home,
             store=store,
             env={"TORCHINDUCTOR_COMPILE_THREADS": "1"},
@@ -310,7 +310,7 @@ def list_cases(folder: Path, *, home: Path) -> list[str]:
         RuntimeError: where a module can not be imported.
     """
     finished = start(
-        ["-P", "-m", "firebrick.testing._differential_child", json.dumps({"folder": str(folder.absolute())})],
+        ["-P", "-m", "support._differential_child", json.dumps({"folder": str(folder.absolute())})],
         home=home,
     )
     if finished.returncode:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from firebrick.testing.differential import Call, Program, Scenario
-from firebrick.testing.observe import Observer, generators, modes
+from support.differential import Call, Program, Scenario
+from support.observe import Observer, generators, modes
 
 
 class Steps:

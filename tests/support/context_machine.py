@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from firebrick.context.context import Context
 from firebrick.errors import EditConflict, UsageError
 from firebrick.storage.store import Store
-from firebrick.testing.contexts import BACKENDS, KEYS, small_artifact, small_entry
+from support.contexts import BACKENDS, KEYS, small_artifact, small_entry
 
 
 class Change(NamedTuple):

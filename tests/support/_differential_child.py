@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import firebrick
-from firebrick.testing import differential
-from firebrick.testing.programs import Watch, _difference, is_compiler, skip_code
+from support import differential
+from support.programs import Watch, _difference, is_compiler, skip_code
 
 _NEEDS_COMPILER = 3  # exit status of a fork that began to import the compiler
 _SECONDS = 300.0  # for one case in a fork
@@ -95,7 +95,7 @@ class Session:
             name: ``module.case``.
             armed: is entered around the calls.
         """
-        from firebrick.testing._differential_steps import Steps
+        from support._differential_steps import Steps
 
         self.watch = self.watch or Watch()
         _seed()
