@@ -95,7 +95,8 @@ class StoreFull(StoreError):
     """The disk, the quota or the memory map has no room left; nothing stored before is lost."""
 
     hint = (
-        "Free disk space, or delete the directory and let it fill anew; the failed write left nothing behind."
+        "Free disk space, raise FIREBRICK_MAX_BYTES, or end what keeps the store open; "
+        "the failed write left nothing behind."
     )
     exit_code = 14
     template = "store {} is full: {}"
@@ -181,11 +182,11 @@ class DamagedError(FirebrickError):
 
 
 class StillReferenced(FirebrickError):
-    """A blob was not deleted, because something in the store still needs it."""
+    """An entry was not deleted, because it is pinned, or something in the store still needs it."""
 
     hint = "Delete what refers to it first, or use force=True and lose those entries."
     exit_code = 41
-    template = "blob {} is still needed by {}"
+    template = "{} is still needed by {}"
 
     def __init__(self, key: bytes, users: Sequence[str]) -> None:
         super().__init__(key, tuple(users))

@@ -6,6 +6,7 @@ Order: arguments, then ``FIREBRICK_*`` variables, then defaults.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from firebrick.errors import UsageError
 _PREFIX = "FIREBRICK_"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 LEVELS = ("info", "debug")
+MIN_MAX_BYTES = 1 << 20
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?")
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
@@ -49,6 +52,8 @@ class Settings(NamedTuple):
     """Flush every commit to the disk; without it the last commits may be lost at a power failure."""
     map_size: int | None = None
     """Size of the store's memory map in bytes at the start, which grows as needed; ``None`` chooses one."""
+    max_bytes: int | None = None
+    """Bytes on disk that the store keeps to, evicting what saves least; 0: no limit; ``None`` chooses one."""
     log: str | None = None
     """Level from which events go to standard error: ``info`` or ``debug``; ``None`` leaves the log alone."""
 
@@ -90,12 +95,19 @@ def _flag(name: str, value: object) -> bool:
 
 
 def _size(name: str, value: object) -> int:
-    try:
-        size = int(str(value))
-    except ValueError:
-        size = 0
+    found = _SIZE.fullmatch(str(value).strip().upper())
+    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " ")) if found else 0
     if size <= 0:
-        raise UsageError(f"{name} is {value!r}: expected a positive number of bytes")
+        raise UsageError(f"{name} is {value!r}: expected a positive number of bytes, such as 5G or 300M")
+    return size
+
+
+def _limit(name: str, value: object) -> int:
+    if str(value).strip().lower() in _FALSE:
+        return 0
+    size = _size(name, value)
+    if size < MIN_MAX_BYTES:
+        raise UsageError(f"{name} is {value!r}: expected at least 1M, or 0 for no limit")
     return size
 
 
@@ -144,5 +156,6 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "audit": _share,
     "durable": _flag,
     "map_size": _size,
+    "max_bytes": _limit,
     "log": _level,
 }

@@ -29,7 +29,7 @@ EXAMPLES: list[tuple[FirebrickError, str, dict[str, object]]] = [
     (errors.BlobMissing(KEY), f"no blob {KEY.hex()}", {"key": KEY}),
     (errors.BundleMissing(KEY), f"no bundle {KEY.hex()}", {"key": KEY}),
     (errors.DamagedError(KEY, "digest"), f"damaged entry {KEY.hex()}: digest", {"key": KEY}),
-    (errors.StillReferenced(KEY, ["a", "b"]), f"blob {KEY.hex()} is still needed by a, b", {}),
+    (errors.StillReferenced(KEY, ["a", "b"]), f"{KEY.hex()} is still needed by a, b", {}),
     (errors.CodecError("y"), "y", {}),
     (errors.EncodeError("set", "a.b", "why"), "can not encode set at a.b: why", {"where": "a.b"}),
     (errors.DecodeError("why"), "why", {"reason": "why"}),

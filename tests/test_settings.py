@@ -34,6 +34,8 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"FIREBRICK_LOAD": "perhaps"}, {}, "FIREBRICK_LOAD is 'perhaps'"),
         ({"FIREBRICK_MAP_SIZE": "-1"}, {}, "positive number of bytes"),
         ({"FIREBRICK_MAP_SIZE": "much"}, {}, "positive number of bytes"),
+        ({"FIREBRICK_MAP_SIZE": "5X"}, {}, "such as 5G"),
+        ({"FIREBRICK_MAX_BYTES": "1000"}, {}, "at least 1M"),
         ({"FIREBRICK_AUDIT": "1.5"}, {}, "a share between them"),
         ({"FIREBRICK_AUDIT": "often"}, {}, "FIREBRICK_AUDIT is 'often'"),
         ({}, {"cache_dir": 7}, "path of a folder"),
@@ -51,3 +53,11 @@ def test_what_does_not_fit_is_named(environ: dict[str, str], arguments: dict[str
 )
 def test_audits_are_of_all_starts_of_none_or_of_a_share(text: str, share: float) -> None:
     assert Settings.read({"FIREBRICK_AUDIT": text}).audit == share
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("5G", 5 << 30), ("300m", 300 << 20), ("1.5 GiB", 3 << 29), ("2097152", 2 << 20), ("off", 0), ("0", 0)],
+)
+def test_a_limit_of_the_disk_is_a_readable_size_or_off(text: str, size: int) -> None:
+    assert Settings.read({"FIREBRICK_MAX_BYTES": text}).max_bytes == size

@@ -38,10 +38,11 @@ with StoreLocked, so nothing stale is believed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from firebrick.errors import (
@@ -89,6 +90,7 @@ class Engine:
         self.live: set[Transaction] = set()
         self._opened: Opened | None = None
         self._writer = WriterLock(self.path)
+        self._upkeep = threading.Lock()
 
     # -- opening and closing
 
@@ -347,6 +349,22 @@ class Engine:
                 raise StoreFull(self.path, f"a map of {size} bytes: {error.detail}") from error
 
     # -- the whole file
+
+    @contextlib.contextmanager
+    def upkeep(self, timeout: float) -> Iterator[None]:
+        """Look after the store alone, for the length of a `with` block; others read and write meanwhile.
+
+        Raises:
+            StoreLocked: Somebody else did for longer than `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        if not self._upkeep.acquire(timeout=timeout):
+            raise StoreLocked(self.path, "another thread of this process collects or evicts")
+        try:
+            with self._current.alone_in_upkeep(max(0.0, deadline - time.monotonic())):
+                yield
+        finally:
+            self._upkeep.release()
 
     def verify(self) -> list[str]:
         """List what is structurally wrong with the file; writers are locked out meanwhile."""

@@ -64,9 +64,14 @@ META_FORMAT: Final = b"format"  # key in `meta`; its body is FORMAT_VERSION in A
 NAMES_FUNCTION: Final = b"f"  # prefix in `names`: a recipe, by its function
 CLOCK_USE: Final = b"u"  # prefix in `clock`: last use
 CLOCK_NOTE: Final = b"n"  # prefix in `clock`: facts
+CLOCK_JOURNAL: Final = b"j"  # prefix in `clock`: keys that a transaction needs, by its number
+META_PIN: Final = b"pin "  # prefix in `meta`: a bundle that is never evicted
+NAMES_RECIPE: Final = b"r"  # prefix in `names`: a recipe, by its bundle
 NAME_PARTS: Final = b"p"  # prefix in `names`: check of a bundle's list of parts
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
+COPY_FILE: Final = "data.mdb.copy"  # while the file is compacted
+LEFTOVERS: Final = (COPY_FILE,)
 LMDB_MAJOR: Final = 0  # engine of new files: LMDB 0.9, which every LMDB tool reads
 
 # zstd level per kind, None = stored as it is. Measured: docs/compression.md.
@@ -108,6 +113,10 @@ LMDB_TIMEOUT_S: Final = 5.0  # longest wait for the locks that LMDB has for itse
 MAX_REMAPS: Final = 100  # times that one call follows a map that others let grow
 MAX_MAP_SIZE: Final = 1 << 62
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
+GRACE_S: Final = 600.0  # what was put or released within it is not collected
+SLICE_S: Final = 0.01  # longest work inside one transaction of upkeep
+MAX_BYTES: Final = 10 << 30  # limit of the bytes on disk that is chosen,
+MAX_SHARE: Final = 0.1  # or this share of the disk if that is less
 DIRECTORY_MODE: Final = 0o700
 
 # File systems (as in /proc/self/mountinfo) shared between machines: their maps and locks are not

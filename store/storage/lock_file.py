@@ -21,6 +21,7 @@ where the descriptor appends).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -128,6 +129,28 @@ class LockFile:
         if write and os.pread(self._fd, 4, _WRITERS) != _FREE:
             self._poll(_WRITERS)
         self._hopeless = False
+
+    @contextlib.contextmanager
+    def alone_in_upkeep(self, timeout: float) -> Iterator[None]:
+        """Hold the lock of who looks after the store, for the length of a `with` block.
+
+        It is a `flock` of this file, so it meets neither LMDB's locks nor those of writers, and ends with
+        its process. The caller sees to the threads of this process.
+
+        Raises:
+            StoreLocked: Another process has it for longer than `timeout` seconds.
+        """
+        for _ in _pauses(timeout):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+        else:
+            raise StoreLocked(self._path, "another process collects or evicts")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _holder(self, mutex: int) -> int:
         return int.from_bytes(os.pread(self._fd, 4, mutex), sys.byteorder) & _OWNER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from firebrick.errors import StoreError, StoreLocked
 from firebrick.storage import lmdb_api
@@ -80,6 +81,12 @@ class Opened:
         if self._lock_file is not None:
             self._lock_file.wait(write=write)
         return lmdb_api.begin(self.env, write=write)
+
+    def alone_in_upkeep(self, timeout: float) -> AbstractContextManager[None]:
+        """Hold the lock of who looks after the store; StoreLocked if another process has it."""
+        if self._lock_file is None:
+            return contextlib.nullcontext()
+        return self._lock_file.alone_in_upkeep(timeout)
 
     def close(self) -> None:
         """Close the environment, then its lock file, whose locks would end with it."""

@@ -113,9 +113,9 @@ class Reads(ABC):
 
     @property
     def indexed(self) -> bool:
-        """Whether every recipe is in the index of functions; not in stores from before there was one."""
+        """Whether every recipe is in both indexes; not in stores from before there were any."""
         with self._reading() as txn:
-            return txn.entries("names") >= txn.entries("components") + txn.entries("bundles")
+            return is_indexed(txn)
 
     def facts(self, key: bytes) -> dict[str, Any]:
         """Fetch what was noted beside a bundle, empty if nothing was; DamagedError."""
@@ -135,6 +135,12 @@ class Reads(ABC):
         with self._reading() as txn:
             body = txn.record("clock", fmt.CLOCK_USE + check_key(key))
         return None if body is None else int.from_bytes(body, "little")
+
+    def pins(self) -> Keys:
+        """List the bundles that are pinned, by key."""
+        with self._reading() as txn:
+            found = txn.items("meta", prefix=fmt.META_PIN)
+            return [ContentKey(key[len(fmt.META_PIN) :]) for key, _ in found]
 
     def registry(self, context: str) -> dict[tuple[str, str], bytes]:
         """Fetch all of a context, (section, name) to value, sorted; may be empty; DamagedError."""
@@ -156,6 +162,12 @@ class Reads(ABC):
                 names.append(read_registry_entry(*entry)[0])
                 start = entry[0][:16] + b"\xff" * 17
         return sorted(names)
+
+
+def is_indexed(txn: Transaction) -> bool:
+    """Tell whether `names` has a check for every bundle, and each recipe by function and by bundle."""
+    wanted = sum(map(txn.entries, ("components", "bundles", "recipes")))
+    return txn.entries("names") >= wanted
 
 
 def check_key(key: bytes) -> bytes:

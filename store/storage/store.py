@@ -8,10 +8,9 @@ hashing happen before it begins.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from firebrick.errors import (
     CodecError,
@@ -19,36 +18,28 @@ from firebrick.errors import (
     EditConflict,
     IncompleteBundle,
     LimitExceeded,
-    StillReferenced,
     StoreClosed,
-    StoreReadOnly,
     StrPath,
     UsageError,
 )
 from firebrick.storage import format as fmt
+from firebrick.storage import journal
 from firebrick.storage.blob import Blob, BlobInfo, StoredBlob, check_blob, decode_blob, encode_blob
 from firebrick.storage.environment import Engine
 from firebrick.storage.format import Kind
-from firebrick.storage.keys import ContentKey, Data, pack_components, pack_strings, recipe_key, short
-from firebrick.storage.lmdb_api import verify
+from firebrick.storage.keys import ContentKey, Data, pack_components, pack_strings, recipe_key
 from firebrick.storage.reader import (
     Keys,
-    Reads,
-    blob_infos,
     check_key,
     function_prefix,
     parts_check,
-    read_registry_entry,
     registry_key,
     registry_value,
-    split_bundle,
     stray_bundles,
 )
 from firebrick.storage.snapshot import Snapshot
 from firebrick.storage.transaction import Transaction
-
-if TYPE_CHECKING:
-    from firebrick.storage.check import Report, Stat
+from firebrick.storage.upkeep import Upkeep
 
 T = TypeVar("T")
 Values = dict[ContentKey, bytes]
@@ -56,7 +47,7 @@ Values = dict[ContentKey, bytes]
 __all__ = ["Blob", "BlobInfo", "Snapshot", "Store", "StoredBlob"]
 
 
-class Store(Reads):
+class Store(Upkeep):
     """Keep blobs, bundles, recipes and names in a directory; open one with `Store.open`.
 
     Any thread may use a store: reads go on side by side, writes wait for each other. After a fork
@@ -130,10 +121,7 @@ class Store(Reads):
         return self._open.begin()
 
     def _write(self, body: Callable[[Transaction], T]) -> T:
-        engine = self._open
-        if self.readonly:
-            raise StoreReadOnly(self.path)
-        return engine.write(body, durable=self.durable)
+        return self._writable.write(body, durable=self.durable)
 
     def snapshot(self) -> Snapshot:
         """Start a snapshot; use it as a context manager."""
@@ -154,39 +142,32 @@ class Store(Reads):
         Raises:
             UsageError, LimitExceeded: A blob is not valid.
         """
-        keys, fresh = self._encode(items)
-        if self.readonly or fresh:
-            self._write(lambda txn: _put_all(txn, fresh))
-        return keys
 
-    def _encode(self, items: Iterable[Blob]) -> tuple[Keys, Values]:
+        def put(keys: Keys, fresh: Values) -> Keys:
+            if self.readonly or fresh:
+                self._write(lambda txn: _put_all(txn, fresh, keys))
+            return keys
+
+        return self._encoded([Blob(*item) for item in items], put)
+
+    def _encoded(self, blobs: Sequence[Blob], write: Callable[[Keys, Values], T]) -> T:
+        """Encode blobs and write them; again if some that were there are collected in between."""
+        try:
+            return write(*self._encode(blobs))
+        except IncompleteBundle as error:
+            keys, fresh = self._encode(blobs)
+            if not fresh.keys() & {*error.missing}:
+                raise
+            return write(keys, fresh)
+
+    def _encode(self, blobs: Sequence[Blob]) -> tuple[Keys, Values]:
         """Return the keys of blobs, and the values of those that are not in the store."""
-        blobs = [Blob(*item) for item in items]
         for blob in blobs:
             check_blob(*blob)
         keyed = [(blob.key, blob) for blob in blobs]
         with self._reading() as txn:
             absent = {key: blob for key, blob in keyed if not _intact(txn, key)}
         return [key for key, _ in keyed], {key: encode_blob(blob) for key, blob in absent.items()}
-
-    def delete(self, key: bytes, *, force: bool = False) -> bool:
-        """Delete a blob; False if it was not there.
-
-        Args:
-            key: Its content key.
-            force: Delete it even if it is needed; `check` then reports what needs it.
-
-        Raises:
-            StillReferenced: A bundle or a registry entry needs it.
-        """
-        check_key(key)
-
-        def body(txn: Transaction) -> bool:
-            if not force and txn.has("blobs", key) and (users := _users(txn, key)):
-                raise StillReferenced(key, users)
-            return txn.delete("blobs", key)
-
-        return self._write(body)
 
     # -- bundles and recipes
 
@@ -223,14 +204,14 @@ class Store(Reads):
         wanted = sorted({check_key(part) for part in parts})
         if len(wanted) > fmt.MAX_PARTS:
             raise LimitExceeded("number of parts", len(wanted), fmt.MAX_PARTS)
-        _, fresh = self._encode(blobs)
         value = encode_blob(manifest) + b"".join(wanted)
         bundle = manifest.key
 
-        def body(txn: Transaction) -> bool:
-            _put_all(txn, fresh)
+        def body(txn: Transaction, keys: Keys, fresh: Values) -> bool:
+            _put_all(txn, fresh, keys)
             if missing := [part for part in wanted if not txn.has("blobs", part)]:
                 raise IncompleteBundle(missing)
+            journal.note(txn, [bundle])
             txn.put("bundles", bundle, value)
             txn.put_record("names", fmt.NAME_PARTS + bundle, parts_check(wanted))
             txn.put_record("components", recipe, packed)
@@ -239,13 +220,17 @@ class Store(Reads):
             module, name = components.get("function.module"), components.get("function.name")
             if module is not None and name is not None:
                 txn.put_record("names", function_prefix(module, name) + recipe, b"")
+            txn.put_record("names", fmt.NAMES_RECIPE + bundle + recipe, b"")
             return txn.put("recipes", recipe, bundle)
 
-        if not fresh and not self.readonly:
-            with self._reading() as txn:
-                if _is_published(txn, recipe, packed, bundle, value, wanted):
-                    return False
-        return self._write(body)
+        def write(keys: Keys, fresh: Values) -> bool:
+            if not fresh and not self.readonly:
+                with self._reading() as txn:
+                    if _is_published(txn, recipe, packed, bundle, value, wanted):
+                        return False
+            return self._write(lambda txn: body(txn, keys, fresh))
+
+        return self._encoded([Blob(*blob) for blob in blobs], write)
 
     # -- volatile facts
 
@@ -299,15 +284,14 @@ class Store(Reads):
         Raises:
             EditConflict: Something else is there; names it as "section/name". Nothing is written.
         """
-        _, fresh = self._encode(blobs)
 
-        def body(txn: Transaction) -> None:
+        def body(txn: Transaction, keys: Keys, fresh: Values) -> None:
             wrong = [
                 name for name, value in (expect or {}).items() if registry_value(txn, context, *name) != value
             ]
             if wrong:
                 raise EditConflict(context, sorted("/".join(name) for name in wrong))
-            _put_all(txn, fresh)
+            _put_all(txn, fresh, keys)
             for (section, name), value in changes.items():
                 key = registry_key(context, section, name)
                 if value is None:
@@ -316,52 +300,23 @@ class Store(Reads):
                     names = (context.encode(), section.encode(), name.encode())
                     txn.put_record("registry", key, pack_strings((*names, value)))
 
-        self._write(body)
+        def write(keys: Keys, fresh: Values) -> None:
+            self._write(lambda txn: body(txn, keys, fresh))
 
-    # -- the whole
-
-    @staticmethod
-    def verify(path: StrPath) -> list[str]:
-        """List what is wrong with the structure of a store that nobody writes to.
-
-        It is not opened, and no byte of it trusted: damage that would kill a process that opens it
-        is found as well.
-        """
-        return verify(os.fspath(path))
-
-    def check(self) -> Report:
-        """Look at every byte: the file's structure, headers, digests, and where references lead.
-
-        Writers are locked out while the structure is looked at; the rest sees one moment. Nothing
-        is changed.
-        """
-        from firebrick.storage.check import check_store
-
-        return check_store(self._open)
-
-    def stat(self) -> Stat:
-        """Count entries and bytes; reads every header."""
-        from firebrick.storage.check import Stat
-
-        disk, map_size = self._open.sizes()
-        with self._reading() as txn:
-            infos = [*blob_infos(txn)]
-            return Stat(
-                path=self.path,
-                blobs=txn.entries("blobs"),
-                bundles=txn.entries("bundles"),
-                recipes=txn.entries("components"),
-                registry=txn.entries("registry"),
-                bytes_on_disk=disk,
-                bytes_stored=sum(info.stored for info in infos),
-                bytes_raw=sum(info.raw for info in infos),
-                map_size=map_size,
-            )
+        self._encoded([Blob(*blob) for blob in blobs], write)
 
 
-def _put_all(txn: Transaction, values: Values) -> None:
+def _put_all(txn: Transaction, values: Values, needed: Sequence[bytes]) -> None:
+    """Put the blobs that are new of those that are needed, and note that they are.
+
+    Raises:
+        IncompleteBundle: Others are no longer there.
+    """
     for key, value in values.items():
         txn.put("blobs", key, value)
+    if missing := [key for key in needed if not txn.has("blobs", key)]:
+        raise IncompleteBundle(missing)
+    journal.note(txn, needed)
 
 
 def _is_published(
@@ -376,6 +331,7 @@ def _is_published(
             and txn.record("names", fmt.NAME_PARTS + bundle) == parts_check(parts)
             and not stray_bundles(txn, txn.duplicates("recipes", recipe))
             and txn.record("components", recipe) == packed
+            and txn.has("names", fmt.NAMES_RECIPE + bundle + recipe)
             and all(txn.has("blobs", part) for part in parts)
         )
     return False
@@ -387,17 +343,3 @@ def _intact(txn: Transaction, key: ContentKey) -> bool:
         return value is not None and bool(decode_blob(key, value, copy=False))
     except (DamagedError, CodecError):
         return False
-
-
-def _users(txn: Transaction, key: bytes) -> list[str]:
-    users = []
-    for bundle, value in txn.items("bundles"):
-        with contextlib.suppress(DamagedError):
-            if key in split_bundle(bundle, value)[1]:
-                users.append(f"bundle {short(bundle)}")
-    for entry, value in txn.items("registry"):
-        with contextlib.suppress(DamagedError):
-            context, section, name, data = read_registry_entry(entry, value)
-            if data == key:
-                users.append(f"{section}/{name} of context {context}")
-    return users

@@ -56,6 +56,11 @@ class Transaction:
             raise StoreClosed(self.path, "the transaction has ended, or is the parent process's")
         return self._raw
 
+    @property
+    def number(self) -> int:
+        """The number of the last commit that it sees, or of its own if it writes."""
+        return self._open.id()
+
     def get(self, database: str, key: bytes) -> memoryview | None:
         """Look a value up; the view is valid until the transaction ends."""
         return self._open.get(key, db=self._handles[database])

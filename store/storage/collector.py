@@ -1,0 +1,143 @@
+"""Collect what nothing in a store needs: blobs, and entries beside what is gone.
+
+A walk finds which blobs no bundle and no registry value needs; the journal tells what others came to
+need meanwhile; then they are deleted, all in short transactions. What a registry value needs is found
+without knowing its form: a blob whose key stands in the bytes of a value, or of a blob that it needs, is
+needed as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+
+from firebrick.base.namedtuple import NamedTuple
+from firebrick.errors import CodecError, DamagedError
+from firebrick.storage import format as fmt
+from firebrick.storage import journal
+from firebrick.storage.blob import decode_blob
+from firebrick.storage.environment import Engine
+from firebrick.storage.format import KEY_BYTES
+from firebrick.storage.reader import read_registry_entry, split_bundle
+from firebrick.storage.slices import walk, write_all
+from firebrick.storage.transaction import Transaction
+
+_PACKED_KEY = re.compile(rb"(?=\xc4\x20(.{32}))", re.DOTALL)  # 32 bytes as msgpack writes them
+
+
+class Collected(NamedTuple):
+    """Count what upkeep took away; bytes as stored."""
+
+    blobs: int = 0
+    bundles: int = 0
+    entries: int = 0  # in indexes and beside what is gone
+    bytes: int = 0
+    waiting: int = 0  # blobs that nothing needs, within their grace
+    leftovers: int = 0  # files
+
+    def plus(self, other: Collected) -> Collected:
+        """Add another count."""
+        return Collected(*map(sum, zip(self, other, strict=True)))
+
+
+def collect(engine: Engine, grace: float) -> Collected:
+    """Take away what nothing needs; see `Store.gc`."""
+    with engine.begin() as txn:
+        began = txn.number
+    unneeded = unneeded_blobs(engine)
+    with engine.begin() as txn:
+        doomed = sorted(unneeded.keys() - journal.needed(txn, began, grace))
+
+    def dropping(txn: Transaction) -> Callable[[bytes], int]:
+        spared = journal.needed(txn, began)
+        return lambda key: 0 if key in spared else _drop_blob(txn, key)
+
+    blobs, size = write_all(engine, doomed, dropping)
+    stale = [*_stale_entries(engine)]
+    entries, _ = write_all(
+        engine, stale, lambda txn: lambda entry: _is_stale(txn, *entry) and txn.delete(*entry)
+    )
+    return Collected(blobs, 0, entries, size, len(unneeded) - blobs, _remove_leftovers(engine.path))
+
+
+def unneeded_blobs(engine: Engine) -> dict[bytes, int]:
+    """Map the keys of blobs that no bundle and no registry value needs to their bytes as stored.
+
+    What is needed by others since the walk began may be among them.
+    """
+    unneeded = {key: len(value) for _, key, value in walk(engine, "blobs")}
+    for _, key, value in walk(engine, "bundles"):
+        with contextlib.suppress(DamagedError):
+            for part in split_bundle(key, value)[1]:
+                unneeded.pop(part, None)
+    for txn, key, value in walk(engine, "registry"):
+        keep_named(txn, registry_names(key, value, unneeded), unneeded)
+    return unneeded
+
+
+def registry_names(key: bytes, value: memoryview, known: dict[bytes, int]) -> Iterator[bytes]:
+    """Find the keys of known blobs in a registry value; none in one that is damaged."""
+    with contextlib.suppress(DamagedError):
+        data = read_registry_entry(key, value)[3]
+        for at in range(len(data) - KEY_BYTES + 1):
+            if (name := data[at : at + KEY_BYTES]) in known:
+                yield name
+
+
+def keep_named(txn: Transaction, names: Iterator[bytes], unneeded: dict[bytes, int]) -> None:
+    """Take blobs, and all that they name, from those that are not needed."""
+    waiting = [name for name in names if unneeded.pop(name, None) is not None]
+    while waiting:
+        key = waiting.pop()
+        value = txn.get("blobs", key)
+        with contextlib.suppress(DamagedError, CodecError):
+            data = b"" if value is None else decode_blob(key, value, copy=False).data
+            for found in _PACKED_KEY.finditer(data):
+                if unneeded.pop(found[1], None) is not None:
+                    waiting.append(found[1])
+
+
+def _drop_blob(txn: Transaction, key: bytes) -> int:
+    value = txn.get("blobs", key)
+    size = 0 if value is None else len(value)
+    txn.delete("clock", fmt.CLOCK_USE + key)
+    txn.delete("blobs", key)
+    return size
+
+
+def _stale_entries(engine: Engine) -> Iterator[tuple[str, bytes]]:
+    for database in "names", "clock", "components":
+        for txn, key, _ in walk(engine, database):
+            if _is_stale(txn, database, key):
+                yield database, key
+
+
+def _is_stale(txn: Transaction, database: str, key: bytes) -> bool:
+    """Tell whether an entry of an index, or beside something, is of what is gone."""
+    prefix, rest = key[:1], key[1:]
+    match prefix if database in ("names", "clock") else database:
+        case fmt.NAME_PARTS:
+            return not txn.has("bundles", rest)
+        case fmt.NAMES_FUNCTION:
+            return not txn.has("components", rest[-KEY_BYTES:])
+        case fmt.NAMES_RECIPE:
+            return not txn.has("recipes", rest[KEY_BYTES:], rest[:KEY_BYTES])
+        case fmt.CLOCK_JOURNAL:
+            return journal.is_over(txn, key)
+        case fmt.CLOCK_USE | fmt.CLOCK_NOTE:
+            return not (txn.has("bundles", rest) or txn.has("blobs", rest))
+        case "components":
+            return not txn.has("recipes", key)
+    return False
+
+
+def _remove_leftovers(path: str) -> int:
+    """Remove what a process that was killed left in the folder; nobody else may be at it."""
+    removed = 0
+    for name in fmt.LEFTOVERS:
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(path, name))
+            removed += 1
+    return removed

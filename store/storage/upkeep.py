@@ -1,0 +1,178 @@
+"""Look after a store: delete, pin, collect, check, count. The part of `Store` that no start needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from firebrick.errors import BundleMissing, DamagedError, StillReferenced, StoreReadOnly, StrPath
+from firebrick.storage import format as fmt
+from firebrick.storage.environment import Engine
+from firebrick.storage.keys import short
+from firebrick.storage.lmdb_api import verify
+from firebrick.storage.reader import Reads, blob_infos, check_key, read_registry_entry, split_bundle
+from firebrick.storage.transaction import Transaction
+
+if TYPE_CHECKING:
+    from firebrick.storage.check import Report, Stat
+    from firebrick.storage.collector import Collected
+
+T = TypeVar("T")
+
+
+class Upkeep(Reads):
+    """Hold what `Store` offers to those who look after it; the rules of `Store` apply."""
+
+    path: str
+    readonly: bool
+
+    @property
+    @abstractmethod
+    def _open(self) -> Engine:
+        """The engine; StoreClosed after `close`."""
+
+    @abstractmethod
+    def _write(self, body: Callable[[Transaction], T]) -> T:
+        """Run a body in a writing transaction."""
+
+    @property
+    def _writable(self) -> Engine:
+        engine = self._open
+        if self.readonly:
+            raise StoreReadOnly(self.path)
+        return engine
+
+    # -- deleting
+
+    def delete(self, key: bytes, *, force: bool = False) -> bool:
+        """Delete a blob, a bundle or a recipe; False if none of these was there.
+
+        A bundle goes with its names in recipes, and a recipe with its bundles that no other one names. Their
+        blobs stay until `gc` finds that nothing else needs them.
+
+        Args:
+            key: Its key; the keys of blobs, bundles and recipes are never the same.
+            force: Delete it even if it is pinned or needed; `check` then reports what needs it.
+
+        Raises:
+            StillReferenced: A bundle or a registry entry needs the blob, or the bundle is pinned.
+        """
+        from firebrick.storage import deletion
+
+        check_key(key)
+
+        def body(txn: Transaction) -> bool:
+            if not force and txn.has("blobs", key) and (users := _users(txn, key)):
+                raise StillReferenced(key, users)
+            if not force and deletion.is_pinned(txn, key):
+                raise StillReferenced(key, ["a pin"])
+            gone = txn.delete("blobs", key)
+            gone = deletion.drop_bundle(txn, key) or gone
+            return deletion.drop_recipe(txn, key, force=force) or gone
+
+        return self._write(body)
+
+    def delete_context(self, name: str) -> bool:
+        """Delete all that a context has; False if that was nothing. Its blobs stay until `gc`."""
+        from firebrick.storage.deletion import drop_context
+
+        return self._write(lambda txn: drop_context(txn, name))
+
+    def pin(self, key: bytes) -> bool:
+        """Keep a bundle from being evicted, or deleted without force, until it is unpinned.
+
+        Returns:
+            False if it was pinned already.
+
+        Raises:
+            BundleMissing: It is not there.
+        """
+        check_key(key)
+
+        def body(txn: Transaction) -> bool:
+            if not txn.has("bundles", key):
+                raise BundleMissing(key)
+            return txn.put_record("meta", fmt.META_PIN + key, b"")
+
+        return self._write(body)
+
+    def unpin(self, key: bytes) -> bool:
+        """Take the pin of a bundle away; False if it had none."""
+        check_key(key)
+        return self._write(lambda txn: txn.delete("meta", fmt.META_PIN + key))
+
+    def gc(self, *, grace: float = fmt.GRACE_S) -> Collected:
+        """Take away blobs that nothing needs, entries beside what is gone, and files left behind.
+
+        Works in transactions of `format.SLICE_S`, so that nobody waits for it; what others come to need
+        meanwhile stays.
+
+        Args:
+            grace: Seconds for which blobs stay after they were put, or released by a deletion, because
+                somebody may be about to use them.
+
+        Raises:
+            StoreLocked: Somebody else collects or evicts.
+        """
+        from firebrick.storage.collector import collect
+
+        engine = self._writable
+        with engine.upkeep(fmt.LOCK_TIMEOUT_S):
+            return collect(engine, grace)
+
+    # -- the whole
+
+    @staticmethod
+    def verify(path: StrPath) -> list[str]:
+        """List what is wrong with the structure of a store that nobody writes to.
+
+        It is not opened, and no byte of it trusted: damage that would kill a process that opens it
+        is found as well.
+        """
+        return verify(os.fspath(path))
+
+    def check(self) -> Report:
+        """Look at every byte: the file's structure, headers, digests, and where references lead.
+
+        Writers are locked out while the structure is looked at; the rest sees one moment. Nothing
+        is changed.
+        """
+        from firebrick.storage.check import check_store
+
+        return check_store(self._open)
+
+    def stat(self) -> Stat:
+        """Count entries and bytes; reads every header."""
+        from firebrick.storage.check import Stat
+
+        disk, map_size = self._open.sizes()
+        with self._reading() as txn:
+            infos = [*blob_infos(txn)]
+            return Stat(
+                path=self.path,
+                blobs=txn.entries("blobs"),
+                bundles=txn.entries("bundles"),
+                recipes=txn.entries("components"),
+                registry=txn.entries("registry"),
+                bytes_on_disk=disk,
+                bytes_stored=sum(info.stored for info in infos),
+                bytes_raw=sum(info.raw for info in infos),
+                map_size=map_size,
+            )
+
+
+def _users(txn: Transaction, key: bytes) -> list[str]:
+    users = []
+    for bundle, value in txn.items("bundles"):
+        with contextlib.suppress(DamagedError):
+            if key in split_bundle(bundle, value)[1]:
+                users.append(f"bundle {short(bundle)}")
+    for entry, value in txn.items("registry"):
+        with contextlib.suppress(DamagedError):
+            context, section, name, data = read_registry_entry(entry, value)
+            if key in data:
+                users.append(f"{section}/{name} of context {context}")
+    return users
