@@ -1,4 +1,4 @@
-"""What a restored function runs on: no part of it imports torch's compiler.
+"""The runtime of restored functions; no part of it imports torch's compiler.
 
 `load` turns a `LeanBackend` into the function that Dynamo's bytecode calls.
 """

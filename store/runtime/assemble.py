@@ -1,4 +1,4 @@
-"""Make the function of a lean backend from its parts."""
+"""Assemble the function of a lean backend from its parts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from firebrick.torch_api import native
 
 
 class Kernels(Protocol):
-    """Where kernels come from."""
+    """A source of kernels."""
 
     def kernel(self, digest: str) -> Callable[..., Any]:
-        """Return the kernel whose library answers a request; Unsupported or KeyError if there is none."""
+        """Return the kernel of a library request; raise Unsupported or KeyError if there is none."""
 
 
 def load(
@@ -37,13 +37,13 @@ def load(
     Args:
         lean: the backend.
         kernels: loads its libraries.
-        disable_autocast: whether the graphs run without autocast. None asks this thread's state, as torch
+        disable_autocast: whether the graphs run without autocast. None reads this thread's state, as torch
             does when it loads or compiles a backend.
-        device: index of the GPU to which its graphs are moved; None leaves them where they were.
+        device: index of the GPU to move its graphs to; None leaves them where they were.
 
     Raises:
-        Unsupported: this torch or CPU lacks what the backend needs, or its saved-tensor hooks would have
-            been compiled into it.
+        Unsupported: this torch or CPU lacks what the backend needs, or torch would have compiled the current
+            saved-tensor hooks into it.
 
     The function belongs to the caller and keeps the constants of `lean` alive. Any thread may call it.
     """
@@ -64,7 +64,7 @@ def _graph(graph: LeanGraph, kernels: Kernels, moved: int | None = None) -> Boxe
     for name, digest in graph.kernels.items():
         scope[name] = kernels.kernel(digest)
     if graph.launches:
-        from firebrick.runtime.cuda_warmup import are_opening  # a start on a CPU does without
+        from firebrick.runtime.cuda_warmup import are_opening  # not needed for a start on a CPU
         from firebrick.runtime.triton_launch import TritonKernel, check_device
 
         for name, kernel in graph.launches.items():
@@ -97,7 +97,7 @@ def _label(graph: LeanGraph | None) -> str:
 
 
 def _check_hooks() -> None:
-    """Refuse hooks that torch compiles into the graphs.
+    """Refuse saved-tensor hooks that torch compiles into the graphs.
 
     Source followed: ``saved_tensors_hooks_are_inlineable`` of ``torch/_functorch/_aot_autograd/utils.py``.
     """

@@ -1,4 +1,4 @@
-"""What the functions that are made from programs call.
+"""Functions called by the code generated from programs.
 
 Source followed: ``torch/_functorch/_aot_autograd/runtime_wrappers.py``, ``skip_code`` of
 ``torch/_dynamo/eval_frame.py``, ``CompiledFxGraph.__call__`` of ``torch/_inductor/output_code.py``.
@@ -21,7 +21,7 @@ _DOUBLE: Final = "torch.compile with aot_autograd does not currently support dou
 
 
 def mark_with(attribute: str) -> Callable[[Any, set[int]], None]:
-    """Return a function that adds dimensions to the set that a tensor has as this attribute."""
+    """Return a function that adds dimensions to the set in this attribute of a tensor."""
 
     def mark(tensor: Any, dimensions: set[int]) -> None:
         if hasattr(tensor, attribute):
@@ -33,14 +33,14 @@ def mark_with(attribute: str) -> Callable[[Any, set[int]], None]:
 
 
 def entered(name: str) -> Any:
-    """Open a range of the profiler."""
+    """Open a profiler range."""
     scope = native.RecordFunctionFast(name)
     scope.__enter__()
     return scope
 
 
 def profiled_as(labels: dict[Boxed, Label]) -> Callable[[Boxed, list[Any]], Any]:
-    """Return a function that runs a graph in a range of the profiler."""
+    """Return a function that runs a graph in a profiler range."""
 
     def profiled(graph: Boxed, args: list[Any]) -> Any:
         name = f"## Call CompiledFxGraph {labels[graph]()} ##"
@@ -51,7 +51,7 @@ def profiled_as(labels: dict[Boxed, Label]) -> Callable[[Boxed, list[Any]], Any]
 
 
 def connected(ctx: Any, run: Callable[..., Any], args: list[Any]) -> Any:
-    """Run a backward as a node of the autograd graph, whose own backward is an error."""
+    """Run a backward as a node of the autograd graph; differentiating that node is an error."""
 
     class CompiledFunctionBackward(torch.autograd.Function):
         @staticmethod
@@ -70,7 +70,7 @@ def connected(ctx: Any, run: Callable[..., Any], args: list[Any]) -> Any:
 
 
 def autograd_function(forward: Callable[..., Any], backward: Callable[..., Any]) -> Any:
-    """Make an ``autograd.Function`` of the name that torch gives it; errors and graphs show it."""
+    """Make an ``autograd.Function`` with torch's name for it, which errors and graphs show."""
     return type(
         "CompiledFunction",
         (torch.autograd.Function,),
@@ -84,7 +84,7 @@ def autograd_function(forward: Callable[..., Any], backward: Callable[..., Any])
 
 
 def skip(code: types.CodeType) -> None:
-    """Tell the eval-frame hook to leave a function, and what it calls, alone.
+    """Tell the eval-frame hook to skip a function and everything it calls.
 
     Source followed: ``skip_code`` of ``torch/_dynamo/eval_frame.py``.
     """

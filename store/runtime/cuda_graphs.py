@@ -1,9 +1,9 @@
-"""Capture what a wrapper launches in CUDA graphs, and replay them.
+"""Capture a wrapper's launches in CUDA graphs and replay them.
 
-torch's own CUDA graphs (``cudagraph_trees.py``) need the compiler. Those here serve inference, and differ
-from torch's in one thing: an output keeps its values for as long as anything holds its memory.
+torch's own CUDA graphs (``cudagraph_trees.py``) need the compiler. These serve inference and differ from
+torch's in one way: an output keeps its values as long as anything holds its memory.
 
-Source followed: ``torch/_inductor/cudagraph_trees.py``; ``torch/cuda/graphs.py`` does the capture.
+Source followed: ``torch/_inductor/cudagraph_trees.py``; ``torch/cuda/graphs.py`` does the capturing.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from firebrick.torch_api import native
 
 _log = logging.getLogger("firebrick")
 
-KEYS: Final = 64  # combinations of a stream and integers that graphs are captured for
-TURNS: Final = 2  # graphs of one combination, so that the outputs of the call before may be alive
-CAPTURES: Final = 128  # of one combination, for all that it is called with; torch's limit
+KEYS: Final = 64  # combinations of stream and integers to capture graphs for
+TURNS: Final = 2  # graphs per combination, so that the previous call's outputs may stay alive
+CAPTURES: Final = 128  # per combination, over all its arguments; torch's limit
 
 Key = tuple[int, ...]
 
 
 class NoGraph(Exception):
-    """Say why something is not captured; it then runs as it is."""
+    """The reason a function is not captured; it then runs directly."""
 
 
 class Graphed:
-    """A function that a wrapper calls, as a CUDA graph for each stream and each combination of integers.
+    """A function called by a wrapper, as a CUDA graph per stream and combination of integers.
 
-    The first call of a combination, and of a thread, runs the function, which loads kernels and libraries;
-    the second captures; later ones copy their inputs and replay. While a tensor that a replay returned is
-    alive, its graph is left alone and a second one takes turns with it; where both are taken, and while the
-    program captures a graph itself, the function runs as it is.
+    The first call of each combination and thread runs the function, which loads kernels and libraries; the
+    second captures; later ones copy their inputs and replay. While a tensor returned by a replay is alive,
+    its graph is not replayed and a second one takes its turn; when both are in use, or while the program
+    itself captures a graph, the function runs directly.
 
     Args:
         function: takes a list of arguments, clears it, and returns a tuple.
-        device: index of the device that it launches on.
-        static: indices of arguments that stay at their addresses, as parameters do; they are not copied.
+        device: index of the device it launches on.
+        static: indices of arguments with fixed addresses, such as parameters; they are not copied.
 
     Any thread may call it. Graphs and their memory live as long as it does.
     """
@@ -57,10 +57,10 @@ class Graphed:
         self._capture = functools.partial(Recording, function, device, tuple(static))
         self._sites: dict[Key, _Site] = {}
         self._lock = threading.Lock()
-        self._thread = threading.local()  # of one that has run the function: handles of cuBLAS belong to it
+        self._thread = threading.local()  # marks threads that ran it: cuBLAS handles are per thread
 
     def __call__(self, args: list[Any]) -> Any:
-        """Run the function, or what replays it."""
+        """Run the function, or replay it."""
         if torch.cuda.is_current_stream_capturing():
             return self._function(args)
         key = (_stream(self._device), *(value for value in args if type(value) is int))
@@ -85,11 +85,11 @@ class _Site:
         self._left = CAPTURES
 
     def free(self, args: list[Any]) -> Recording | None:
-        """Return a graph that these arguments can be run with."""
+        """Return a graph that can run these arguments."""
         return next((r for r in self._recordings if r.stays(args) and r.free()), None)
 
     def record(self, make: Callable[[list[Any]], Recording], args: list[Any]) -> Recording | None:
-        """Capture one more graph; None where that is not possible."""
+        """Capture another graph; return None if that is impossible."""
         self._recordings = [recording for recording in self._recordings if recording.lives()]
         if not self._left or sum(recording.stays(args) for recording in self._recordings) == TURNS:
             return None
@@ -100,7 +100,7 @@ class _Site:
             self._left = 0
             _log.debug("no CUDA graph: %s", reason)
             return None
-        except Exception:  # the call itself says what is wrong with its arguments
+        except Exception:  # the call itself reports bad arguments
             self._left = 0
             _log.warning("no CUDA graph; the kernels are launched one by one", exc_info=True)
             return None
@@ -111,8 +111,8 @@ class Recording:
     """One captured graph, with the memory of its inputs and outputs.
 
     Raises:
-        NoGraph: an argument or a result is none that a graph can have.
-        Exception: what the function raises; RuntimeError where CUDA refuses to capture.
+        NoGraph: a graph cannot take one of the arguments or results.
+        Exception: whatever the function raises; RuntimeError if CUDA refuses to capture.
     """
 
     def __init__(self, function: Boxed, device: int, static: tuple[int, ...], args: list[Any]) -> None:
@@ -135,24 +135,24 @@ class Recording:
         self._untouched = self._holders()
 
     def stays(self, args: list[Any]) -> bool:
-        """Tell whether the arguments that are not copied are where they were."""
+        """Tell whether the uncopied arguments are at the recorded addresses."""
         return _same_addresses(args, self._addresses, self._static)
 
     def lives(self) -> bool:
-        """Tell whether the memory of the arguments that are not copied is still that of tensors."""
+        """Tell whether tensors still own the memory of the uncopied arguments."""
         return not any(owner.expired() for owner in self._owners)
 
     def free(self) -> bool:
-        """Tell whether nobody holds what the last replay returned."""
+        """Tell whether nothing holds the outputs of the last replay."""
         return self._holders() == self._untouched
 
     def _holders(self) -> list[tuple[int, int]]:
-        """Count who shares each memory: tensors, and those who have its object in Python."""
+        """Count the owners of each storage: tensors, and references to its Python object."""
         count = native.storage_use_count
         return [(count(memory._cdata), sys.getrefcount(memory)) for memory in self._memories]
 
     def replay(self, args: list[Any]) -> tuple[Any, ...]:
-        """Run the graph on other arguments; the list is cleared."""
+        """Replay the graph on these arguments and clear the list."""
         if self._copied:
             native.foreach_copy(self._inputs, [args[index] for index in self._copied])
         args.clear()
@@ -161,7 +161,7 @@ class Recording:
 
 
 class _Output:
-    """A tensor in the memory of a graph, and how another one is made there."""
+    """An output tensor in a graph's memory, and how to make another one there."""
 
     __slots__ = ("_facts", "memory")
 
@@ -179,7 +179,7 @@ class _Output:
 
     @classmethod
     def of(cls, value: Any, static: set[int]) -> Any:
-        """Return how a result is given out; what is no tensor is given as it is."""
+        """Return how to hand out a result; anything but a tensor is handed out unchanged."""
         if not isinstance(value, torch.Tensor):
             return value
         if not _on_gpu(value) or value.untyped_storage()._cdata in static:
@@ -191,11 +191,11 @@ class _Output:
 
 
 def capture(function: Boxed, args: Sequence[Any], device: int) -> tuple[Any, Sequence[Any]]:
-    """Capture a call; return the graph and the results, which have values after a replay only."""
+    """Capture a call; return the graph and its results, which hold values only after a replay."""
     graph = torch.cuda.CUDAGraph()
     scope = torch.cuda.graph(graph, stream=_side_stream(device), capture_error_mode="thread_local")
     current = torch.cuda.stream(torch.cuda.current_stream(device))
-    # where CUDA refuses, `scope` leaves its stream behind; `current` puts that right
+    # if CUDA refuses, `scope` leaves its stream current; `current` restores the old one
     with torch.cuda.device(device), current, _workspaces(), scope:
         results = function(list(args))
     return graph, results
@@ -203,7 +203,7 @@ def capture(function: Boxed, args: Sequence[Any], device: int) -> tuple[Any, Seq
 
 @contextlib.contextmanager
 def _workspaces() -> Iterator[None]:
-    """Have cuBLAS make its workspaces in the memory of the graph, and forget them afterwards."""
+    """Make cuBLAS allocate its workspaces in the graph's memory, and drop them afterwards."""
     emptying = native.conv_benchmark_empties_cache()
     native.let_conv_benchmark_empty_cache(False)
     native.clear_cublas_workspaces()
@@ -220,7 +220,7 @@ def _side_stream(device: int) -> torch.cuda.Stream:
 
 
 def _place(value: torch.Tensor) -> torch.Tensor:
-    """Return memory for what is copied at each replay."""
+    """Allocate memory for an input that is copied at each replay."""
     if not _on_gpu(value) or native.internal_overlap(value) != 0:
         raise NoGraph("an argument that is not on the GPU, or whose elements share memory")
     return torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device=value.device)

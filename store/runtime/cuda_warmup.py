@@ -1,7 +1,7 @@
-"""Open CUDA's libraries beside the rest of a start.
+"""Open CUDA's libraries in parallel with the rest of a start.
 
-cuBLAS and cuDNN load themselves at their first use, which takes a tenth of a second and more. A bundle says
-which of them its graphs call; a thread has torch open them while guards and kernels are made ready.
+cuBLAS and cuDNN load at first use, which takes a tenth of a second or more. A bundle lists those its graphs
+call; a thread has torch open them while guards and kernels are prepared.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _lock = threading.Lock()
 
 
 def libraries_of(names: Collection[str]) -> frozenset[str]:
-    """Return the libraries that a wrapper calls which uses these names."""
+    """Return the libraries called by a wrapper that uses these names."""
     return frozenset(
         library for library, uses in (("blas", _BLAS), ("dnn", _DNN)) if not uses.isdisjoint(names)
     )
 
 
 def open_libraries(libraries: Iterable[str]) -> Callable[[], None]:
-    """Have a thread open libraries for the current device, those that were not opened so far.
+    """Open libraries for the current device on a thread, except those already opened.
 
-    Nothing happens before the program itself has initialised CUDA, nor while it captures a graph.
+    Does nothing before the program itself has initialised CUDA, or while it captures a graph.
 
     Returns:
-        A function that waits until they are open. Handles belong to threads: only afterwards are those
-        that the thread has made at the disposal of the caller.
+        A function that waits until they are open. Handles belong to threads: the caller can use those that
+        the thread created only after it has ended.
     """
     if not torch.cuda.is_initialized() or torch.cuda.is_current_stream_capturing():
         return _nothing
@@ -50,7 +50,7 @@ def open_libraries(libraries: Iterable[str]) -> Callable[[], None]:
     thread = threading.Thread(target=_open, args=(new, device), name="firebrick-libraries")
     try:
         thread.start()
-    except RuntimeError:  # at the exit of the process
+    except RuntimeError:  # at process exit
         return _nothing
     with _lock:
         _threads.append(thread)
@@ -58,7 +58,7 @@ def open_libraries(libraries: Iterable[str]) -> Callable[[], None]:
 
 
 def are_opening() -> bool:
-    """Tell whether libraries are being opened, so that a start that is to wait for them may do more."""
+    """Tell whether libraries are being opened, so that a start bound to wait for them may do other work."""
     with _lock:
         _threads[:] = [thread for thread in _threads if thread.is_alive()]
         return bool(_threads)

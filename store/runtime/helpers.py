@@ -1,8 +1,8 @@
-"""The helpers of torch's compiler that Dynamo's bytecode calls, for a process without the compiler.
+"""Helpers of torch's compiler that Dynamo's bytecode calls, for a process without the compiler.
 
-Dynamo reaches a helper as an attribute of one of its modules, by a generated global name. Capture
-refuses bytecode that reaches anything else than what stands here.
-Source followed: ``torch/_dynamo/utils.py``, ``torch/_dynamo/variables/functions.py``.
+Dynamo reaches a helper as an attribute of one of its modules, by a generated global name. Capture refuses
+bytecode that reaches anything not defined here. Source followed: ``torch/_dynamo/utils.py``,
+``torch/_dynamo/variables/functions.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _tuple_iterator_getitem(iterator: Any, index: int) -> Any:
 
 
 def _dict_keys_getitem(mapping: dict[Any, Any], index: int) -> Any:
-    return next(itertools.islice(dict.keys(mapping), index, None))  # not the keys() of a subclass
+    return next(itertools.islice(dict.keys(mapping), index, None))  # not a subclass's keys()
 
 
 def _set_getitem(items: set[Any], index: int) -> Any:
@@ -37,7 +37,7 @@ def _to_subclass(tensor: torch.Tensor, cls: type) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Return the dictionary in which an object keeps its attributes."""
+    """Return an object's attribute dictionary."""
     owner: Any = threading.local if isinstance(value, threading.local) else object
     fields: dict[str, Any] = owner.__getattribute__(value, "__dict__")
     return fields
@@ -85,9 +85,9 @@ def _current_stream(device: torch.device) -> torch.Stream:
 
 
 def _store_user_objects(*objects: Any) -> None:
-    """Keep nothing of what torch 2.13 tells its table of streams: who reads it is not served here.
+    """Drop what torch 2.13 would add to its table of streams: its readers are not served here.
 
-    These are graphs with kernels on streams of the program's own, and CUDA graphs.
+    The readers are graphs with kernels on user streams, and CUDA graphs.
     """
 
 
@@ -136,11 +136,11 @@ _modules = {name: SimpleNamespace(**helpers) for name, helpers in HELPERS.items(
 
 
 def stands_for(name: str) -> SimpleNamespace | None:
-    """Return what stands for a module of the compiler: an object with the helpers above, else ``None``."""
+    """Return the stand-in for a compiler module, an object with the helpers above, or ``None``."""
     return _modules.get(name)
 
 
 def functions() -> list[FunctionType]:
-    """Return the helpers that are Python functions, whose frames nobody needs to look at."""
+    """Return the helpers that are Python functions; nobody needs to look at their frames."""
     every = (helper for helpers in HELPERS.values() for helper in helpers.values())
     return [helper for helper in every if isinstance(helper, FunctionType)]

@@ -1,8 +1,8 @@
-"""The names that the code of Inductor's wrappers may use, and what they are here.
+"""The names that the code of Inductor's wrappers may use, and their values.
 
-Capture rewrites wrappers to these names and refuses every other. The table needs nothing but
-``import torch``. Source followed: ``PythonWrapperCodegen.write_header`` of
-``torch/_inductor/codegen/wrapper.py``, ``torch/_inductor/kernel/{mm,bmm,conv}.py``.
+Capture rewrites wrappers to use these names and refuses any other. The table needs nothing but ``import
+torch``. Source followed: ``PythonWrapperCodegen.write_header`` of ``torch/_inductor/codegen/wrapper.py``,
+``torch/_inductor/kernel/{mm,bmm,conv}.py``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from firebrick.torch_api import native
 from firebrick.torch_api.minors import has
 from firebrick.torch_api.native import guards
 
-DEVICE: Final = "device_index"  # of the GPU that a wrapper was compiled for, or was moved to
-ALIGNMENT: Final = 64  # bytes to which offsets in a pool are rounded: `ALIGN_BYTES`
+DEVICE: Final = "device_index"  # of the GPU a wrapper was compiled for or moved to
+ALIGNMENT: Final = 64  # bytes; offsets in a pool are rounded up to this: `ALIGN_BYTES`
 
-# Functions of `extern_kernels` by the path under which torch has them.
+# Functions of `extern_kernels` by their path in torch.
 EXTERN_KERNELS: Final[Mapping[str, str]] = {
     "mm": "mm",
     "addmm": "addmm",
@@ -49,14 +49,14 @@ def align(size: int) -> int:
 def bias_addmm(
     bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, out: Any = None, alpha: Any = 1, beta: Any = 1
 ) -> torch.Tensor:
-    """Compute ``addmm`` with one row of the bias where all its rows are the same."""
+    """Compute ``addmm`` with one row of the bias if all its rows are equal."""
     if bias.size(0) == 1 or (bias.size(0) and bias.stride(0) == 0):
         bias = bias[0]
     return torch.addmm(bias, a, b, out=out, alpha=alpha, beta=beta)
 
 
 def conv1x1_via_mm(x: torch.Tensor, w: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
-    """Compute a convolution of 1 by 1 as a product; tensors are NCHW and OI11."""
+    """Compute a 1x1 convolution as a matrix product; tensors are NCHW and OI11."""
     w = torch.squeeze(torch.squeeze(w, -1), -1)
     return torch.matmul(x.permute(0, 2, 3, 1), w.permute(1, 0), out=out.permute(0, 2, 3, 1))
 
@@ -89,8 +89,8 @@ def assert_tensor_metadata(
     Source followed: ``torch/_inductor/runtime/runtime_utils.py``.
 
     Raises:
-        RuntimeError: it has another dtype than the operator's kernel for fake tensors said.
-        AssertionError: it has other sizes or strides.
+        RuntimeError: its dtype differs from that of the operator's fake-tensor kernel.
+        AssertionError: its sizes or strides differ.
     """
     if tensor is None:
         return
@@ -105,16 +105,16 @@ def assert_tensor_metadata(
     guards.assert_size_stride(tensor, size, stride, op_name)
 
 
-OWN_KERNELS: Final = {"bias_addmm": bias_addmm, "conv1x1_via_mm": conv1x1_via_mm}  # that torch has not
+OWN_KERNELS: Final = {"bias_addmm": bias_addmm, "conv1x1_via_mm": conv1x1_via_mm}  # not in torch
 _COPIES: Final = has("torch._C._dynamo.guards:copy_if_misaligned")
 extern_kernels = _ExternKernels(**OWN_KERNELS)
 
 
 def namespace(device: int | None = None) -> dict[str, Any]:
-    """Return a new dictionary of everything that wrapper code may name from outside.
+    """Return a new dictionary of all globals that wrapper code may name.
 
     Args:
-        device: index of the GPU that the code runs on; None where it names none.
+        device: index of the GPU the code runs on; None if it names none.
     """
     return {
         DEVICE: device,

@@ -1,7 +1,7 @@
 """Turn a program into one specialised Python function.
 
-The source is put together from the templates below, whose holes are numbers and names made here; nothing
-of a stored program enters it as text. Equal programs share their code.
+The source is built from the templates below, filled only with numbers and names made here; no text of a
+stored program enters it. Equal programs share their code.
 
 Source followed: ``_create_runtime_wrapper`` and ``_AOTDispatchAutogradFunctionFactory`` of
 ``torch/_functorch/_aot_autograd/runtime_wrappers.py`` (2.13), ``AOTDispatchAutograd.post_compile`` (2.11),
@@ -51,7 +51,7 @@ _MUTATES: Final = (
 
 
 class _Lines:
-    """Collect lines of source with their indentation."""
+    """Lines of source with their indentation."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -87,7 +87,7 @@ def _unpack(write: _Lines, names: list[str], value: str) -> None:
 
 
 def _run(write: _Lines, graph: str, args: str, target: list[str] | str, autocast: bool) -> None:
-    """Write the call of a graph; with the profiler on it gets a range of its own."""
+    """Write the call of a graph, which gets its own range when the profiler is on."""
     if autocast:
         with write.block("with DisableAutocast():"):
             _run(write, graph, args, target, False)
@@ -201,7 +201,7 @@ def _training(write: _Lines, program: Program, training: Training, autocast: boo
 
 
 def _save(write: _Lines, target: str, tensors: str, inputs: tuple[int, ...], first: str) -> None:
-    """Write which tensors are saved: views without their history, but for those that are inputs."""
+    """Write which tensors are saved; views lose their history unless they are inputs."""
     if inputs:
         kept = f"{{{', '.join(map(str, inputs))}}}"
         tensors = f"enumerate({tensors}, {first})"
@@ -254,7 +254,7 @@ def _backward(write: _Lines, program: Program, training: Training, autocast: boo
     with write.block("def run(ctx, args):"):
         write("ctx.maybe_clear_saved_tensors()")
         if training.donated:
-            # the graph may overwrite them; torch refuses to keep the graph, once it was compiled so
+            # the graph may overwrite them; torch refuses to keep a graph compiled that way
             with write.block("if keeps_graph():"):
                 for index in training.donated:
                     write(f"args[{index}] = clone_keeping_strides(args[{index}])")
@@ -291,7 +291,7 @@ def _backward(write: _Lines, program: Program, training: Training, autocast: boo
 
 @functools.lru_cache(4096)
 def _code(program: Program, autocast: bool) -> types.CodeType:
-    """Compile the source of a program; the values in it do not decide about what the code names."""
+    """Compile the source of a program; its values do not affect which names the code uses."""
     write = _Lines()
     if program.training is None:
         _inference(write, program, autocast)
@@ -310,18 +310,18 @@ def build(
     *,
     disable_autocast: bool,
 ) -> Callable[..., list[Any]]:
-    """Return the function that a program and its graphs make.
+    """Return the function made of a program and its graphs.
 
     Args:
-        program: what to do around the graphs.
+        program: the steps around the graphs.
         forward, backward: the graphs; each takes a list of its arguments and clears it.
-        labels: give their names in the profiler.
-        disable_autocast: run the graphs without autocast, as when it was on while they were compiled.
+        labels: their names in the profiler.
+        disable_autocast: run the graphs without autocast, as torch does when it was on at compile time.
 
     The function takes the inputs as positional arguments and returns a list. Any thread may call it.
 
     Raises:
-        Unsupported: a recorded view is not known to this torch.
+        Unsupported: this torch does not know a recorded view.
     """
     names = {forward: labels[0]} if backward is None else {forward: labels[0], backward: labels[1]}
     scope: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""Put the parts of a split backend together.
+"""Join the parts of a split backend.
 
-Source followed: what ``DDPOptimizer.compile_fn`` of ``torch/_dynamo/backends/distributed.py`` returns. As the
-code of graph modules does, the function lets go of each value after its last use.
+Source followed: the result of ``DDPOptimizer.compile_fn`` of ``torch/_dynamo/backends/distributed.py``. Like
+the code of graph modules, the function drops each value after its last use.
 """
 
 from __future__ import annotations

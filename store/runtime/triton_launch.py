@@ -1,8 +1,8 @@
-"""Launch Triton kernels without Triton, by torch's static launcher.
+"""Launch Triton kernels without Triton, through torch's static launcher.
 
-A kernel's binary is loaded from memory, at its first launch or before, and once for a device and a process.
-The function that launches it is put together from the templates below, whose holes are numbers and names
-made here; equal launches share their code.
+A kernel's binary is loaded from memory once per device and process, at its first launch or before. The
+function that launches it is built from the templates below, filled only with numbers and names made here;
+equal launches share their code.
 
 Source followed: ``StaticTritonCompileResult.make_launcher`` and ``CachingAutotuner.run`` of
 ``torch/_inductor/runtime/triton_heuristics.py``, ``static_triton_launcher.py`` beside it.
@@ -52,16 +52,16 @@ def static_launcher() -> Any:
 
 
 def check_device(architecture: int, device: int) -> None:
-    """Check that a device can run a binary.
+    """Raise unless a device is of a binary's architecture.
 
-    Binaries run on later devices of their generation as well, but what torch would launch there is another.
+    Binaries also run on later devices of their generation, but torch would launch a different one there.
 
     Args:
         architecture: of the binary, 90 for sm_90.
         device: index.
 
     Raises:
-        Unsupported: there is no such device, or it is of another architecture.
+        Unsupported: there is no such device, or its architecture differs.
     """
     static_launcher()
     if device >= torch.cuda.device_count():
@@ -72,11 +72,11 @@ def check_device(architecture: int, device: int) -> None:
 
 
 class TritonKernel:
-    """A kernel as wrappers use it: ``run(*arguments, stream=…)``, on the current device, from any thread.
+    """A kernel as wrappers call it: ``run(*arguments, stream=…)``, on the current device, from any thread.
 
     Args:
-        launch: says how it is launched. A wrapper's kernels are made for one device, so the device of the
-            first launch is that of all.
+        launch: how to launch it. A wrapper's kernels are made for one device, so the first launch fixes the
+            device.
     """
 
     __slots__ = ("_launch", "run")
@@ -87,10 +87,10 @@ class TritonKernel:
         self.run: Callable[..., None] = self._first
 
     def load(self) -> None:
-        """Load the binary on the current device; later launches go to torch's launcher at once."""
+        """Load the binary on the current device; later launches go straight to torch's launcher."""
         if (launch := self._launch) is not None:
             self.run = launcher(launch, function(launch, torch.cuda.current_device()))
-            self._launch = None  # and with it the bytes
+            self._launch = None  # and the bytes with it
 
     def _first(self, *arguments: Any, stream: int) -> None:
         self.load()
@@ -101,13 +101,13 @@ class TritonKernel:
 
 
 def function(launch: Launch, device: int) -> int:
-    """Return the handle of a kernel's function on a device, which must be the current one."""
+    """Return the handle of a kernel's function on a device, which must be current."""
     binary = launch.kernel.binary
     key = digest(binary), launch.symbol, device
     with _lock:
         if (handle := _loaded.get(key)) is None:
             with as_file(binary) as path:
-                # 2.11: function, registers, spills; later releases put the module in front
+                # 2.11: function, registers, spills; later releases prepend the module
                 *_, handle, _, _ = static_launcher()._load_kernel(path, launch.symbol, launch.shared, device)
             _loaded[key] = handle
         return handle
@@ -137,7 +137,7 @@ def launcher(launch: Launch, handle: int) -> Callable[..., None]:
 
 
 def _lifted(value: Expression, numbers: list[int]) -> Expression:
-    """Return an expression with its numbers, sizes of blocks, taken out, so that more are equal."""
+    """Return an expression with its numbers (block sizes) lifted out, so that more expressions are equal."""
     if isinstance(value, int):
         if value in (0, 1):
             return value

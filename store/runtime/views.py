@@ -1,4 +1,4 @@
-"""Make outputs that are views, and gradients that have the layout a graph was compiled for.
+"""Make outputs that are views, and give gradients the layout a graph was compiled for.
 
 Source followed: ``gen_alias_from_base`` of ``torch/_functorch/_aot_autograd/functional_utils.py``;
 ``coerce_to_expected_memory_format`` and ``process_runtime_tangent`` of ``runtime_wrappers.py`` there;
@@ -19,11 +19,11 @@ from firebrick.torch_api import native
 
 _functionalization = native.functionalization
 
-ALIGNMENT: Final = 16  # bytes to which kernels expect their inputs to be aligned
+ALIGNMENT: Final = 16  # bytes; kernels expect inputs aligned to this
 
 
 class Alias:
-    """Hide a tensor from autograd on its way out of an ``autograd.Function``."""
+    """A wrapper that hides a tensor from autograd on its way out of an ``autograd.Function``."""
 
     __slots__ = ("tensor",)
 
@@ -35,7 +35,7 @@ def view_steps(views: Sequence[View]) -> list[Any]:
     """Return torch's ViewMeta objects for a recorded sequence of views.
 
     Raises:
-        Unsupported: this torch does not have one of them.
+        Unsupported: this torch lacks one of them.
     """
     return [_view_step(view) for view in views]
 
@@ -61,7 +61,7 @@ def replay(base: Tensor, target: Tensor, requires_grad: bool, steps: list[Any]) 
     """Apply recorded views to a base; `target` is what the graph made of them.
 
     Raises:
-        AssertionError: the result has another shape than the target.
+        AssertionError: the result's shape differs from the target's.
     """
     out: Tensor = _functionalization.apply_view_meta_sequence(base, steps)
     if out.shape != target.shape:
@@ -81,7 +81,7 @@ def _with_grad(base: Tensor, out: Tensor, requires_grad: bool) -> Tensor:
 
 
 def regenerate(base: Tensor, target: Tensor, requires_grad: bool) -> Tensor:
-    """Make a view of `base` that is to it what `target` is to its own base."""
+    """Make the view of `base` that corresponds to `target` as a view of its own base."""
     if (origin := target._base) is not None:
         changed = base is not origin and (
             base.size() != origin.size()
@@ -103,7 +103,7 @@ def regenerate(base: Tensor, target: Tensor, requires_grad: bool) -> Tensor:
 
 
 def tangent_of(tangent: Tangent) -> Callable[[Any], Any]:
-    """Return a function that gives an incoming gradient the layout that a backward expects."""
+    """Return a function that gives an incoming gradient the layout its backward expects."""
     if tangent.memory_format:
         memory_format = getattr(torch, tangent.memory_format)
 
@@ -155,7 +155,7 @@ def _plain(x: Any) -> Any:
 
 
 def clone_keeping_strides(x: Tensor) -> Tensor:
-    """Copy a tensor with all memory between its first and last element."""
+    """Copy a tensor, including all memory between its first and last element."""
     size, stride = x.size(), x.stride()
     reach = 0 if 0 in size else sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
     return torch.as_strided(torch.as_strided(x, (reach,), (1,)).clone(), size, stride)
@@ -164,12 +164,12 @@ def clone_keeping_strides(x: Tensor) -> Tensor:
 def aligned(
     call: Callable[[list[Any]], Any], check: Sequence[int], restore: Sequence[int]
 ) -> Callable[[list[Any]], Any]:
-    """Return `call` with copies of inputs that are not aligned.
+    """Return a function that runs `call` with misaligned inputs copied.
 
     Args:
         call: takes its arguments as a list.
-        check: inputs to look at.
-        restore: those that `call` mutates, so that copies are copied back.
+        check: indices of inputs to check.
+        restore: indices of those that `call` mutates; copies are copied back.
     """
     if not check:
         return call
