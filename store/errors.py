@@ -142,6 +142,14 @@ class StoreDamaged(StoreError):
     template = "store {} is damaged: {}"
 
 
+class StoreUntrusted(StoreError):
+    """The store may come from somebody else, and cannot be shown to be safe to open."""
+
+    hint = "Share a sealed pack instead, or use a py-lmdb with its patches (its wheels have them)."
+    exit_code = 20
+    template = "store {} is not trusted: {}"
+
+
 class NotFoundError(FirebrickError):
     """The store does not have what was asked for; a plain miss."""
 

@@ -25,6 +25,7 @@ EXAMPLES: list[tuple[FirebrickError, str, dict[str, object]]] = [
     (errors.StorePermissionError("/s", "755"), "store /s is not safe to use: 755", {}),
     (errors.StoreClosed("/s"), "store /s is closed", {}),
     (errors.StoreDamaged("/s", "short"), "store /s is damaged: short", {}),
+    (errors.StoreUntrusted("/s", "why"), "store /s is not trusted: why", {"path": "/s"}),
     (errors.NotFoundError(KEY), f"nothing stored under {KEY.hex()}", {"key": KEY}),
     (errors.BlobMissing(KEY), f"no blob {KEY.hex()}", {"key": KEY}),
     (errors.BundleMissing(KEY), f"no bundle {KEY.hex()}", {"key": KEY}),

@@ -80,6 +80,15 @@ class Place:
         info = self.stat(name)
         return None if info is None else (info.st_dev, info.st_ino)
 
+    def is_foreign(self) -> bool:
+        """Tell whether others may have written the files: another user, or an archive or copy.
+
+        Firebrick makes directories of mode 0700; one that others can look into was left by something else.
+        """
+        folder, files = os.fstat(self._fd), (self.stat(DATA_FILE), self.stat(LOCK_FILE))
+        owners = {folder.st_uid, *(file.st_uid for file in files if file is not None)}
+        return owners != {os.geteuid()} or bool(stat.S_IMODE(folder.st_mode) & 0o077)
+
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         """Open a file of the directory, never through a symbolic link; the caller closes it."""
         return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=self._fd)

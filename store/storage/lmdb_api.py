@@ -21,6 +21,7 @@ from firebrick.errors import (
     StoreFull,
     StoreLocked,
     StoreNotFound,
+    StoreUntrusted,
     StoreVersionError,
 )
 from firebrick.storage import format as fmt
@@ -32,6 +33,7 @@ from firebrick.storage.os_errors import from_system, store_error
 T = TypeVar("T")
 Environment = lmdb.Environment
 Handles: TypeAlias = "dict[str, lmdb._Database]"
+Stamp: TypeAlias = "tuple[int, ...]"
 Raw: TypeAlias = "lmdb.Transaction[memoryview]"
 MapFull = lmdb.MapFullError
 MapResized = lmdb.MapResizedError
@@ -205,6 +207,46 @@ def check_file(env: Environment, place: Place) -> None:
     size = os.stat(os.path.join(inside, fmt.DATA_FILE)).st_size
     if size < needed and (problems := verify(inside)):
         raise StoreDamaged(place.path, f"{size} bytes of {needed} are there: {problems[0]}")
+
+
+def is_hardened() -> bool:
+    """Tell whether py-lmdb's patches against hostile files are in the engine that runs.
+
+    They are missing where it was built against the system's LMDB, or with LMDB_PURE. The number is
+    compiled in, and so is that of the engine; `lmdb._config` tells only what a build asked for.
+    """
+    number: tuple[int, ...] = lmdb.version(subpatch=True)
+    return len(number) == 4 and number[3] > 0
+
+
+def vet(place: Place) -> Stamp | None:
+    """Verify a file that others may have written before LMDB maps it.
+
+    Returns:
+        What must still be true of the file once it is open; None if there is no file.
+
+    Raises:
+        StoreUntrusted: py-lmdb lacks its patches against hostile files.
+        StoreDamaged: The file's structure is not sound.
+    """
+    before = stamp(place)
+    if before is None:
+        return None
+    if not is_hardened():
+        raise StoreUntrusted(
+            place.path, "others may have written it, and this py-lmdb has no patches for that"
+        )
+    if problems := verify(place.inside):
+        raise StoreDamaged(place.path, f"others may have written it, and it is not sound: {problems[0]}")
+    return before
+
+
+def stamp(place: Place) -> Stamp | None:
+    """Return what changes when a file is replaced or written to; None if it is not there."""
+    info = place.stat(fmt.DATA_FILE)
+    if info is None:
+        return None
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def verify(path: str) -> list[str]:

@@ -33,10 +33,12 @@ class Opened:
             StoreFull: There is no room for the lock file.
             StoreDamaged: The file lacks pages.
             StorePermissionError: The directory was exchanged meanwhile.
+            StoreUntrusted: Others may have written the file, and this LMDB is not hardened.
         """
         self.path = place.path
         self.handles: Handles = {}
         self.writable = False
+        vetted = lmdb_api.vet(place) if place.is_foreign() else None
         self._lock_file = LockFile(place) if lock else None
         try:
             inside = place.inside
@@ -52,6 +54,8 @@ class Opened:
             raise
         with self._or_close():
             place.confirm(inside)
+            if vetted is not None and lmdb_api.stamp(place) != vetted:
+                raise StoreLocked(self.path, "it was written to while it was verified")
             lmdb_api.check_file(self.env, place)
 
     def read_databases(self) -> None:
