@@ -1,6 +1,6 @@
 """Entry point of the group ``torch.backends``: called at the end of ``import torch``.
 
-It imports nothing but this module unless ``FIREBRICK_CACHE_DIR`` is set, and never raises: torch turns
+It imports nothing but this module unless a variable ``FIREBRICK_…`` is set, and never raises: torch turns
 an error here into a failed ``import torch``.
 """
 
@@ -9,19 +9,26 @@ from __future__ import annotations
 import os
 
 
+def _named(variable: str) -> bool:
+    return variable.startswith("FIREBRICK_")
+
+
 def autoload() -> None:
     """Enable Firebrick when the environment asks for it."""
-    if not os.environ.get("FIREBRICK_CACHE_DIR"):
+    if not any(map(_named, os.environ)):
         return
     try:
-        from firebrick.session.session import enable, warn
+        from firebrick.session.session import enable, warn, warn_of_misspelt
     except BaseException as error:
         import sys
 
         print(f"firebrick: not enabled: {error}", file=sys.stderr)
         return
     try:
-        enable()
+        if os.environ.get("FIREBRICK_CACHE_DIR"):
+            enable()
+        else:
+            warn_of_misspelt()
     except Exception as error:
         try:
             warn(f"not enabled: {error}")

@@ -176,6 +176,18 @@ class BundleMissing(NotFoundError):
     template = "no bundle {}"
 
 
+class NoSuchEntry(NotFoundError):
+    """Nothing in the store has this key or name."""
+
+    hint = "`firebrick ls` lists what is there."
+    exit_code = 33
+    template = "nothing in the store is called {}"
+
+    def __init__(self, name: str) -> None:
+        FirebrickError.__init__(self, name)
+        self.name = name
+
+
 class DamagedError(FirebrickError):
     """Stored bytes do not match their key or their header."""
 
@@ -362,6 +374,19 @@ class AuditError(FirebrickError):
         self.diff = diff
         self.stored = stored
         self.fresh = fresh
+
+
+class WouldCompile(FirebrickError):
+    """A start that may compile nothing met a function that the store does not serve."""
+
+    hint = "Fill the store with `firebrick warm`; `firebrick explain` says why a function was not found."
+    exit_code = 74
+    template = "locked, and {} would be compiled: {}"
+
+    def __init__(self, function: str, reason: str) -> None:
+        super().__init__(function, reason)
+        self.function = function
+        self.reason = reason
 
 
 class InternalError(FirebrickError):

@@ -56,6 +56,10 @@ class Settings(NamedTuple):
     """Bytes on disk that the store keeps to, evicting what saves least; 0: no limit; ``None`` chooses one."""
     log: str | None = None
     """Level from which events go to standard error: ``info`` or ``debug``; ``None`` leaves the log alone."""
+    locked: bool = False
+    """Raise `WouldCompile` where the store does not serve a frame, instead of compiling it."""
+    stats_dir: Path | None = None
+    """Folder in which the process leaves its counters as JSON when it ends; ``None`` leaves none."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
@@ -158,4 +162,29 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "map_size": _size,
     "max_bytes": _limit,
     "log": _level,
+    "locked": _flag,
+    "stats_dir": _folder,
 }
+_OTHERS = frozenset({"FIREBRICK_TESTING_TOOLCHAIN"})  # of the tests
+
+
+def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return variables that look like settings and are none, each with the nearest setting, or ``""``.
+
+    Args:
+        environ: variables to look at instead of the process's own.
+    """
+    known = [_PREFIX + name.upper() for name in Settings._fields]
+    names = os.environ if environ is None else environ
+    unknown = sorted({n for n in names if n.startswith(_PREFIX)} - {*known, *_OTHERS})
+    if not unknown:
+        return {}
+    import difflib  # a start without a mistake does without
+
+    return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.7)), "") for name in unknown}
+
+
+def worded_misspelt(environ: Mapping[str, str] | None = None) -> str:
+    """Return one line that names variables which are no settings; empty where there are none."""
+    found = misspelt(environ).items()
+    return "; ".join(f"{name} is no setting" + f" (is {near} meant?)" * bool(near) for name, near in found)

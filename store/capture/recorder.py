@@ -99,6 +99,11 @@ class Compilation:
             function, FULL, outcome, code, reason, seconds=self.seconds, recipe=self.recipe.key.hex()
         )
 
+    def names(self) -> dict[str, str]:
+        """Return what tools call the bundle by: the function as a user knows it, and where it stands."""
+        function = self.function or function_of(self.code, self.scope.get("__name__", ""))
+        return {"name": function.name or function.qualname, "place": function.place}
+
     def reach(self, values: Mapping[str, Any]) -> None:
         """Find out what the code that was traced can reach; where that cannot be known, refuse.
 
@@ -274,6 +279,7 @@ class Recorder:
                 self._stats.published()
             self._stats.moved(written=sum(len(blob.data) for blob in (manifest, *blobs)))
             facts: dict[str, Any] = {"seconds": compilation.seconds, "when": time.time()}
+            facts |= compilation.names()
             if lean is not None and not skip:
                 self._stats.eligible(compilation.not_lean)
                 if self._tests is not None and compilation.not_lean is None:

@@ -27,7 +27,7 @@ from firebrick.capture.manifest_writer import generated_names
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.capture.self_test_runner import SelfTests
 from firebrick.capture.triton_kernels import encoded_winner
-from firebrick.errors import AuditError, InternalError, Unsupported
+from firebrick.errors import AuditError, InternalError, Unsupported, WouldCompile
 from firebrick.loader.autotune import Winners
 from firebrick.loader.full_backends import Backends
 from firebrick.loader.full_frames import Frames
@@ -228,6 +228,8 @@ class Hooks:
                 return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             if served is not None:
                 return served
+            if self._session.settings.locked and not self._asked:
+                raise self._locked(frame)
             self._serving.recipe = recipe
             try:
                 run = original if self._api.has_inner(self_) else functools.partial(self._watched, original)
@@ -236,6 +238,12 @@ class Hooks:
                 self._serving.recipe = None
 
         return convert
+
+    def _locked(self, frame: Any) -> WouldCompile:
+        function = function_of(frame.f_code, frame.f_globals.get("__name__", ""), frame.f_locals)
+        missed = self._session.stats.events.told()
+        reason = next((e.reason for e in reversed(missed) if e.function == function), "it was not looked up")
+        return WouldCompile(function.name or function.place, reason)
 
     def _note(self, frame: Any, outcome: str, code: str, reason: str) -> None:
         """Record what became of a frame that is neither looked up nor watched."""

@@ -28,7 +28,7 @@ from firebrick.context.current import ask_session
 from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreReadOnly, Unsupported, UsageError
 from firebrick.reports.counters import Stats
 from firebrick.reports.log import to_stderr
-from firebrick.settings import Settings
+from firebrick.settings import Settings, worded_misspelt
 from firebrick.torch_api import check_installed
 
 if TYPE_CHECKING:
@@ -230,6 +230,10 @@ class Session:
             if lost := self.stats.not_stored():
                 _log.info("%s", lost)
             self._quiet()
+            if (folder := self.settings.stats_dir) is not None:
+                from firebrick.reports.tally import leave
+
+                leave(folder, self.stats)
 
     def _keep_events(self, store: Store) -> None:
         if self.stats.events.told():
@@ -268,6 +272,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 _session: Session | None = None
+_misspelt_told: str = ""
 _aside: Settings | None = None  # with which it was said already that this torch is not supported
 _stats = Stats()
 _lock = threading.RLock()
@@ -276,6 +281,14 @@ _lock = threading.RLock()
 def warn(text: str) -> None:
     """Emit a FirebrickWarning; the user's warning filters apply."""
     warnings.warn(f"firebrick: {text}", FirebrickWarning, stacklevel=2)
+
+
+def warn_of_misspelt() -> None:
+    """Warn of variables ``FIREBRICK_…`` that are no settings, once for the same ones."""
+    global _misspelt_told
+    if (text := worded_misspelt()) and text != _misspelt_told:
+        _misspelt_told = text
+        warn(text)
 
 
 def describe(error: BaseException) -> str:
@@ -318,6 +331,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
         if chosen in (None if _session is None else _session.settings, _aside):
             return
         disable()
+        warn_of_misspelt()
         new = Session(chosen, chosen.cache_dir)
         try:
             check_installed()

@@ -1,0 +1,91 @@
+"""The group of verbs: it knows their names and summaries, and imports a verb's module when it runs.
+
+Modules of verbs do without ``from __future__ import annotations``: typer would evaluate the texts.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from firebrick.errors import FirebrickError
+
+# In the order of use. The module of a verb is `verb_<name>`, its function `command`.
+VERBS: Final[Mapping[str, str]] = {
+    "run": "Run a program with Firebrick on, and say what that saved.",
+    "ls": "List what the store holds, by names of models and functions.",
+    "show": "Show a stored function as a tree, down to guards, kernels and sources.",
+    "stats": "Count what the store holds.",
+    "explain": "Say why functions were compiled, or not stored, in the last runs.",
+    "du": "Say what takes how much room, shared and not.",
+    "doctor": "Look at everything that Firebrick depends on here.",
+}
+
+
+class Verbs(TyperGroup):
+    """The verbs as commands, each made when it is asked for."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Fill in the names, for suggestions where one is misspelt."""
+        super().__init__(**settings)
+        self.commands = dict.fromkeys(VERBS)  # type: ignore[arg-type]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names, in the order of use."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a verb as a command; None where there is no such verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"firebrick.cli.verb_{cmd_name}").command
+        context = {"help_option_names": ["-h", "--help"], **getattr(command, "context_settings", {})}
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(cmd_name, context_settings=context)(command)
+        return get_command(app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the names and summaries without making a command."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+app: Final = typer.Typer(
+    cls=Verbs,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: docs/cli.md. `firebrick VERB --help` explains a verb.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from firebrick import __version__
+
+        typer.echo(f"firebrick {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def firebrick(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version."),
+) -> None:
+    """Keep what torch.compile makes, and start without compiling."""
+
+
+def run() -> None:
+    """Run the verb that the arguments name; an error is one line and a hint."""
+    try:
+        app(prog_name="firebrick")
+    except FirebrickError as error:
+        print(f"firebrick: {error}\n  {error.hint}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:  # whoever reads has read enough
+        sys.stderr.close()
+        raise SystemExit(141) from None

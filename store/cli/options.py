@@ -1,0 +1,63 @@
+"""The options that verbs share, and how they open a store."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from firebrick.errors import StoreReadOnly
+from firebrick.settings import Settings
+from firebrick.storage.store import Store
+
+DEFAULT_STORE: Final = "~/.cache/firebrick"
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help=f"Folder of the store. Default: FIREBRICK_CACHE_DIR, or {DEFAULT_STORE}.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON; docs/cli.md has the schemas.")]
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]...",
+        help="Names of functions or modules (with * and ?), or keys of bundles or recipes (4 digits or more).",
+        show_default=False,
+    ),
+]
+
+
+def folder_of(store: Path | None) -> Path:
+    """Return the folder of the store that an option names, or the environment, or the default."""
+    if store is not None:
+        return store.expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    default = Path(cache, "firebrick") if cache else Path(DEFAULT_STORE).expanduser()
+    return Settings.read().cache_dir or default
+
+
+def opened(store: Path | None) -> Store:
+    """Open a store that is there, to read it beside those who write; the caller closes it.
+
+    Raises:
+        StoreError: it is not there, or cannot be read.
+    """
+    folder = folder_of(store)
+    try:
+        return Store.open(folder, create=False)
+    except StoreReadOnly:
+        return Store.open(folder, readonly=True, create=False)
+
+
+def opened_to_write(store: Path | None) -> Store:
+    """Open a store that is there, to change it; the caller closes it.
+
+    Raises:
+        StoreError: it is not there, or cannot be written to.
+    """
+    return Store.open(folder_of(store), create=False)

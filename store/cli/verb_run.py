@@ -1,0 +1,77 @@
+"""Run a program with Firebrick on."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firebrick.cli.options import StoreOption, folder_of
+from firebrick.cli.output import note
+from firebrick.cli.started import PROGRAM_SETTINGS, Ended, start, summary
+from firebrick.errors import WouldCompile
+
+ProgramArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PROGRAM...",
+        help="A Python file, -m module, -c code, or a command such as torchrun; then its arguments.",
+    ),
+]
+
+
+def command(
+    program: ProgramArgument,
+    store: StoreOption = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Fail with code 74 where anything would be compiled.")
+    ] = False,
+    lock_file: Annotated[
+        Path | None,
+        typer.Option("--lock-file", metavar="FILE", help="With --locked: what the store must hold, from `lock`."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The summary as JSON, in one line on standard error.")] = False,
+) -> None:
+    """Run a program with Firebrick on, and say on standard error what that saved.
+
+    The exit code is the program's.
+    """
+    folder = folder_of(store)
+    if lock_file is not None:
+        from firebrick.cli.lock_file import check_lock
+
+        check_lock(lock_file, folder)
+    settings = {"FIREBRICK_LOCKED": "1", "FIREBRICK_RECORD": "0"} if locked else {}
+    ended = start(program, folder, settings)
+    report(ended, folder, quiet=quiet, json=json)
+    if locked:
+        prove(ended)
+    raise typer.Exit(ended.code)
+
+
+def report(ended: Ended, folder: Path, *, quiet: bool = False, json: bool = False) -> None:
+    """Say how a program ended."""
+    if json:
+        from json import dumps
+
+        value = {"schema": "firebrick.run/1", "code": ended.code, "store": str(folder), **ended.counts}
+        print(dumps(value | {"told": ended.told}), file=sys.stderr)
+    elif not quiet:
+        for line in summary(ended, folder):
+            note(line)
+
+
+def prove(ended: Ended) -> None:
+    """Raise unless a program used the store and compiled nothing.
+
+    Raises:
+        WouldCompile: naming what was compiled, or would have been.
+    """
+    if ended.told:
+        first = ended.told[0]
+        raise WouldCompile(first["function"], first["reason"])
+    if ended.compiled or ended.counts["faults"]:
+        raise WouldCompile("a function", "the store could not serve it")
+    if not ended.counts["processes"]:
+        raise WouldCompile("whatever the program compiles", "no process of it used the store")
