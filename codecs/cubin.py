@@ -1,7 +1,7 @@
 """Read what a CUDA binary (cubin) says of its kernels, without a driver.
 
-Source: the section ``.nv.info`` of cubins, as ``cuobjdump --dump-resource-usage`` reads it: entries of a format
-(u8), an attribute (u8) and a value or its length (u16).
+Source: the section ``.nv.info`` of cubins, as ``cuobjdump --dump-resource-usage`` reads it: entries of a
+format (u8), an attribute (u8) and a value or its length (u16).
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class StoreError(FirebrickError):
 class StoreNotFound(StoreError):
     """There is no store at this path, or it was removed while it was open."""
 
-    hint = "Check the path, or open it with create=True."
+    hint = "Check the path; the first program that runs with this store makes it, as does create=True."
     exit_code = 11
     template = "no store at {}: {}"
 
@@ -176,7 +176,7 @@ class BundleMissing(NotFoundError):
     template = "no bundle {}"
 
 
-class NoSuchEntry(NotFoundError):
+class NoSuchEntry(FirebrickError):
     """Nothing in the store has this key or name."""
 
     hint = "`firebrick ls` lists what is there."
@@ -184,7 +184,7 @@ class NoSuchEntry(NotFoundError):
     template = "nothing in the store is called {}"
 
     def __init__(self, name: str) -> None:
-        FirebrickError.__init__(self, name)
+        super().__init__(name)
         self.name = name
 
 

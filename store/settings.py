@@ -129,7 +129,7 @@ def _share(name: str, value: object) -> float:
 
 
 def _folder(name: str, value: object) -> Path:
-    if not isinstance(value, str | os.PathLike) or not str(value):
+    if not isinstance(value, str | os.PathLike) or not str(value).strip():
         raise UsageError(f"{name} is {value!r}: expected the path of a folder")
     return Path(value).expanduser().absolute()
 

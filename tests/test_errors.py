@@ -29,6 +29,7 @@ EXAMPLES: list[tuple[FirebrickError, str, dict[str, object]]] = [
     (errors.NotFoundError(KEY), f"nothing stored under {KEY.hex()}", {"key": KEY}),
     (errors.BlobMissing(KEY), f"no blob {KEY.hex()}", {"key": KEY}),
     (errors.BundleMissing(KEY), f"no bundle {KEY.hex()}", {"key": KEY}),
+    (errors.NoSuchEntry("net"), "nothing in the store is called net", {"name": "net"}),
     (errors.DamagedError(KEY, "digest"), f"damaged entry {KEY.hex()}: digest", {"key": KEY}),
     (errors.StillReferenced(KEY, ["a", "b"]), f"{KEY.hex()} is still needed by a, b", {}),
     (errors.CodecError("y"), "y", {}),
@@ -47,6 +48,11 @@ EXAMPLES: list[tuple[FirebrickError, str, dict[str, object]]] = [
         errors.AuditError("f", "lean", ["graph"], "-a\n+b", "a", "b"),
         "f (lean lane): what is stored is not what torch makes of it now (graph)\n-a\n+b",
         {"function": "f", "lane": "lean", "parts": ("graph",), "diff": "-a\n+b", "stored": "a", "fresh": "b"},
+    ),
+    (
+        errors.WouldCompile("f", "new"),
+        "locked, and f would be compiled: new",
+        {"function": "f", "reason": "new"},
     ),
     (errors.InternalError("bug"), "bug", {"reason": "bug"}),
 ]

@@ -32,7 +32,8 @@ class Verbs(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         """Fill in the names, for suggestions where one is misspelt."""
         super().__init__(**settings)
-        self.commands = dict.fromkeys(VERBS)  # type: ignore[arg-type]
+        names: dict[str, Any] = dict.fromkeys(VERBS)
+        self.commands = names
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names, in the order of use."""
@@ -74,7 +75,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def firebrick(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Say the version."
+    ),
 ) -> None:
     """Keep what torch.compile makes, and start without compiling."""
 

@@ -26,7 +26,7 @@ NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME]...",
-        help="Names of functions or modules (with * and ?), or keys of bundles or recipes (4 digits or more).",
+        help="Names of functions or modules (with * and ?), or digits of keys of bundles or recipes.",
         show_default=False,
     ),
 ]
@@ -38,7 +38,8 @@ def folder_of(store: Path | None) -> Path:
         return store.expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME")
     default = Path(cache, "firebrick") if cache else Path(DEFAULT_STORE).expanduser()
-    return Settings.read().cache_dir or default
+    named = {name: value for name, value in os.environ.items() if name == "FIREBRICK_CACHE_DIR"}
+    return Settings.read(named).cache_dir or default
 
 
 def opened(store: Path | None) -> Store:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from rich.console import Console
 
+_WIDE: Final = 1 << 14  # columns of a pipe, where nothing is cut
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _AGES: Final = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
@@ -23,7 +24,8 @@ def console(*, stderr: bool = False) -> "Console":
     """Return where to print for people: without colours in a pipe, and where NO_COLOR is set."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if terminal else _WIDE)
 
 
 def note(text: str) -> None:
@@ -49,14 +51,14 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
             made.add_column(header, justify="right" if header in right else "left", overflow="fold")
         for row in listed:
             made.add_row(*map(Text, row))
-        wide = console()
-        wide.soft_wrap = False
-        wide.print(made)
+        console().print(made)
         return
     widths = [max(map(len, column)) for column in zip(headers, *listed, strict=True)]
     for row in [list(headers), *listed]:
         cells = zip(headers, widths, row, strict=True)
-        aligned = [cell.rjust(width) if header in right else cell.ljust(width) for header, width, cell in cells]
+        aligned = [
+            cell.rjust(width) if header in right else cell.ljust(width) for header, width, cell in cells
+        ]
         print("  ".join(aligned).rstrip())
 
 

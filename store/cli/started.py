@@ -16,7 +16,7 @@ from firebrick.errors import UsageError
 from firebrick.reports.tally import collect, total
 
 PROGRAM_SETTINGS: Final = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-_FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_FORWARDED: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Ended(NamedTuple):
@@ -45,7 +45,9 @@ def command_of(program: Sequence[str]) -> list[str]:
         UsageError: it is neither a file nor a command.
     """
     if not program:
-        raise UsageError("no program is given: a Python file, -m module, -c code, or a command such as torchrun")
+        raise UsageError(
+            "no program is given: a Python file, -m module, -c code, or a command such as torchrun"
+        )
     first = program[0]
     if first.startswith("-") or first.endswith((".py", ".pyc", ".pyz")) or Path(first).is_dir():
         return [sys.executable, *program]
@@ -116,7 +118,7 @@ def summary(ended: Ended, folder: Path) -> list[str]:
     if counts["seconds_compiling"]:
         next_start = "; the next start finds them" if counts["stored"] else ""
         lines.append(f"compiling took {counts['seconds_compiling']:.1f} s{next_start}")
-    if counts["misses"] and counts["hits"] or counts["bypasses"]:
+    if (counts["misses"] and counts["hits"]) or counts["bypasses"]:
         lines.append("`firebrick explain` says why functions were compiled")
     if counts["faults"]:
         lines.append(f"{counted(counts['faults'], 'fault')} of the store: see the warnings above")

@@ -1,6 +1,6 @@
 """Say what takes how much room."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,9 @@ from firebrick.reports.inventory import Held, inventory, unique_bytes
 
 def command(
     names: NamesArgument = None,
-    each: Annotated[bool, typer.Option("--each", help="A line for each bundle, not for each function.")] = False,
+    each: Annotated[
+        bool, typer.Option("--each", help="A line for each bundle, not for each function.")
+    ] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -28,7 +30,7 @@ def command(
     groups: dict[str, list[Held]] = {}
     for held in selected(found.bundles, names):
         groups.setdefault(held.key.hex()[:12] if each else held.place, []).append(held)
-    entries = []
+    entries: list[dict[str, Any]] = []
     for bundles in groups.values():
         blobs = {part: size for held in bundles for part, size in held.parts.items()}
         entries.append(
@@ -40,10 +42,10 @@ def command(
                 "unique_bytes": unique_bytes(bundles, users),
             }
         )
-    entries.sort(key=lambda entry: -int(str(entry["unique_bytes"])))
+    entries.sort(key=lambda entry: -entry["unique_bytes"])
     needed = {part: size for held in found.bundles for part, size in held.parts.items()}
     blobs_bytes = sum(size for _, size in found.kinds.values())
-    value = {
+    value: dict[str, Any] = {
         "bytes_on_disk": disk,
         "bytes_of_blobs": blobs_bytes,
         "bytes_of_bundles": sum(needed.values()),
@@ -62,7 +64,7 @@ def command(
             entry["name"],
             entry["bundles"][0][:12] if each else entry["place"],
         )
-        for entry in value["entries"]  # type: ignore[attr-defined]
+        for entry in value["entries"]
     ]
     headers = ("UNIQUE", "SHARED", "BUNDLES", "NAME", "KEY" if each else "WHERE")
     output.table(headers, rows, right=("UNIQUE", "SHARED", "BUNDLES"))

@@ -28,10 +28,14 @@ def command(
     ] = False,
     lock_file: Annotated[
         Path | None,
-        typer.Option("--lock-file", metavar="FILE", help="With --locked: what the store must hold, from `lock`."),
+        typer.Option(
+            "--lock-file", metavar="FILE", help="With --locked: what the store must hold, from `lock`."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="The summary as JSON, in one line on standard error.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="The summary as JSON, in one line on standard error.")
+    ] = False,
 ) -> None:
     """Run a program with Firebrick on, and say on standard error what that saved.
 
@@ -39,7 +43,7 @@ def command(
     """
     folder = folder_of(store)
     if lock_file is not None:
-        from firebrick.cli.lock_file import check_lock
+        from firebrick.cli.locking import check_lock
 
         check_lock(lock_file, folder)
     settings = {"FIREBRICK_LOCKED": "1", "FIREBRICK_RECORD": "0"} if locked else {}
@@ -75,3 +79,6 @@ def prove(ended: Ended) -> None:
         raise WouldCompile("a function", "the store could not serve it")
     if not ended.counts["processes"]:
         raise WouldCompile("whatever the program compiles", "no process of it used the store")
+
+
+command.context_settings = PROGRAM_SETTINGS  # type: ignore[attr-defined]

@@ -1,5 +1,7 @@
 """Count what a store holds."""
 
+from typing import Any
+
 from firebrick.cli import output
 from firebrick.cli.options import JsonOption, StoreOption, opened
 from firebrick.reports.inventory import inventory
@@ -13,7 +15,7 @@ def command(store: StoreOption = None, json: JsonOption = False) -> None:
         with source.snapshot() as snapshot:
             found, runs = inventory(snapshot), read(source)
     lanes = {lane: sum(held.lane == lane for held in found.bundles) for lane in ("lean", "full", "eager")}
-    value = {
+    value: dict[str, Any] = {
         "path": counted.path,
         "bytes_on_disk": counted.bytes_on_disk,
         "bytes_stored": counted.bytes_stored,
@@ -40,12 +42,14 @@ def command(store: StoreOption = None, json: JsonOption = False) -> None:
     compressed = f"{output.size(counted.bytes_stored)}, {output.size(counted.bytes_raw)} before compression"
     print(f"blobs      {counted.blobs}: {compressed}")
     functions = output.counted(value["functions"], "function")
-    print(f"bundles    {lanes['lean']} lean, {lanes['full']} full, of {functions}; {lanes['eager']} run as they are")
+    of_lanes = f"{lanes['lean']} lean, {lanes['full']} full, of {functions}"
+    print(f"bundles    {of_lanes}; {lanes['eager']} run as they are")
     print(f"compiled   in {value['seconds_compiled']:.1f} s, which a start that needs all of it saves")
     print(f"last runs  {output.counted(len(runs), 'run')} with misses: `firebrick explain`")
     print()
     rows = [
-        (kind.lower(), str(entry["blobs"]), output.size(entry["bytes"])) for kind, entry in value["kinds"].items()
+        (kind.lower(), str(entry["blobs"]), output.size(entry["bytes"]))
+        for kind, entry in value["kinds"].items()
     ]
     output.table(("KIND", "BLOBS", "SIZE"), rows, right=("BLOBS", "SIZE"))
     for problem in found.problems:

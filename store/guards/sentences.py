@@ -6,12 +6,15 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from firebrick.codecs.guard_program import NUMBERS, OPERATIONS, STORED, GuardProgram, Operand, Term
+from firebrick.codecs.guard_program import OPERATIONS, STORED, GuardProgram, Operand, Term
 
 _COMMENT: Final = re.compile(r"\s{2,}# .*$|\s*\(HINT: .*\)$", re.DOTALL)
 _TYPE: Final = re.compile(r"___check_type_id\((?P<source>.*), \S+\)(?:, type=(?P<type>.*))?$", re.DOTALL)
 _OBJECT: Final = re.compile(r"___check_obj_id\((?P<source>.*), \S+\)(?:, type=.*)?$", re.DOTALL)
 _CONTAINS: Final = re.compile(r"(?P<not>not )?___dict_contains\((?P<key>.*), (?P<source>[LG]\[.*)\)$")
+_MARKS: Final = re.compile(r"hasattr\((?P<source>.*), '_dynamo_\w+_indices'\) == False$")
+_LENGTH: Final = re.compile(r"len\((?P<source>[LG]\[[^()]*)\) == (?P<value>\d+)$")
+_EQUAL: Final = re.compile(r"(?P<source>[LG]\['\w+'\][^ ()]*) (?:==|is) (?P<value>.*)$", re.DOTALL)
 _FIXED: Final = {
     "add_global_state_guard": "torch's global state (grad mode, autocast, threads, …) is what it was",
     "add_torch_function_mode_stack_guard": "the modes of torch functions are what they were",
@@ -46,7 +49,7 @@ def _sentences(program: GuardProgram, name: str, step: Sequence[Any]) -> list[st
     if name == "add_id_match_guard" and texts:
         kind, named, *_ = program.identities[operands[Operand.IDENTITY]]
         if (found := _OBJECT.match(_plain(texts[0]))) is not None:
-            return [f"`{found['source']}` is the {kind} {named}"]
+            return [f"{source_words(found['source'])} is the {kind} {named}"]
     return [reworded(text) for text in texts]
 
 
@@ -55,9 +58,8 @@ def _tensor(program: GuardProgram, step: Sequence[Any]) -> str:
     sizes, strides = (_sides(program.terms[step[at]]) for at in (3, 4))
     where = device if index is None else f"{device}:{index}"
     gradient = ", with a gradient" if requires_grad else ""
-    return (
-        f"`{program.texts[step[5]]}` is a tensor of {dtype} on {where}, size {sizes}, strides {strides}{gradient}"
-    )
+    source = source_words(program.texts[step[5]])
+    return f"{source} is a tensor of {dtype} on {where}, size {sizes}, strides {strides}{gradient}"
 
 
 def _sides(term: Any) -> str:
@@ -71,10 +73,26 @@ def _plain(text: str) -> str:
     return _COMMENT.sub("", _COMMENT.sub("", text)).strip()
 
 
+def source_words(text: str) -> str:
+    """Return a source as its user writes it: `self.q.bias` for a parameter, global `SCALE` for a global."""
+    kind = "global " if text.startswith("G['") and not text.startswith("G['__import_") else ""
+    for pattern, words in _SOURCES:
+        text = pattern.sub(words, text)
+    return f"{kind}`{text}`"
+
+
+_SOURCES: Final[Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]] = (
+    (re.compile(r"G\['__import_(\w+)'\]"), lambda found: found[1].replace("_dot_", ".")),
+    (re.compile(r"[GL]\['(\w+)'\]"), lambda found: found[1]),
+    (re.compile(r"\._(?:modules|parameters|buffers)\['(\w+)'\]"), lambda found: f".{found[1]}"),
+)
 _REWORDED: Final[Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]] = (
-    (_TYPE, lambda found: f"`{found['source']}` is of type {found['type'] or 'that it had'}"),
-    (_OBJECT, lambda found: f"`{found['source']}` is the object that it was"),
-    (_CONTAINS, lambda found: f"`{found['source']}` has {'no' if found['not'] else 'a'} key {found['key']}"),
+    (_TYPE, lambda found: f"{source_words(found['source'])} is of type {found['type'] or 'that it had'}"),
+    (_OBJECT, lambda f: f"{source_words(f['source'])} is the object that it was"),
+    (_CONTAINS, lambda f: f"{source_words(f['source'])} has {'no' if f['not'] else 'a'} key {f['key']}"),
+    (_MARKS, lambda found: f"{source_words(found['source'])} has no marks of dynamic sizes"),
+    (_LENGTH, lambda found: f"{source_words(found['source'])} has length {found['value']}"),
+    (_EQUAL, lambda found: f"{source_words(found['source'])} is {found['value']}"),
 )
 
 

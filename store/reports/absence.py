@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from firebrick.bundle.recipe import Recipe, nearest
-from firebrick.errors import FirebrickError
 from firebrick.reports.events import NEW, Change, Function, listed
+from firebrick.reports.inventory import components_of
 from firebrick.reports.refusals import Refusal
 from firebrick.reports.wording import code_of, recipe_changes
 from firebrick.storage.store import Store
@@ -33,15 +32,3 @@ def absence(store: Store, recipe: Recipe, function: Function) -> Refusal:
 
 def _new(function: Function) -> Refusal:
     return Refusal("unknown", "not in the store", (Change(f"`{function.place}`", None, NEW),))
-
-
-def components_of(store: Store, recipes: list[bytes]) -> Mapping[bytes, Mapping[str, str]]:
-    """Return the components of recipes, without those that can not be read."""
-    known = {}
-    for key in recipes:
-        try:
-            if (parts := store.components(key)) is not None:
-                known[key] = parts
-        except FirebrickError:
-            continue
-    return known

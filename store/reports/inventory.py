@@ -50,7 +50,7 @@ class Held(NamedTuple):
     seconds: float
     when: float
     used: float
-    parts: Mapping[bytes, int]
+    parts: Mapping[ContentKey, int]
     components: Mapping[str, str]
 
     @property
@@ -156,8 +156,20 @@ def fallback_name(components: Mapping[str, str]) -> str:
 
 def unique_bytes(held: Iterable[Held], users: Mapping[bytes, int]) -> int:
     """Return the bytes of blobs that no bundle but these needs."""
-    mine, sizes = Counter[bytes](), dict[bytes, int]()
+    mine, sizes = Counter[bytes](), dict[ContentKey, int]()
     for bundle in held:
         mine.update(bundle.parts.keys())
-        sizes |= bundle.parts
+        sizes.update(bundle.parts)
     return sum(size for part, size in sizes.items() if mine[part] == users[part])
+
+
+def components_of(store: Reads, recipes: list[bytes]) -> Mapping[bytes, Mapping[str, str]]:
+    """Return the components of recipes, without those that can not be read."""
+    known = {}
+    for key in recipes:
+        try:
+            if (parts := store.components(key)) is not None:
+                known[key] = parts
+        except FirebrickError:
+            continue
+    return known

@@ -6,6 +6,7 @@ store keeps. What the event does not say, the nearest stored recipe, is read whe
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -161,20 +162,31 @@ def _distinct(events: Sequence[Event]) -> list[Event]:
 
 
 def _last_run(store: Store) -> Explanations:
+    try:
+        runs = explain_runs(store, 1)
+    except FirebrickError:
+        runs = []
+    return runs[0] if runs else Explanations("this process", [])
+
+
+def explain_runs(store: Store, number: int) -> list[Explanations]:
+    """Explain the misses and bypasses of the last processes that a store keeps, the last one first.
+
+    Args:
+        store: where they are kept.
+        number: of processes.
+
+    Raises:
+        FirebrickError: the store cannot be read.
+    """
     from firebrick.reports.runs import read
 
-    try:
-        runs = read(store)
-    except FirebrickError:
-        runs = {}
-    if not runs:
-        return Explanations("this process", [])
-    run = list(runs.values())[-1]
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.when))
-    return Explanations(
-        f"process {run.pid}, which ended at {when}",
-        [_explained(event, store) for event in _distinct(run.events)],
-    )
+    explained = []
+    for run in list(reversed(read(store).values()))[:number]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.when))
+        items = [_explained(event, store) for event in _distinct(run.events)]
+        explained.append(Explanations(f"process {run.pid}, which ended at {when}", items))
+    return explained
 
 
 def _explained(event: Event, store: Store | None) -> Explanation:
@@ -186,7 +198,8 @@ def _explained(event: Event, store: Store | None) -> Explanation:
         key, differ = _nearest(event, store)
     except FirebrickError:
         return Explanation(event.function, event, event.reason)
-    if event.code == "unknown" and differ:  # the store has no index of functions
+    # the store has no index of functions; the words of the changes need torch
+    if event.code == "unknown" and differ and "torch" in sys.modules:
         from firebrick.reports.wording import code_of, recipe_changes
 
         changes = tuple(recipe_changes(differ, event.function.place))
@@ -197,7 +210,7 @@ def _explained(event: Event, store: Store | None) -> Explanation:
 def _nearest(event: Event, store: Store) -> tuple[str | None, list[Difference]]:
     """Return the stored recipe of the same function that differs least, and in what."""
     from firebrick.bundle.recipe import nearest
-    from firebrick.reports.absence import components_of
+    from firebrick.reports.inventory import components_of
 
     recipe = bytes.fromhex(event.recipe)
     known = dict(components_of(store, _recipes(store, event.function)))

@@ -43,6 +43,19 @@ class AlreadyOpen(Exception):
     """Something else in this process has the file open; closing its lock file would unlock it."""
 
 
+def build() -> tuple[str, bool | None]:
+    """Return the version of LMDB that is used, and whether py-lmdb's patches against damaged files are in it.
+
+    They are missing where py-lmdb was built against the system's LMDB; None where the build does not say.
+    """
+    version = ".".join(map(str, lmdb.version(lib_version=fmt.LMDB_MAJOR)))
+    try:
+        from lmdb._config import CONFIG
+    except ImportError:
+        return version, None
+    return version, "-DHAVE_PATCHED_LMDB=1" in str(CONFIG.get("extra_compile_args"))
+
+
 def open_environment(
     place: Place, map_size: int | None, *, write: bool, lock_file: LockFile | None
 ) -> Environment:
