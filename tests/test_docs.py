@@ -66,6 +66,12 @@ def test_the_commands_run_environments_of_tox(name: str) -> None:
     assert set(re.split(r"[,\s]+", chosen)) <= known
 
 
+def test_the_reference_of_the_command_line_is_what_it_says_itself() -> None:
+    from support.cli_reference import DOCUMENT, written
+
+    assert DOCUMENT.read_text() == written(DOCUMENT.read_text())
+
+
 def test_ci_runs_the_test_command() -> None:
     extract = re.search(r"sed -n '[^']+'", (ROOT / ".ci" / "run").read_text())
     assert extract

@@ -25,7 +25,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON; docs/cli.m
 NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME]...",
+        metavar="NAME",
         help="Names of functions or modules (with * and ?), or digits of keys of bundles or recipes.",
         show_default=False,
     ),

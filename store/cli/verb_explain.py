@@ -12,7 +12,7 @@ from firebrick.session.explain import Explanation, Explanations, explain_runs
 
 def command(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Of a function or module.", show_default=False)
+        str, typer.Argument(metavar="NAME", help="Of a function or module.", show_default=False)
     ] = "",
     runs: Annotated[int, typer.Option("--runs", min=1, max=20, help="How many of the last runs.")] = 1,
     store: StoreOption = None,

@@ -14,7 +14,7 @@ from firebrick.errors import WouldCompile
 ProgramArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="PROGRAM...",
+        metavar="PROGRAM",
         help="A Python file, -m module, -c code, or a command such as torchrun; then its arguments.",
     ),
 ]

@@ -1,0 +1,440 @@
+"""Each verb of the command line does what it says on a store of real compilations, and with bad input."""
+
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import lmdb
+import pytest
+
+from firebrick.cli.entry import VERBS, run
+from firebrick.storage.format import Kind
+from firebrick.storage.store import Store
+from support.programs import Finished, start
+
+PROGRAMS = Path(__file__).parent / "programs"
+PROGRAM = PROGRAMS / "modelled.py"
+SCHEMAS = Path(__file__).parents[1] / "store" / "cli" / "schemas"
+STARTING = ("run", "warm", "lock", "bench", "demo")  # verbs that start programs
+
+
+class Recorded:
+    """A store that is recorded once, and the command line for it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.home, self.store = root, root / "home", root / "store"
+
+    def firebrick(self, *arguments: object, store: Path | None = None, **variables: str) -> Finished:
+        """Run the command line: in a process of its own where it starts a program."""
+        chosen = {"FIREBRICK_CACHE_DIR": str(store or self.store), "FIREBRICK_SELF_TEST": "0", **variables}
+        texts = [*map(str, arguments)]
+        if texts[0] in STARTING:
+            return start(["-m", "firebrick.cli", *texts], home=self.home, env=chosen)
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", ["firebrick", *texts])
+            for name, value in chosen.items():
+                patch.setenv(name, value)
+            try:
+                run()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+        return Finished(code, out.getvalue(), err.getvalue(), {})
+
+    def json(self, verb: str, *arguments: object, **options: Any) -> dict[str, Any]:
+        done = self.firebrick(verb, *arguments, "--json", **options)
+        value: dict[str, Any] = json.loads(done.stdout)
+        validated(value)
+        return value
+
+    def copy(self, path: Path) -> Path:
+        shutil.copytree(self.store, path)
+        path.chmod(0o700)
+        return path
+
+
+def validated(value: dict[str, Any]) -> None:
+    name = value["schema"].removeprefix("firebrick.").partition("/")[0]
+    jsonschema.validate(value, json.loads((SCHEMAS / f"{name}.json").read_text()))
+
+
+def summary(done: Finished) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(next(x for x in done.stderr.splitlines() if x.startswith("{")))
+    validated(value)
+    return value
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    made = Recorded(tmp_path_factory.mktemp("cli"))
+    first = made.firebrick("run", PROGRAM)
+    assert first.returncode == 0, first.stderr
+    assert (
+        "0 hits" in first.stderr
+        and "3 stored" in first.stderr
+        and "the next start finds them" in first.stderr
+    )
+    second = made.firebrick("run", PROGRAM, "3.0")
+    assert second.returncode == 0, second.stderr
+    assert "2 hits (2 without the compiler), 1 miss, 1 stored" in second.stderr
+    return made
+
+
+def fails(done: Finished, code: int, said: str, hint: str = "") -> None:
+    """Check that a verb ended with a code, one line and a hint."""
+    assert done.returncode == code, done.stderr
+    line, second = done.stderr.splitlines()
+    assert line.startswith("firebrick: ") and said in line
+    assert second.startswith("  ") and hint in second
+    assert done.stdout == ""
+
+
+class TestRun:
+    def test_says_at_the_end_what_was_saved(self, recorded: Recorded) -> None:
+        done = recorded.firebrick("run", PROGRAM)
+        assert done.stdout.strip() == recorded.firebrick("run", "-q", PROGRAM).stdout.strip()
+        assert "firebrick: 3 hits (3 without the compiler), 0 misses, 0 stored; " in done.stderr
+        assert f"firebrick: store {recorded.store}, " in done.stderr
+
+    def test_ends_with_the_code_of_the_program_and_its_counts_as_json(self, recorded: Recorded) -> None:
+        done = recorded.firebrick("run", "--json", PROGRAM, "2.0", "7")
+        assert done.returncode == 7
+        counts = summary(done)
+        assert (counts["code"], counts["hits"], counts["lean"], counts["misses"]) == (7, 3, 3, 0)
+        assert counts["seconds_saved"] > 0
+
+    def test_takes_code_modules_and_commands(self, recorded: Recorded) -> None:
+        for program in (["-c", "print(6 * 7)"], ["-m", "platform"], [sys.executable, "-c", "print(42)"]):
+            done = recorded.firebrick("run", *program)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout
+            assert "no process of the program imported torch with Firebrick on" in done.stderr
+
+    def test_a_signal_ends_it_as_it_ends_the_program(self, recorded: Recorded) -> None:
+        done = recorded.firebrick("run", "-c", "import os; os.kill(os.getpid(), 9)")
+        assert done.returncode == 128 + 9
+
+    @pytest.mark.parametrize("program", ["no-such-thing", "no/such/folder"])
+    def test_what_cannot_be_started_is_named(self, recorded: Recorded, program: str) -> None:
+        fails(recorded.firebrick("run", program), 2, "is neither a file nor a command")
+
+    def test_locked_lets_a_start_pass_that_compiles_nothing(self, recorded: Recorded) -> None:
+        done = recorded.firebrick("run", "--locked", PROGRAM)
+        assert done.returncode == 0, done.stderr
+
+    def test_locked_fails_where_something_would_be_compiled_and_says_what(self, recorded: Recorded) -> None:
+        done = recorded.firebrick("run", "--locked", "-q", PROGRAM, "4.0")
+        assert done.returncode == 74
+        assert "WouldCompile: locked, and Attention.forward would be compiled" in done.stderr
+        assert "global `SCALE`" in done.stderr.splitlines()[-2]
+
+    def test_locked_fails_where_nothing_used_the_store(self, recorded: Recorded) -> None:
+        fails(recorded.firebrick("run", "--locked", "-q", "-c", ""), 74, "no process of it used the store")
+
+
+class TestLs:
+    def test_lists_functions_by_the_names_that_their_user_knows(self, recorded: Recorded) -> None:
+        lines = recorded.firebrick("ls").stdout.splitlines()
+        assert lines[0].split()[:4] == ["KEY", "NAME", "WHERE", "LANE"]
+        assert [line.split()[1] for line in lines[1:]] == ["Attention.forward"] * 2 + ["double", "Sequential"]
+        assert all(" lean " in line and " cpu " in line and "inner" not in line for line in lines[1:])
+
+    def test_takes_names_patterns_and_keys(self, recorded: Recorded) -> None:
+        every = recorded.json("ls")["bundles"]
+        key, recipe = every[0]["key"], every[0]["recipe"]
+        for name, number in [("Attention", 2), ("dou*", 1), ("modelled.py:*", 3), (key[:10], 1), (recipe, 2)]:
+            assert len(recorded.json("ls", name)["bundles"]) == number
+        assert len(recorded.json("ls", "--all")["bundles"]) > len(every) == 4
+
+    def test_sorts_the_largest_first(self, recorded: Recorded) -> None:
+        sizes = [bundle["bytes"] for bundle in recorded.json("ls", "--sort", "size")["bundles"]]
+        assert sizes == sorted(sizes, reverse=True)
+        fails(recorded.firebrick("ls", "--sort", "colour"), 2, "--sort colour: expected one of name, size")
+
+    def test_a_name_that_means_nothing_is_an_error(self, recorded: Recorded) -> None:
+        fails(
+            recorded.firebrick("ls", "Atention"),
+            33,
+            "nothing in the store is called Atention",
+            "firebrick ls",
+        )
+
+
+class TestShow:
+    def test_shows_frames_guards_in_words_kernels_sources_and_origin(self, recorded: Recorded) -> None:
+        text = recorded.firebrick("show", "double").stdout
+        for part in (
+            "modelled.py:double, lean lane, cpu",
+            "`x` is a tensor of float32 on cpu, size (2, 8), strides (8, 1)",
+            "torch's global state (grad mode, autocast, threads, …) is what it was",
+            "graph __compiled_fn_",
+            "cpp_fused_",
+            "lines: --source",
+            "torch  2.13.0",
+        ):
+            assert part in text
+
+    def test_shows_sources_and_graphs(self, recorded: Recorded) -> None:
+        assert "async_compile.cpp_pybinding" in recorded.firebrick("show", "double", "--source").stdout
+        graph = recorded.firebrick("show", "double", "--graph").stdout
+        assert "call_function _operator.mul(%l_x_, 2)" in graph
+
+    def test_guards_name_globals_and_parameters_as_the_program_does(self, recorded: Recorded) -> None:
+        key = next(b["key"] for b in recorded.json("ls", "Attention")["bundles"])
+        guards = recorded.json("show", key)["guards"]
+        tensor = "is a tensor of float32 on cpu, size (8, 8), strides (8, 1), with a gradient"
+        assert f"`self.queries.weight` {tensor}" in guards
+        assert any(guard.startswith("global `SCALE` is ") for guard in guards)
+
+    def test_a_name_with_several_forms_lists_their_keys(self, recorded: Recorded) -> None:
+        fails(recorded.firebrick("show", "Attention"), 2, "'Attention' means 2 bundles: ")
+
+    def test_a_blob_is_shown_by_its_key(self, recorded: Recorded) -> None:
+        parts = recorded.json("show", "double")["parts"]
+        wrapper, library = (
+            next(p["key"] for p in parts if p["kind"] == kind) for kind in ("wrapper", "library")
+        )
+        assert "def call(" in recorded.firebrick("show", wrapper[:16]).stdout
+        assert "library, " in recorded.firebrick("show", library).stdout
+        assert recorded.json("show", library)["text"] is None
+
+    @pytest.mark.parametrize("key", ["0" * 64, "xyz", "00"])
+    def test_a_wrong_key_is_an_error(self, recorded: Recorded, key: str) -> None:
+        fails(recorded.firebrick("show", key), 33, f"nothing in the store is called {key}")
+
+
+class TestNumbers:
+    def test_stats_count_what_is_there(self, recorded: Recorded) -> None:
+        value = recorded.json("stats")
+        assert (value["functions"], value["lanes"]["lean"], value["lanes"]["full"]) == (3, 4, 0)
+        assert value["bytes_on_disk"] > value["bytes_stored"] > 0
+        text = recorded.firebrick("stats").stdout
+        assert "4 lean, 0 full, of 3 functions" in text and "library" in text
+
+    def test_du_tells_shared_from_unique_bytes(self, recorded: Recorded) -> None:
+        value = recorded.json("du")
+        entries = {entry["name"]: entry for entry in value["entries"]}
+        assert len(entries["Attention.forward"]["bundles"]) == 2
+        assert sum(entry["unique_bytes"] for entry in entries.values()) <= value["bytes_of_bundles"]
+        assert value["bytes_of_bundles"] + value["bytes_beside"] == value["bytes_of_blobs"]
+        each = recorded.json("du", "--each", "Attention")["entries"]
+        assert len(each) == 2
+        shared = sum(entry["bytes"] - entry["unique_bytes"] for entry in each)
+        assert shared > 0  # both forms share a guard's text or a piece of code
+
+    def test_explain_gives_both_values_of_the_last_miss(self, recorded: Recorded, tmp_path: Path) -> None:
+        store = recorded.copy(tmp_path / "store")
+        recorded.firebrick("run", "-q", PROGRAM, "5.0", store=store)
+        (run,) = recorded.json("explain", store=store)["runs"]
+        (missed,) = run["explanations"]
+        assert missed["function"] == "Attention.forward" and missed["code"] == "value"
+        assert missed["changes"][0]["what"] == "global `SCALE`" and missed["changes"][0]["here"] == "5.0"
+        text = recorded.firebrick("explain", "--runs", "3", "Attention", store=store).stdout
+        assert text.count("Attention.forward (modelled.py:Attention.forward): miss") == 3
+        fails(recorded.firebrick("explain", "nobody", store=store), 33, "nobody")
+
+
+class TestDoctor:
+    def test_finds_nothing_bad_here(self, recorded: Recorded) -> None:
+        value = recorded.json("doctor")
+        assert value["ok"], value
+        details = {finding["name"]: finding["detail"] for finding in value["findings"]}
+        assert "2.13.0" in details["torch"]
+        assert details["lanes"] == "4 of 4 bundles for this torch are served without the compiler"
+
+    def test_names_a_misspelt_variable_and_one_that_does_not_fit(self, recorded: Recorded) -> None:
+        done = recorded.firebrick("doctor", FIREBRICK_CACHEDIR="x", FIREBRICK_LOAD="perhaps")
+        assert done.returncode == 1
+        assert "FIREBRICK_CACHEDIR is no setting" in done.stdout
+        assert "Is FIREBRICK_CACHE_DIR meant?" in done.stdout
+        assert "FIREBRICK_LOAD is 'perhaps'" in done.stdout
+
+    def test_says_where_torch_does_not_call_firebrick(self, recorded: Recorded) -> None:
+        done = recorded.firebrick("doctor", TORCH_DEVICE_BACKEND_AUTOLOAD="0")
+        assert done.returncode == 1 and "TORCH_DEVICE_BACKEND_AUTOLOAD=0" in done.stdout
+
+    def test_says_what_is_wrong_with_a_folder(self, recorded: Recorded, tmp_path: Path) -> None:
+        (tmp_path / "data.mdb").write_bytes(b"nonsense" * 1000)
+        tmp_path.chmod(0o700)
+        assert recorded.firebrick("doctor", store=tmp_path).returncode == 1
+
+
+READING = {
+    "ls": ["--all"],
+    "show": ["double"],
+    "stats": [],
+    "explain": [],
+    "du": [],
+    "doctor": [],
+}
+
+
+@pytest.mark.parametrize("verb", READING)
+class TestBadInput:
+    """`doctor` tells of it among its findings."""
+
+    def refused(self, recorded: Recorded, verb: str, store: Path) -> Finished:
+        done = recorded.firebrick(verb, *READING[verb], store=store)
+        assert done.returncode not in (0, 2) or verb == "doctor", done.stdout
+        assert len(done.stderr.splitlines()) == (0 if verb == "doctor" else 2), done.stderr
+        return done
+
+    def test_a_folder_that_is_not_there_stays_so(self, recorded: Recorded, verb: str, tmp_path: Path) -> None:
+        self.refused(recorded, verb, tmp_path / "none")
+        assert not (tmp_path / "none").exists()
+
+    def test_a_file_that_is_no_store_is_named(self, recorded: Recorded, verb: str, tmp_path: Path) -> None:
+        (tmp_path / "data.mdb").write_bytes(b"nonsense" * 1000)
+        tmp_path.chmod(0o700)
+        done = self.refused(recorded, verb, tmp_path)
+        assert str(tmp_path) in done.stderr + done.stdout
+
+    def test_a_folder_that_is_open_to_others_is_refused(
+        self, recorded: Recorded, verb: str, tmp_path: Path
+    ) -> None:
+        store = recorded.copy(tmp_path / "store")
+        store.chmod(0o777)
+        self.refused(recorded, verb, store)
+
+    def test_a_store_that_cannot_be_written_to_is_read(
+        self, recorded: Recorded, verb: str, tmp_path: Path
+    ) -> None:
+        store = recorded.copy(tmp_path / "store")
+        before = {path.name: path.read_bytes() for path in store.iterdir()}
+        for path in store.iterdir():
+            path.chmod(0o400)
+        store.chmod(0o500)
+        try:
+            done = recorded.firebrick(verb, *READING[verb], store=store)
+        finally:
+            store.chmod(0o700)
+        assert done.returncode == 0, done.stderr
+        assert {path.name: path.read_bytes() for path in store.iterdir() if path.name == "data.mdb"} == {
+            "data.mdb": before["data.mdb"]
+        }
+
+    def test_a_damaged_entry_is_named_and_the_rest_shown(
+        self, recorded: Recorded, verb: str, tmp_path: Path
+    ) -> None:
+        store = recorded.copy(tmp_path / "store")
+        damage(store)
+        done = recorded.firebrick(verb, *READING[verb], store=store)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert ("left out: " in done.stderr) == (verb == "show")
+
+    def test_it_neither_runs_nor_loads_nor_unpickles_anything(self, recorded: Recorded, verb: str) -> None:
+        for more in ([], ["--json"]):
+            arguments = [PROGRAMS / "watched_verb.py", verb, *READING[verb], *more]
+            done = start(arguments, home=recorded.home, env={"FIREBRICK_CACHE_DIR": str(recorded.store)})
+            assert done.returncode == 0, done.stderr
+            assert done.stdout
+
+
+def damage(store: Path) -> None:
+    """Change a byte in the body of every guard program."""
+    with Store.open(store) as opened:
+        keys = [info.key for info in opened.list(Kind.GUARD_PROGRAM)]
+    with lmdb.open(str(store), max_dbs=16, lib_version=0) as env:
+        blobs = env.open_db(b"blobs")
+        with env.begin(write=True) as txn:
+            for key in keys:
+                value = bytearray(txn.get(key, db=blobs))
+                value[40] ^= 0xFF
+                txn.put(key, bytes(value), db=blobs)
+
+
+def test_the_watch_sees_what_is_forbidden(tmp_path: Path) -> None:
+    program = (PROGRAMS / "watched_verb.py").read_text()
+    for line in (
+        "exec(compile('1', 'x', 'exec'))",
+        "import pickle; pickle.loads(pickle.dumps(len))",
+        "import marshal; marshal.loads(b'N')",
+    ):
+        path = tmp_path / "watched.py"
+        path.write_text(program.replace("    main()\n", f"    {line}\n"))
+        assert start([path], home=tmp_path / "home").returncode == 99, line
+
+
+def test_every_verb_has_a_module_and_every_module_is_a_verb() -> None:
+    modules = {path.stem.removeprefix("verb_") for path in (SCHEMAS.parent).glob("verb_*.py")}
+    assert modules == set(VERBS)
+
+
+def test_help_imports_nothing_that_it_does_not_need() -> None:
+    code = "import sys; sys.argv[1:] = ['--help']\nfrom firebrick.cli import main\n"
+    code += "try: main()\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert {"typer"} <= loaded
+    assert (
+        loaded & {"torch", "lmdb", "rich", "msgpack", "firebrick.cli.verb_ls", "firebrick.storage.store"}
+        == set()
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["firebrick", verb, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 0
+    assert f"Usage: firebrick {verb} " in capsys.readouterr().out
+
+
+class TestATerminal:
+    @pytest.fixture
+    def terminal(self, recorded: Recorded) -> Callable[..., str]:
+        def in_it(*arguments: str) -> str:
+            parent, child = pty.openpty()
+            environ = os.environ | {
+                "FIREBRICK_CACHE_DIR": str(recorded.store),
+                "TERM": "xterm",
+                "COLUMNS": "100",
+            }
+            command = [sys.executable, "-m", "firebrick.cli", *arguments]
+            done = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environ)
+            os.close(child)
+            seen = bytearray()
+            try:
+                while piece := os.read(parent, 65536):
+                    seen += piece
+            except OSError:  # the other side is closed
+                pass
+            os.close(parent)
+            assert done.wait() == 0, seen
+            return seen.decode()
+
+        return in_it
+
+    @pytest.mark.parametrize("verb", READING)
+    def test_gets_colours_and_a_pipe_does_not(
+        self, recorded: Recorded, terminal: Callable[..., str], verb: str
+    ) -> None:
+        assert ("\x1b[" in terminal(verb, *READING[verb])) == (verb != "explain")
+        assert "\x1b[" not in recorded.firebrick(verb, *READING[verb]).stdout
+
+    def test_lines_fit_it(self, terminal: Callable[..., str]) -> None:
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal("show", "double", "--all")).splitlines()
+        assert max(map(len, lines)) <= 100
+
+
+def test_completion_knows_the_verbs() -> None:
+    variables = {"_FIREBRICK_COMPLETE": "complete_bash", "COMP_WORDS": "firebrick s", "COMP_CWORD": "1"}
+    code = "from firebrick.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True
+    )
+    assert {"show", "stats"} <= set(done.stdout.split())
