@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_command
 
@@ -18,11 +19,11 @@ _PART = re.compile(r"(<!-- verbs -->\n).*?(<!-- end of verbs -->)", re.DOTALL)
 
 def reference() -> str:
     """Return the help of every verb, as Markdown."""
-    group = get_command(app)
+    group: Any = get_command(app)
     top = group.make_context("firebrick", [], resilient_parsing=True)
     parts = []
     for name, summary in VERBS.items():
-        verb = group.get_command(top, name)  # type: ignore[attr-defined]
+        verb = group.get_command(top, name)
         context = verb.make_context(name, [], parent=top, resilient_parsing=True, terminal_width=100)
         parts.append(f"### `firebrick {name}`\n\n{summary}\n\n```text\n{verb.get_help(context)}\n```\n")
     return "\n".join(parts)
