@@ -2,7 +2,7 @@
 
     python benchmarks/bench_recording.py --cases mlp --repeats 3
 
-Cold starts differ by a tenth from one to the next, so that pairs of them can not tell one percent. Here
+Cold starts differ by a tenth from one to the next, so that pairs of them cannot tell one percent. Here
 one recording start is sampled: every few milliseconds a second thread looks at what the first is doing.
 A sample counts for Firebrick when a function of Firebrick is on the stack that does work of its own or has
 torch do it; functions that only stand around torch's (`AROUND`, closures) do not, nor do imports of modules

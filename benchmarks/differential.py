@@ -30,7 +30,7 @@ MEANINGS = {
     "lean": "served without the compiler",
     "full": "served from the store, with the compiler imported and idle",
     "recompiled": "something is compiled again",
-    "skipped": "can not run here",
+    "skipped": "cannot run here",
     "broken": "fails in the saving process",
     "differs": "the restored function does something else",
 }

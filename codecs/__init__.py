@@ -94,7 +94,7 @@ def encode(kind: Kind, value: Any) -> Encoded:
 
     Raises:
         UnknownKind: No codec is registered for `kind`.
-        CodecError: The value can not be encoded.
+        CodecError: The value cannot be encoded.
     """
     codec, sink = codec_for(kind), Collector()
     data = codec.encode(value, sink)
@@ -111,7 +111,7 @@ def decode(kind: int, version: int, data: bytes | memoryview, source: Source) ->
         source: Gives child blobs, checked likewise.
 
     Raises:
-        UnknownKind, UnknownVersion: This Firebrick can not read it.
+        UnknownKind, UnknownVersion: This Firebrick cannot read it.
         CodecError: The bytes are not valid.
     """
     try:

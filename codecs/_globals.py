@@ -2,7 +2,7 @@
 or running anything.
 
 A name is accepted in one spelling only: the object's own `__module__` and `__qualname__`. So
-`os.system` can not be smuggled in through another module that happens to import it.
+`os.system` cannot be smuggled in through another module that happens to import it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def name_of(value: Any) -> str:
     """Name a class, function, module-level constant or module, so that `resolve` finds it.
 
     Raises:
-        EncodeError: It can not be found under its own name (a lambda, a local or replaced
+        EncodeError: It cannot be found under its own name (a lambda, a local or replaced
             function).
     """
     if value is Ellipsis:

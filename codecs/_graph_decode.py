@@ -199,12 +199,12 @@ class Decoder:
         elif isinstance(target, deque):
             deque.extend(target, self._all(node, 2))
         else:
-            raise DecodeError(f"a {type(target).__name__} can not be extended")
+            raise DecodeError(f"a {type(target).__name__} cannot be extended")
 
     def _update(self, node: Node) -> None:
         target = self._at(node[1])
         if not isinstance(target, dict):
-            raise DecodeError(f"a {type(target).__name__} can not be updated")
+            raise DecodeError(f"a {type(target).__name__} cannot be updated")
         put = OrderedDict.__setitem__ if isinstance(target, OrderedDict) else dict.__setitem__
         for key, value in self._pairs(node, 2):
             put(target, key, value)

@@ -123,7 +123,7 @@ class NodeWriter(ABC):
             return seen
         if seen.at is None:
             if seen.create is None:
-                raise self._refuse(value, "it contains itself in a way that can not be rebuilt")
+                raise self._refuse(value, "it contains itself in a way that cannot be rebuilt")
             seen.at = self._emit(seen.create)
         return seen.at
 

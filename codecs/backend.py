@@ -26,7 +26,7 @@ def encode_backend(artifact: Any, sink: Sink) -> tuple[bytes, list[Any]]:
         were met.
 
     Raises:
-        CodecError: As `encode_graph`; the message names the part that can not be stored.
+        CodecError: As `encode_graph`; the message names the part that cannot be stored.
     """
     if not isinstance(getattr(artifact, "key", None), str):
         raise EncodeError(type(artifact).__name__, reason="not a backend artifact")

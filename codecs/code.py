@@ -1,7 +1,7 @@
 """Encode Python code objects without marshal, digest what they do, and rename what they name.
 
 The body is `[tag, magic, code]`: the interpreter's cache tag and bytecode magic, which must be
-those of the reader, and the fields of the code object. Constants that msgpack can not hold are
+those of the reader, and the fields of the code object. Constants that msgpack cannot hold are
 `[letter, …]`; see `_TAGS`.
 
 The bytecode is taken from `co_code`, which CPython gives without specialisations, inline counters

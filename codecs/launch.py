@@ -218,7 +218,7 @@ def put_autotuned(kernels: Mapping[str, Autotuned], sink: Sink) -> list[Any]:
     """Give ``[name, source, device, descends, [[configuration, version, key], …]]`` of kernels by name.
 
     Raises:
-        EncodeError: a kernel has no configuration, or one twice, or can not be encoded.
+        EncodeError: a kernel has no configuration, or one twice, or cannot be encoded.
     """
     fields = []
     for name, kernel in sorted(kernels.items()):

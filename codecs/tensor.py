@@ -311,5 +311,5 @@ class TensorCodec(Codec[Any]):
             return _view(_storage(kind, index, size, None if kind == "meta" else raw), *view)
         except FirebrickError:
             raise
-        except Exception as error:  # torch raises many types for what it can not make
+        except Exception as error:  # torch raises many types for what it cannot make
             raise DecodeError(f"not a tensor: {type(error).__name__}: {error}") from None

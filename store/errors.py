@@ -52,7 +52,7 @@ class UsageError(FirebrickError):
 
 
 class StoreError(FirebrickError):
-    """A store as a whole can not do what was asked."""
+    """A store as a whole cannot do what was asked."""
 
     hint = "Look at the store's directory; the program itself goes on without the store."
     exit_code = 10
@@ -115,7 +115,7 @@ class NetworkFilesystemError(StoreError):
 
     hint = "Keep the store on a local disk or tmpfs, one per machine."
     exit_code = 16
-    template = "store {} can not live here: {}"
+    template = "store {} cannot live here: {}"
 
 
 class StorePermissionError(StoreError):
@@ -215,7 +215,7 @@ class StillReferenced(FirebrickError):
 
 
 class CodecError(FirebrickError):
-    """A value can not be turned into bytes, or bytes into a value."""
+    """A value cannot be turned into bytes, or bytes into a value."""
 
     hint = "The entry is not used; compile as usual."
     exit_code = 50
@@ -226,7 +226,7 @@ class EncodeError(CodecError):
 
     hint = "The function is not stored; the message names the value that prevents it."
     exit_code = 51
-    template = "can not encode {} at {}: {}"
+    template = "cannot encode {} at {}: {}"
 
     def __init__(self, type_name: str, where: str = "the root", reason: str = "") -> None:
         super().__init__(type_name, where, reason)
@@ -323,7 +323,7 @@ class EditConflict(FirebrickError):
 
 
 class NotStorable(FirebrickError):
-    """A compiled function can not be stored faithfully."""
+    """A compiled function cannot be stored faithfully."""
 
     hint = "The function runs as compiled; the message names what prevents storing it."
     exit_code = 70
@@ -335,7 +335,7 @@ class NotStorable(FirebrickError):
 
 
 class NotLean(NotStorable):
-    """A compiled function can not be restored without torch's compiler."""
+    """A compiled function cannot be restored without torch's compiler."""
 
     hint = "The function is stored for the full lane; the message names what prevents the lean one."
     exit_code = 72

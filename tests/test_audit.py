@@ -16,7 +16,7 @@ from firebrick.capture.audited import Names, code_lines, graph_lines
 from firebrick.errors import AuditError, DecodeError, UsageError
 from firebrick.reports.runs import read
 from firebrick.session import session as attach
-from firebrick.session.auditor import Auditor, auditor_of, let_go
+from firebrick.session.auditor import SessionAuditor, auditor_of, let_go
 from firebrick.storage.store import Store
 from firebrick.validity.audit import VERSION, Texts, diff, differing, text_of, texts_of, whole
 from support.programs import run_cases
@@ -137,7 +137,7 @@ class TestTheBlock:
         monkeypatch.setattr(firebrick.torch_api.load(), "retrace", fails)
         with firebrick.audit() as found:
             doubled()
-        assert found.not_audited == {"torch can not trace it: RuntimeError: no way to trace it": 1}
+        assert found.not_audited == {"torch cannot trace it: RuntimeError: no way to trace it": 1}
         assert firebrick.stats().not_audited == found.not_audited
         assert firebrick.stats().audited == 0
 
@@ -183,16 +183,16 @@ class TestAShareOfStarts:
     def forking(self, doubled, monkeypatch):
         """Gives what audits in forks recorded, once the last of them has ended, and what the store keeps."""
         session = attach.session()
-        session.auditor = Auditor(session, raises=False, forks=True)
+        session.auditor = SessionAuditor(session, raises=False, forks=True)
         reading, writing = os.pipe()
-        original, parent = Auditor._record, os.getpid()
+        original, parent = SessionAuditor._record, os.getpid()
 
         def record(self, event):
             original(self, event)
             if os.getpid() != parent:
                 os.write(writing, f"{event.code}\n".encode())
 
-        monkeypatch.setattr(Auditor, "_record", record)
+        monkeypatch.setattr(SessionAuditor, "_record", record)
         monkeypatch.setattr("firebrick.session.auditor.let_go", lambda: None)
         monkeypatch.setattr("threading.active_count", lambda: 1)
 

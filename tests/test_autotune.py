@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from firebrick.base.patches import Patches
-from firebrick.loader.autotune import Winners
+from firebrick.loader.autotune import AutotuneResults
 from firebrick.storage.store import Store
 from support.programs import builders, run_cases
 
@@ -62,7 +62,9 @@ class Process:
                 return self.launchers[0].config.name
 
         files = type("Files", (), {"_get": lambda self, key: None, "_put": lambda self, key, data: None})
-        winners = Winners(store, recording, self.faults.append, lambda config: (("BLOCK", config.name), 4))
+        winners = AutotuneResults(
+            store, recording, self.faults.append, lambda config: (("BLOCK", config.name), 4)
+        )
         winners.install(Patches(), files, Tuner)
         self.Tuner, self.files = Tuner, files()
 
@@ -125,7 +127,7 @@ def test_torchs_files_of_winners_are_there_without_torchs_folder(store):
 
 
 class Launched:
-    """As torch's autotuner: it can not be pickled once it has launchers."""
+    """As torch's autotuner: it cannot be pickled once it has launchers."""
 
     def __init__(self):
         self.launchers, self.source, self._reload_kernel = ["launcher"], "fn", print

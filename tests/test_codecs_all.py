@@ -25,7 +25,7 @@ from firebrick.errors import BlobMissing, CodecError, UnknownKind, UnknownVersio
 from firebrick.storage.blob import Blob, StoredBlob
 from firebrick.storage.format import MAX_BLOB_BYTES, Kind
 from firebrick.storage.keys import ContentKey
-from firebrick.storage.manifest import Compiled, LeanForm, Manifest, Place, Reached
+from firebrick.storage.manifest import Compiled, LeanForm, Manifest, Placement, Reached
 from support.strategies import everything, same
 
 KINDS = sorted(codecs.CODECS)
@@ -196,6 +196,6 @@ def test_the_document_names_the_limits() -> None:
 
 def test_the_document_names_every_entry_of_a_manifest() -> None:
     named = {name.strip(" `") for row in rows("entry") for name in row[0].split(",")}
-    lean = {*LeanForm._fields, *Place._fields} - {"place"}
+    lean = {*LeanForm._fields, *Placement._fields} - {"place"}
     plain = {*Manifest._fields, *Reached._fields, *Compiled._fields, "version", "skip", "reach"}
     assert named == (plain - {"reached", "compiled", "digest"}) | {f"lean.{name}" for name in lean}

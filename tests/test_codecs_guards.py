@@ -171,7 +171,7 @@ def test_unpickling_admits_names_and_prefixes() -> None:
     back = GuardUnpickler(STATE, NAMES).load()
     assert back[0] == GLOBALS
     assert type(back[3]) is Node
-    prefixes = ["collections", "firebrick.testing", "posixpath", "builtins"]
+    prefixes = ["collections", "firebrick.testing", "support", "posixpath", "builtins"]
     assert GuardUnpickler(STATE, (), prefixes).load()[0] == GLOBALS
     with pytest.raises(ForbiddenGlobal):
         GuardUnpickler(STATE, (), ["collection", "firebrick.testin", "posixpath", "builtins"]).load()

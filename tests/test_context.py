@@ -172,7 +172,7 @@ class TestMappings:
         assert list(fresh) == list(model)
 
     def test_an_artifact_is_kept_under_its_own_key_only(self, context: Context) -> None:
-        with pytest.raises(UsageError, match="can not be"):
+        with pytest.raises(UsageError, match="cannot be"):
             context.backend_artifacts[KEY] = small_artifact(OTHER, 1)
         assert context.backend_artifacts == {}
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from firebrick.capture import lowering as capturing
 from firebrick.capture.wrapper_source import Wrapper
-from firebrick.codecs.lean_backend import DYNAMIC_MARKS, CudaGraphs, LeanBackend, LeanGraph, Program
+from firebrick.codecs.lean_backend import CudaGraphs, LeanBackend, LeanGraph
+from firebrick.codecs.lean_program import DYNAMIC_MARKS, Program
 from firebrick.errors import NotLean, Unsupported
 from firebrick.runtime import cuda_graphs, load
 from firebrick.runtime.cuda_graphs import Graphed

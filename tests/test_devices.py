@@ -17,7 +17,7 @@ from firebrick.capture.devices import TracedDevices
 from firebrick.capture.lowering import gpus_of
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
-from firebrick.storage.manifest import Place
+from firebrick.storage.manifest import Placement
 from firebrick.torch_api import aot
 from firebrick.torch_api.device_variables import note_devices
 
@@ -258,18 +258,18 @@ def resuming():
     ("made", "parts", "expected"),
     [
         (compilation(HOST), [], None),
-        (compilation(X, HOST), [FREE], Place(0, "")),
-        (compilation(Y), [(frozenset(), "")], Place(1, "")),
-        (compilation(HOST), [FREE], Place(0, "")),
-        (compilation(X, Y), [FREE], Place(-1, "several GPUs")),
-        (compilation(X), [FREE, TWO], Place(-1, "a wrapper")),
+        (compilation(X, HOST), [FREE], Placement(0, "")),
+        (compilation(Y), [(frozenset(), "")], Placement(1, "")),
+        (compilation(HOST), [FREE], Placement(0, "")),
+        (compilation(X, Y), [FREE], Placement(-1, "several GPUs")),
+        (compilation(X), [FREE, TWO], Placement(-1, "a wrapper")),
         (compilation(X, process=[["current GPU", [], "1"]]), [FREE],
-         Place(0, "another GPU was current")),
-        (compilation(X, process=[["current GPU", [], "0"]]), [FREE], Place(0, "")),
+         Placement(0, "another GPU was current")),
+        (compilation(X, process=[["current GPU", [], "0"]]), [FREE], Placement(0, "")),
         (compilation(X, program=program(Y)._replace(tensors=[["float32", "cuda", 0, False, 0]])), [FREE],
-         Place(0, "no guard on x")),
+         Placement(0, "no guard on x")),
         (compilation(X, resumes={"r": resuming()}), [FREE],
-         Place(0, "a resume function that names a device")),
+         Placement(0, "a resume function that names a device")),
     ],
 )  # fmt: skip
 def test_a_frame_runs_on_one_gpu_or_is_pinned_with_a_reason(made, parts, expected):

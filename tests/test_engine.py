@@ -30,7 +30,7 @@ from firebrick.errors import (
 from firebrick.storage import directory, environment
 from firebrick.storage import format as fmt
 from firebrick.storage.format import Kind
-from firebrick.storage.remap_lock import Gate
+from firebrick.storage.remap_lock import RemapLock
 from firebrick.storage.store import Blob, Store
 
 MIB = 1 << 20
@@ -498,7 +498,7 @@ def test_a_dead_reader_does_not_keep_space(store: Store, path: Path) -> None:
 
 
 def test_a_gate_lets_one_thread_in_twice_but_nobody_with_the_one_alone() -> None:
-    gate = Gate()
+    gate = RemapLock()
     outer = gate.enter(1)
     assert outer is not None
     entered: list[int | None] = []

@@ -37,7 +37,7 @@ from firebrick.guards.record import GuardRecorder
 from firebrick.guards.replay import Manager, adopt, build, stand_ins
 from firebrick.guards.shapes import NotInLanguage, canonical, compile_guard
 from firebrick.guards.values import same_value, term_of, value_of
-from firebrick.reports.not_served import Changed, Unfit
+from firebrick.reports.not_served import GuardsNotApplicable, ObjectChanged
 from firebrick.storage.msgpack import pack
 from firebrick.torch_api import compiler_free
 from firebrick.validity.configuration import ambient_key
@@ -115,7 +115,7 @@ def served(program: GuardProgram, source: str) -> bool | str:
     f_locals = {"x": torch.ones(3), "thing": module.Thing()}
     try:
         return build(program, module.__dict__, module.f.__code__, f_locals).check(f_locals)
-    except Changed as error:
+    except ObjectChanged as error:
         return str(error)
 
 
@@ -171,7 +171,7 @@ def test_what_is_the_same_is_served(program: GuardProgram, old: str, new: str) -
 
 def test_another_local_variable_is_a_change(program: GuardProgram) -> None:
     module = subject(SUBJECT.replace("def f(x, thing):", "def f(y, thing):\n        x = y"))
-    with pytest.raises(Changed, match="no local variable x"):
+    with pytest.raises(ObjectChanged, match="no local variable x"):
         build(program, module.__dict__, (lambda y, thing: None).__code__)
 
 
@@ -183,7 +183,7 @@ def test_no_guard_is_built_under_another_default_device(program: GuardProgram) -
     module = subject(SUBJECT)
     torch.set_default_device("meta")
     try:
-        with pytest.raises(Unfit, match="default device"):
+        with pytest.raises(GuardsNotApplicable, match="default device"):
             build(program, module.__dict__, module.f.__code__)
     finally:
         torch.set_default_device(None)
@@ -241,7 +241,7 @@ def test_locals_that_lead_nowhere_are_no_change() -> None:
         return g(x)
 
     _, program = record(f, torch.ones(3), lambda x: x * 2)
-    with pytest.raises(Unfit, match="__code__"):
+    with pytest.raises(GuardsNotApplicable, match="__code__"):
         build(program, f.__globals__, f.__code__, {"x": torch.ones(3), "g": 5})
 
 
@@ -594,7 +594,7 @@ def test_firebrick_itself_takes_no_stand_in_for_the_module() -> None:
 @pytest.mark.usefixtures("no_dynamo")
 def test_nothing_is_built_in_the_middle_of_the_import(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch._dynamo", types.ModuleType("torch._dynamo"))
-    with pytest.raises(Unfit, match="being imported"), stand_ins():
+    with pytest.raises(GuardsNotApplicable, match="being imported"), stand_ins():
         pass
 
 

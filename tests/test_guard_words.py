@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from firebrick.bundle.recipe import Difference
+from firebrick.bundle.recipe import RecipeDifference
 from firebrick.guards.evaluate import NoValue, parsed, value_of
-from firebrick.guards.failing_guard import Stored, expectations_differ, failed, told
+from firebrick.guards.failing_guard import StoredState, expectations_differ, failed, told
 from firebrick.reports.events import Change
 from firebrick.reports.wording import object_change, recipe_changes, shown
 
@@ -94,7 +94,7 @@ def state(**changes: Any) -> str:
     return json.dumps({**json.loads(str(cpp.GlobalStateGuard().__getstate__())), **changes})
 
 
-STORED = Stored(
+STORED = StoredState(
     lambda: state(num_threads=77, default_dtype=7),
     lambda source, field: {"size()": "(64, 8)", "stride()": "(1, 4)"}[field] if source == "L['x']" else None,
     lambda: [SimpleNamespace()],
@@ -153,7 +153,7 @@ def test_a_report_of_torch_becomes_words(text: str, code: str, change: tuple[Any
 
 
 def test_of_several_conditions_the_one_that_fails_is_named() -> None:
-    found = told(["L['n'] == 3", "L['x'].size()[0] == L['x'].size()[1]"], LOCALS, {}, Stored())
+    found = told(["L['n'] == 3", "L['x'].size()[0] == L['x'].size()[1]"], LOCALS, {}, StoredState())
     assert found.changes[0].here == "false (L['x'].size()[0] = 4, L['x'].size()[1] = 8)"
 
 
@@ -164,7 +164,7 @@ def test_threads_are_both_told() -> None:
 
 @pytest.mark.parametrize("manager", [SimpleNamespace(), SimpleNamespace(check_verbose=lambda _: 1 / 0)])
 def test_a_report_that_fails_is_a_miss_all_the_same(manager: Any) -> None:
-    found = failed(manager, {}, {}, Stored())
+    found = failed(manager, {}, {}, StoredState())
     assert found.code == "value"
     assert "which is not known" in str(found)
 
@@ -200,11 +200,11 @@ def test_recipes_are_compared_in_the_users_words() -> None:
     digest = "0" * 32
     found = recipe_changes(
         [
-            Difference("function.code", "aa", "bb"),
-            Difference("options.config.dynamo", f"{digest}; x=1; y='a; b'", f"1{digest[1:]}; x=2"),
-            Difference("options.config.inductor", digest, f"1{digest[1:]}"),
-            Difference("options.fullgraph", "False", "True"),
-            Difference("platform.torch", "2.12", "2.13"),
+            RecipeDifference("function.code", "aa", "bb"),
+            RecipeDifference("options.config.dynamo", f"{digest}; x=1; y='a; b'", f"1{digest[1:]}; x=2"),
+            RecipeDifference("options.config.inductor", digest, f"1{digest[1:]}"),
+            RecipeDifference("options.fullgraph", "False", "True"),
+            RecipeDifference("platform.torch", "2.12", "2.13"),
         ],
         "m.py:f",
     )

@@ -4,7 +4,7 @@ import ast
 import collections
 import graphlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,9 +112,18 @@ def test_every_folder_is_a_room_of_the_list_and_the_other_way_round() -> None:
     assert len(ROOMS) == len(set(ROOMS))
 
 
+def twice(names: Iterable[str]) -> list[str]:
+    return [name for name, count in collections.Counter(names).items() if count > 1]
+
+
 def test_one_file_name_means_one_thing() -> None:
-    names = (path.stem.lstrip("_") for path in FILES.values() if path.stem not in ("__init__", "__main__"))
-    assert [name for name, count in collections.Counter(names).items() if count > 1] == []
+    stems = (path.stem for path in FILES.values() if path.stem not in ("__init__", "__main__"))
+    assert twice(stem.lstrip("_") for stem in stems) == []
+
+
+def test_one_class_name_means_one_thing() -> None:
+    nodes = (node for text in TEXTS.values() for node in ast.walk(ast.parse(text)))
+    assert twice(node.name for node in nodes if isinstance(node, ast.ClassDef)) == []
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ import torch
 from hypothesis import given, settings
 
 from firebrick import codecs
-from firebrick.codecs.lean_backend import (
-    LeanBackend,
-    LeanGraph,
+from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.codecs.lean_program import (
     Mutation,
     MutationKind,
     Output,

@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from firebrick.codecs.lean_backend import (
-    LeanBackend,
-    LeanGraph,
+from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.codecs.lean_program import (
     Mutation,
     MutationKind,
     Output,

@@ -11,14 +11,8 @@ from torch.fx import Graph, GraphModule
 from firebrick import codecs
 from firebrick.capture.ddp_buckets import Splits
 from firebrick.capture.lean_part import LeanPart
-from firebrick.codecs.lean_backend import (
-    DYNAMIC_MARKS,
-    LeanBackend,
-    LeanGraph,
-    Output,
-    OutputKind,
-    Program,
-)
+from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.codecs.lean_program import DYNAMIC_MARKS, Output, OutputKind, Program
 from firebrick.codecs.lean_split import NO_PART, LeanSplit, Step, Steps
 from firebrick.errors import DecodeError, EncodeError, NotLean
 from firebrick.loader.lean_backends import LeanBackends

@@ -15,17 +15,11 @@ from firebrick.base.patches import Patches
 from firebrick.capture import triton_kernels
 from firebrick.capture.wrapper_source import rewrite
 from firebrick.codecs.launch import Autotuned, Choice, Launch
-from firebrick.codecs.lean_backend import (
-    DYNAMIC_MARKS,
-    CudaGraphs,
-    LeanBackend,
-    LeanBackendCodec,
-    LeanGraph,
-    Program,
-)
+from firebrick.codecs.lean_backend import CudaGraphs, LeanBackend, LeanBackendCodec, LeanGraph
+from firebrick.codecs.lean_program import DYNAMIC_MARKS, Program
 from firebrick.codecs.triton import TritonKernel
 from firebrick.errors import DecodeError, EncodeError, NotLean, Unsupported
-from firebrick.loader.autotune import CONTEXT, DESCENDED, LAUNCHED, WINNERS, Winners
+from firebrick.loader.autotune import CONTEXT, DESCENDED, LAUNCHED, WINNERS, AutotuneResults
 from firebrick.loader.autotune_choice import Launches
 from firebrick.reports.not_served import Miss
 from firebrick.runtime import assemble as runtime_backend
@@ -330,7 +324,7 @@ def test_what_launches_the_end_of_a_descent_is_kept(store, found):
         asked.append(launcher.config.name)
         return codecs.encode(Kind.LAUNCH, made)
 
-    winners = Winners(store, True, faults.append, lambda config: config.name, encode)
+    winners = AutotuneResults(store, True, faults.append, lambda config: config.name, encode)
     winners.install(Patches(), files, tuner)
     one = tuner()
     one.coordinate_descent_tuning(types.SimpleNamespace(config=config("first")))

@@ -10,7 +10,7 @@ import pytest
 from firebrick.errors import DamagedError, StoreLocked
 from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles
 from firebrick.loader.libraries import Libraries
-from firebrick.loader.wrapper_libraries import Kernels
+from firebrick.loader.wrapper_libraries import WrapperLibraries
 from firebrick.reports.counters import Stats
 from firebrick.reports.not_served import Miss
 from firebrick.reports.refusals import refusal_of
@@ -69,7 +69,7 @@ def load_async(cls: type, source: str) -> Callable[[], str]:
 def test_a_library_that_cannot_be_loaded_is_compiled() -> None:
     faults: list[BaseException] = []
     libraries = Unloadable()
-    load = Kernels(libraries, faults.append).loading_library(load_async)(Cache, "source")
+    load = WrapperLibraries(libraries, faults.append).loading_library(load_async)(Cache, "source")
     assert load() == "compiled source"
     assert [type(fault) for fault in faults] == [ImportError]
     assert libraries.discarded == [request_digest(Cache, load_async, ("source",), {})]
@@ -77,7 +77,7 @@ def test_a_library_that_cannot_be_loaded_is_compiled() -> None:
 
 def test_who_has_no_compiler_gets_the_error() -> None:
     with pytest.raises(ImportError):
-        Kernels(Unloadable()).loading_library(load_async)(Cache, "source")()
+        WrapperLibraries(Unloadable()).loading_library(load_async)(Cache, "source")()
 
 
 def test_damage_is_told_and_a_miss_is_not(tmp_path: Path) -> None:

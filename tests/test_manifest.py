@@ -14,7 +14,7 @@ from firebrick.storage.manifest import (
     LeanForm,
     Manifest,
     NoLeanForm,
-    Place,
+    Placement,
     Reached,
     pack_manifest,
     unpack_manifest,
@@ -24,7 +24,7 @@ from firebrick.storage.store import Blob, Store
 
 KEY = ContentKey(b"k" * 32)
 COMPILED = Compiled(KEY, {"r": KEY}, {"b": KEY}, {"m": "math"}, {}, KEY, "ab", KEY)
-LEAN = LeanForm(KEY, {}, {"b": KEY}, [], Place(0, "why"))
+LEAN = LeanForm(KEY, {}, {"b": KEY}, [], Placement(0, "why"))
 MANIFEST = Manifest(KEY, KEY, [], "", Reached(KEY, KEY, KEY), COMPILED, LEAN)
 
 

@@ -12,7 +12,7 @@ from firebrick.errors import NotLean
 from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_program, moves_of
 from firebrick.reports.not_served import Miss
 from firebrick.storage.keys import ContentKey
-from firebrick.storage.manifest import Fact, LeanForm, Place
+from firebrick.storage.manifest import Fact, LeanForm, Placement
 from support.programs import run_cases
 
 MOVE = Move(0, 1)
@@ -94,7 +94,7 @@ def test_code_holds_the_other_device_and_calls_the_other_functions():
 def manifest(*, pinned="", relies=None, gpu=0):
     process = [["torch.distributed.get_rank", [], "0"]]
     process += [] if relies is None else [["current GPU", [], str(relies)]]
-    place = None if gpu is None else Place(gpu, pinned)
+    place = None if gpu is None else Placement(gpu, pinned)
     return LeanForm(ContentKey(b"g" * 32), {}, {}, [], place), [Fact(*fact) for fact in process]
 
 
@@ -128,8 +128,8 @@ def test_a_bundle_goes_to_the_current_gpu_first(current, made, here, expected):
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        (manifest(pinned="why", relies=0), "stored 0, here 1; it can not be moved: why"),
-        (manifest(gpu=None, relies=0), "stored 0, here 1; it can not be moved: no tensor"),
+        (manifest(pinned="why", relies=0), "stored 0, here 1; it cannot be moved: why"),
+        (manifest(gpu=None, relies=0), "stored 0, here 1; it cannot be moved: no tensor"),
     ],
 )
 def test_what_relies_on_the_current_gpu_and_can_not_be_moved_has_no_way(current, made, reason):

@@ -123,7 +123,7 @@ def test_what_is_no_plain_argument_is_refused():
     finally:
         patches.undo()
     assert told == []
-    assert [fault.reason for fault in faults] == ["torch.distributed.get_rank of what can not be kept"]
+    assert [fault.reason for fault in faults] == ["torch.distributed.get_rank of what cannot be kept"]
 
 
 def test_only_listed_functions_are_called_for_a_fact():

@@ -2,7 +2,7 @@
 
 from types import CodeType
 
-from firebrick.bundle.recipe import Difference, differences, frame_name, make_recipe, nearest
+from firebrick.bundle.recipe import RecipeDifference, differences, frame_name, make_recipe, nearest
 
 PLATFORM = {"python": "3.11", "torch": "2.13.0"}
 
@@ -46,5 +46,5 @@ def test_the_nearest_recipe_is_of_the_same_function_and_differs_least() -> None:
     near = make_recipe(PLAIN, "kiln", {"mode": "b", "dynamic": "None"}, PLATFORM)
     foreign = make_recipe(PLAIN, "oven", {"mode": "a", "dynamic": "None"}, PLATFORM)
     known = {r.key: r.components for r in (far, near, foreign)}
-    assert nearest(wanted.components, known) == (near.key, [Difference("options.mode", "b", "a")])
+    assert nearest(wanted.components, known) == (near.key, [RecipeDifference("options.mode", "b", "a")])
     assert nearest(wanted.components, {foreign.key: foreign.components}) is None

@@ -29,7 +29,7 @@ class Recipe(NamedTuple):
     components: Mapping[str, str]
 
 
-class Difference(NamedTuple):
+class RecipeDifference(NamedTuple):
     """One component in which two recipes differ; ``None`` where a side lacks it."""
 
     component: str
@@ -65,10 +65,10 @@ def make_recipe(
     return Recipe(recipe_key(components), components)
 
 
-def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[Difference]:
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[RecipeDifference]:
     """Return the components in which two recipes differ, in the order of their names."""
     return [
-        Difference(name, old.get(name), new.get(name))
+        RecipeDifference(name, old.get(name), new.get(name))
         for name in sorted(set(old) | set(new))
         if old.get(name) != new.get(name)
     ]
@@ -76,12 +76,12 @@ def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[Differen
 
 def nearest(
     wanted: Mapping[str, str], known: Mapping[bytes, Mapping[str, str]]
-) -> tuple[bytes, list[Difference]] | None:
+) -> tuple[bytes, list[RecipeDifference]] | None:
     """Return the known recipe of the same function that differs least, and in what.
 
     Recipes of other functions do not count: they would explain nothing.
     """
-    best: tuple[bytes, list[Difference]] | None = None
+    best: tuple[bytes, list[RecipeDifference]] | None = None
     for key in sorted(known):
         other = known[key]
         if any(other.get(n) != wanted.get(n) for n in ("function.module", "function.name")):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from firebrick.codecs.lean_backend import (
+from firebrick.codecs.lean_program import (
     Mutation,
     MutationKind,
     Output,
@@ -44,7 +44,7 @@ def aot_program(entry: Any) -> Program:
         entry: torch's result; it is only read.
 
     Raises:
-        NotLean: naming what the program can not say.
+        NotLean: naming what the program cannot say.
     """
     for reason in _refusals(entry):
         raise NotLean(reason)

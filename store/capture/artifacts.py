@@ -13,7 +13,7 @@ from firebrick.capture.lean_part import LeanPart
 from firebrick.capture.manifest_writer import Part
 from firebrick.codecs import encode
 from firebrick.errors import CodecError, EncodeError, NotStorable
-from firebrick.loader.wrapper_libraries import Kernels
+from firebrick.loader.wrapper_libraries import WrapperLibraries
 from firebrick.storage.format import Kind
 from firebrick.storage.manifest import NoLeanForm
 from firebrick.torch_api.compiler_free import wants_own_precompile
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _CALL = re.compile(r"^[^#\n]*?torch\.ops\.(\w+\.\w+)", re.MULTILINE)
 
 
-class Mirroring(Protocol):
+class ArtifactSession(Protocol):
     """The session as `Artifacts` sees it."""
 
     settings: Settings
@@ -45,7 +45,7 @@ class Artifacts:
         kernels: knows the libraries of the wrappers that this process loaded.
     """
 
-    def __init__(self, session: Mirroring, kernels: Kernels) -> None:
+    def __init__(self, session: ArtifactSession, kernels: WrapperLibraries) -> None:
         self._session = session
         self._kernels = kernels
         self._lean: dict[str, LeanPart | NoLeanForm] = {}

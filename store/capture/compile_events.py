@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from firebrick.guards.record import GuardRecorder
 
 
-class HandOver:
+class CompileEvents:
     """Notes on the compilation under way what torch says of it. Torch's compile lock serialises its use.
 
     Args:
@@ -81,7 +81,7 @@ class HandOver:
         if (compilation := self._recorder.current) is not None:
             said = process_fact(name, arguments)
             if said.startswith(NO_FACT):  # it says something to Dynamo
-                raise NotStorable(f"{name} of what can not be kept")
+                raise NotStorable(f"{name} of what cannot be kept")
             if (fact := [name, arguments, said]) not in compilation.process:
                 compilation.process.append(fact)
 

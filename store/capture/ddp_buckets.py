@@ -49,7 +49,7 @@ class Splits:
             compilation.not_full = _NOT_FULL
 
     def made(self, backend_id: str, steps: Steps | NoLeanForm) -> None:
-        """Take how the graphs of a backend are put together, or why that can not be said."""
+        """Take how the graphs of a backend are put together, or why that cannot be said."""
         if backend_id not in self._buckets:  # it is in one piece
             return
         self._steps[backend_id] = steps

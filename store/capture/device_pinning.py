@@ -15,7 +15,7 @@ import torch
 from firebrick.bundle.platform import CURRENT_GPU
 from firebrick.capture.devices import leaves_of
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
-from firebrick.storage.manifest import Place
+from firebrick.storage.manifest import Placement
 from firebrick.validity.code_facts import nested
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _TENSOR_GUARD: Final = NUMBERS["add_tensor_match_guard"]
 
 def gpu_of(
     compilation: Compilation, program: GuardProgram, backends: Iterable[tuple[frozenset[int], str]]
-) -> Place | None:
+) -> Placement | None:
     """Return where a frame runs, and why it can run nowhere else.
 
     Args:
@@ -51,7 +51,7 @@ def gpu_of(
     reasons += [f"no guard on {name}" for name in sorted(devices.inputs - guarded)]
     if any(_holds_device(code) for code in compilation.resumes.values()):
         reasons.append("a resume function that names a device")
-    return Place(gpu, next(filter(None, reasons), ""))
+    return Placement(gpu, next(filter(None, reasons), ""))
 
 
 def _holds_device(code: CodeType) -> bool:

@@ -34,7 +34,7 @@ class LeanPart(NamedTuple):
         encoded: its blobs.
         libraries: which of CUDA's libraries it calls.
         gpus: indices of the GPUs that it runs on.
-        pinned: why it can not be moved to another GPU; empty if it can.
+        pinned: why it cannot be moved to another GPU; empty if it can.
     """
 
     encoded: codecs.Encoded

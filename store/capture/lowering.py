@@ -55,7 +55,7 @@ def _results(artifact: Any) -> list[Any]:
 
 
 def gpus_of(artifact: Any, backend: LeanBackend) -> tuple[frozenset[int], str]:
-    """Return the indices of the GPUs that a backend runs on, and why it can not be moved to another.
+    """Return the indices of the GPUs that a backend runs on, and why it cannot be moved to another.
 
     Args:
         artifact: what it was made of.

@@ -56,7 +56,7 @@ def frame_manifest(
         lean: torch's backend id -> lean backend, or the reason why there is none.
 
     Raises:
-        NotStorable: when the compiled code uses a global that can not be made again, or neither lane can
+        NotStorable: when the compiled code uses a global that cannot be made again, or neither lane can
             have the guards.
     """
     blobs: list[Blob] = []

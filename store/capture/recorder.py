@@ -88,7 +88,7 @@ class Compilation:
         self.tracing = Traced(self.code)
 
     def refuse(self, reason: str, code: str = "not-storable") -> None:
-        """Note why the frame can not be stored; the first reason stands."""
+        """Note why the frame cannot be stored; the first reason stands."""
         if not self.refused:
             self.refused, self.code_of_refusal = reason, code
 
@@ -161,7 +161,7 @@ class Recorder:
         return stack[-1] if stack else None
 
     def refuse(self, reason: str | BaseException) -> None:
-        """Note why the frame that this thread compiles can not be stored."""
+        """Note why the frame that this thread compiles cannot be stored."""
         if (compilation := self.current) is not None:
             compilation.refuse(str(reason) or type(reason).__name__)
 
@@ -208,7 +208,7 @@ class Recorder:
                 self._publish_ready()
 
     def artifact_refused(self, backend_id: str, reason: BaseException) -> None:
-        """Take note that a backend artifact can not be stored; frames that waited for it are not either.
+        """Take note that a backend artifact cannot be stored; frames that waited for it are not either.
 
         A backward graph is compiled at its first run, when nothing is being traced.
         """

@@ -113,7 +113,7 @@ class SelfTests:
 
 
 def _start(store: Store) -> subprocess.Popen[str] | None:
-    """Start the process that restores bundles, or tell in the log that it can not be had."""
+    """Start the process that restores bundles, or tell in the log that it cannot be had."""
     try:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "firebrick.loader.self_test", str(store.path)],

@@ -182,7 +182,7 @@ class _Reader:
             body.append(self._partitions)
             known |= {"partitions"}
         for function in self._functions:
-            used |= _Checker(function, frozenset(known), self._aliases, self._launches).globals()
+            used |= _SourceChecker(function, frozenset(known), self._aliases, self._launches).globals()
         aliases: list[ast.stmt] = []
         for name, statement in self._aliases.items():
             if name in used:
@@ -217,7 +217,7 @@ class _WithoutSelf(ast.NodeTransformer):
         return node
 
 
-class _Checker:
+class _SourceChecker:
     """Check the names, attributes and syntax of one function; note launches of Triton kernels."""
 
     def __init__(

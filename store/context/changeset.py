@@ -16,9 +16,9 @@ from firebrick.context.revision import (
     BACKEND,
     DYNAMO,
     KINDS,
-    Beside,
     Name,
     Record,
+    RevisionFacts,
     pack_revision,
     past,
     past_name,
@@ -67,11 +67,11 @@ class Plan:
         Backends must be put before the entries that name them.
 
         Raises:
-            CodecError: for a value that can not be encoded; the plan must not be committed then.
+            CodecError: for a value that cannot be encoded; the plan must not be committed then.
             UsageError: for an artifact with another key than its name.
         """
         if name.section == BACKEND and getattr(value, "key", name.name) != name.name:
-            raise UsageError(f"an artifact with the key {value.key!r} can not be {name.name!r}")
+            raise UsageError(f"an artifact with the key {value.key!r} cannot be {name.name!r}")
         old = self._touch(name)
         kind = KINDS[name.section]
         blobs: list[Blob] = []
@@ -133,7 +133,7 @@ class Plan:
 
         Raises:
             EditConflict: naming the names that are not as they were read; nothing is written.
-            StoreError: where the store can not write.
+            StoreError: where the store cannot write.
         """
         if self.changes or always:
             changes = {(name.section, name.name): value for name, value in self.changes.items()}
@@ -154,7 +154,7 @@ class Plan:
     def _planned(self, name: Name) -> bytes | None:
         return self.changes[name] if name in self.changes else self._read(name)
 
-    def _revise(self, name: Name, old: Record | None, content: ContentKey, beside: Beside) -> Record:
+    def _revise(self, name: Name, old: Record | None, content: ContentKey, beside: RevisionFacts) -> Record:
         data = pack_revision(name.section, content, None if old is None else old.revision)
         blob = Blob(Kind.REVISION, data)
         self.blobs.append(blob)
@@ -166,7 +166,7 @@ class Plan:
         return dataclasses.replace(new, log=(*old.log, (blob.key, content)))
 
     def _point(
-        self, name: Name, old: Record, revision: ContentKey, content: ContentKey, beside: Beside
+        self, name: Name, old: Record, revision: ContentKey, content: ContentKey, beside: RevisionFacts
     ) -> Record:
         self.changes[past_name(name, old.revision)] = old.beside.pack()
         if revision in dict(old.log):
@@ -183,7 +183,7 @@ def read_value(store: Store, name: Name, data: bytes) -> Any:
     Raises:
         NotFoundError: for a blob that is gone.
         DamagedError: for one whose bytes do not match its key.
-        CodecError: for one that can not be decoded.
+        CodecError: for one that cannot be decoded.
     """
     record = Record.unpack(data)
     blob = store.get(record.content)
@@ -204,7 +204,7 @@ def read_value(store: Store, name: Name, data: bytes) -> Any:
 
 def _encode(
     name: Name, value: Any, sink: Sink, content_of: Callable[[str], ContentKey | None]
-) -> tuple[bytes, Beside]:
+) -> tuple[bytes, RevisionFacts]:
     names: dict[str, str] = {}
     with registry.no_dispatch():
         if name.section == BACKEND:
@@ -217,7 +217,7 @@ def _encode(
             names = canonical_names(value, content_of)
             body, aside = DynamoCodec().encode(value, sink, names), file_names(value)
     originals = {canonical: generated for generated, canonical in names.items()}
-    return body, Beside(version, time.time_ns() // 1_000_000, originals, _pack_volatile(aside))
+    return body, RevisionFacts(version, time.time_ns() // 1_000_000, originals, _pack_volatile(aside))
 
 
 def _pack_volatile(values: list[Any]) -> bytes:
@@ -227,7 +227,7 @@ def _pack_volatile(values: list[Any]) -> bytes:
 
 
 def _no_sink(kind: Kind, data: bytes, version: int) -> ContentKey:
-    raise EncodeError(kind.name, "a volatile value", "it can not be a blob of its own")
+    raise EncodeError(kind.name, "a volatile value", "it cannot be a blob of its own")
 
 
 def _unpack_volatile(data: bytes) -> list[Any] | None:

@@ -45,9 +45,9 @@ class Context(Memory):
     visible with `refresh`.
 
     Faults: without `on_fault` they raise and change nothing in memory. With it they are handed to
-    it instead: a failed write leaves the value in memory only, a value that can not be read is
+    it instead: a failed write leaves the value in memory only, a value that cannot be read is
     gone, and a failed removal lasts until `refresh`. `edit`, `revert` and `history` always raise,
-    and so does `refresh` when the store can not be read at all.
+    and so does `refresh` when the store cannot be read at all.
 
     Threads: any number; one lock per context guards memory and is held while a change is written.
     It is not held while the body of an edit or an `edit_fn` runs. After a fork the child must open
@@ -65,8 +65,8 @@ class Context(Memory):
 
         Raises:
             UsageError: for an empty name.
-            StoreError: where the store can not be read.
-            CodecError: for a registry value that can not be read, unless `on_fault` is given.
+            StoreError: where the store cannot be read.
+            CodecError: for a registry value that cannot be read, unless `on_fault` is given.
         """
         return cls(store, name, on_fault)
 
@@ -162,7 +162,7 @@ class Context(Memory):
 
         The edit works on private copies of what the store has when it begins. When the block ends
         all changes are committed in one transaction, and only then made in memory, as new objects.
-        A block that raises, a value that can not be encoded, a store that can not write or another
+        A block that raises, a value that cannot be encoded, a store that cannot write or another
         writer of the same names: nothing changed, neither in memory nor on disk.
 
         Raises:
@@ -173,7 +173,7 @@ class Context(Memory):
 
         thread = threading.get_ident()
         if thread in self._editing:
-            raise UsageError(f"edits of the context {self.name} can not be nested")
+            raise UsageError(f"edits of the context {self.name} cannot be nested")
         self._editing.add(thread)
         try:
             edit = Edit(self, named(self.store.registry(self.name)))
@@ -201,7 +201,7 @@ class Context(Memory):
             An empty list for a key that is not recorded.
 
         Raises:
-            NotFoundError, DamagedError, CodecError: for a revision that can not be read.
+            NotFoundError, DamagedError, CodecError: for a revision that cannot be read.
         """
         name = self._name(key)
         data = self._get(name)

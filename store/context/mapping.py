@@ -16,7 +16,7 @@ class Mirror(dict[str, Any]):
     """One section of a context, as the dictionary that torch's registry keeps.
 
     It behaves as a dictionary; every change is written through in one transaction. Reading a value
-    that can not be read from the store reports the fault to the context; where the context passes
+    that cannot be read from the store reports the fault to the context; where the context passes
     faults over, the name is gone as if it had never been there. `copy`, pickling and `copy.copy`
     give a plain dictionary. C code that reads a dictionary past its methods may see a placeholder.
 

@@ -52,7 +52,7 @@ class Revision:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Beside:
+class RevisionFacts:
     """What is kept beside a revision: the facts that are not part of the content.
 
     Attributes:
@@ -72,7 +72,7 @@ class Beside:
         return pack({"v": _LAYOUT, **dataclasses.asdict(self)})
 
     @classmethod
-    def unpack(cls, data: bytes) -> Beside:
+    def unpack(cls, data: bytes) -> RevisionFacts:
         """Read the bytes back; fields that are not known are passed over.
 
         Raises:
@@ -97,7 +97,7 @@ class Record:
     order: int
     revision: ContentKey
     content: ContentKey
-    beside: Beside
+    beside: RevisionFacts
     log: tuple[tuple[ContentKey, ContentKey], ...]
 
     def pack(self) -> bytes:
@@ -127,7 +127,7 @@ class Record:
             raise DecodeError("registry value: the log is not a list of pairs of keys")
         keys = [ContentKey(flat[i : i + KEY_BYTES]) for i in range(0, len(flat), KEY_BYTES)]
         fields["log"] = log = tuple(zip(keys[::2], keys[1::2], strict=True))
-        fields["beside"] = Beside.unpack(fields["beside"])
+        fields["beside"] = RevisionFacts.unpack(fields["beside"])
         record = cls(**fields)
         if (record.revision, record.content) not in log:
             raise DecodeError("registry value: the current revision is not in the log")
@@ -156,7 +156,7 @@ def past_name(name: Name, revision: ContentKey) -> Name:
     return Name(PAST[name.section], f"{revision.hex()}/{name.name}")
 
 
-def past(name: Name, revision: ContentKey, read: Callable[[Name], bytes | None]) -> Beside:
+def past(name: Name, revision: ContentKey, read: Callable[[Name], bytes | None]) -> RevisionFacts:
     """Return what is kept beside a revision that is not current.
 
     Raises:
@@ -165,7 +165,7 @@ def past(name: Name, revision: ContentKey, read: Callable[[Name], bytes | None])
     data = read(past_name(name, revision))
     if data is None:
         raise DecodeError(f"{name.name}: nothing is kept beside the revision {revision.hex()}")
-    return Beside.unpack(data)
+    return RevisionFacts.unpack(data)
 
 
 _TYPES = {

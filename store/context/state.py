@@ -102,7 +102,7 @@ class Memory:
         """Return a value, reading it from the store unless it is in memory by now.
 
         Raises:
-            KeyError: for a name that is gone, or a value that can not be read while faults are
+            KeyError: for a name that is gone, or a value that cannot be read while faults are
                 passed over.
         """
         name = Name(section, key)
@@ -135,7 +135,7 @@ class Memory:
     def deposit(self, key: str, artifact: Any) -> None:
         """Write an artifact through, and leave it out of memory until somebody reads it.
 
-        Only where it can not be written memory keeps a copy: the caller goes on to use the artifact.
+        Only where it cannot be written memory keeps a copy: the caller goes on to use the artifact.
 
         Raises:
             EncodeError, ForbiddenGlobal, LimitExceeded: it has no encoding; they name what, and where. Memory

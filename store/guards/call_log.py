@@ -12,7 +12,7 @@ from firebrick.torch_api import native
 
 
 @dataclasses.dataclass(slots=True)
-class Call:
+class GuardCall:
     """One call while guards are built, with what its arguments were at that time."""
 
     name: str
@@ -25,7 +25,7 @@ class Call:
     result: Any = None
 
     @classmethod
-    def of(cls, name: str, manager: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def of(cls, name: str, manager: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> GuardCall:
         """Take down a call; values that are large, or may change, only by their facts."""
         call = cls(name, manager, args, kwargs)
         if "example_value" in kwargs:
@@ -55,7 +55,7 @@ class Log:
 
     def __init__(self) -> None:
         self.root: Any = None
-        self.calls: list[Call] = []
+        self.calls: list[GuardCall] = []
         self.objects: dict[int, Any] = {}  # address -> object that a guard compares by it
         self.body: str | None = None  # source of the guard function that was written last
         self.installed: Iterable[str] = ()
@@ -74,7 +74,7 @@ class Log:
         log.builtins = graph.name_of_builtins_dict_key_in_fglobals or ""
         return log
 
-    def add(self, call: Call) -> None:
+    def add(self, call: GuardCall) -> None:
         """Append a call that torch has carried out."""
         if call.name in ("add_lambda_guard", "add_epilogue_lambda_guard"):
             call.body, self.body = self.body, None

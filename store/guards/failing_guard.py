@@ -56,7 +56,7 @@ _SCALARS: Final = {
 }  # fmt: skip
 
 
-class Stored:
+class StoredState:
     """What a bundle's guards expect, where the report of a failed one does not say it.
 
     Args:
@@ -76,7 +76,7 @@ class Stored:
         self.modes = modes
 
 
-def of_program(program: GuardProgram) -> Stored:
+def of_program(program: GuardProgram) -> StoredState:
     """Return what a guard program says of tensors and of the global state."""
 
     def state() -> str:
@@ -91,10 +91,10 @@ def of_program(program: GuardProgram) -> Stored:
                 return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
         return None
 
-    return Stored(state, fact)
+    return StoredState(state, fact)
 
 
-def of_state(read: Callable[[], Any]) -> Stored:
+def of_state(read: Callable[[], Any]) -> StoredState:
     """Return what torch's guard state says of tensors and of the global state; it is read when needed."""
 
     def state() -> str:
@@ -105,10 +105,10 @@ def of_state(read: Callable[[], Any]) -> Stored:
         scopes = {"L": graph.local_scope, "G": graph.global_scope}
         return shown(tuple(value_of(parsed(f"{source}.{field}"), scopes)))
 
-    return Stored(state, fact, lambda: read().output_graph.torch_function_mode_stack)
+    return StoredState(state, fact, lambda: read().output_graph.torch_function_mode_stack)
 
 
-def failed(manager: Any, values: Any, scope: dict[str, Any], stored: Stored) -> Miss:
+def failed(manager: Any, values: Any, scope: dict[str, Any], stored: StoredState) -> Miss:
     """Return why a guard manager does not pass, with the stored and the present value.
 
     Args:
@@ -127,7 +127,7 @@ def failed(manager: Any, values: Any, scope: dict[str, Any], stored: Stored) -> 
         return Miss(f"guards that did not pass; which is not known ({type(error).__name__})", code="value")
 
 
-def told(parts: Sequence[str], values: Any, scope: dict[str, Any], stored: Stored) -> Miss:
+def told(parts: Sequence[str], values: Any, scope: dict[str, Any], stored: StoredState) -> Miss:
     """Return the miss for torch's report of a failed guard."""
     scopes: Scopes = {"L": values, "G": scope}
     texts = [_COMMENT.sub("", _COMMENT.sub("", part)).strip() for part in parts]
@@ -143,7 +143,7 @@ def _holds(text: str, scopes: Scopes) -> bool | None:
         return None
 
 
-def _explained(text: str, scopes: Scopes, stored: Stored) -> tuple[str, list[Change]]:
+def _explained(text: str, scopes: Scopes, stored: StoredState) -> tuple[str, list[Change]]:
     if text.startswith(_STATE):
         return "state", _state(text.removeprefix(_STATE).split(), stored)
     if text == _MODES:
@@ -268,7 +268,7 @@ def _described(source: str, scopes: Scopes) -> str:
     return f"{kind} {name}"
 
 
-def _tensor(found: re.Match[str], scopes: Scopes, stored: Stored) -> Change:
+def _tensor(found: re.Match[str], scopes: Scopes, stored: StoredState) -> Change:
     source, field, index = found["source"], found["field"], found["index"]
     source = source if source[:2] in ("L[", "G[") else f"L['{source}']"
     expected, here = found["stored"], found["here"]
@@ -290,7 +290,7 @@ def _tensor(found: re.Match[str], scopes: Scopes, stored: Stored) -> Change:
     return Change(f"`{what}`" if "." in what else what, expected, here)
 
 
-def _state(fields: list[str], stored: Stored) -> list[Change]:
+def _state(fields: list[str], stored: StoredState) -> list[Change]:
     try:
         old, new = json.loads(stored.state()), json.loads(str(cpp.GlobalStateGuard().__getstate__()))
     except Exception:  # the state of another torch, or none

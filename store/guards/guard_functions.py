@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 
 from firebrick.guards.shapes import from_numpy
-from firebrick.reports.not_served import Changed
+from firebrick.reports.not_served import ObjectChanged
 from firebrick.torch_api import native
 
 _COUNT: Final = type(itertools.count())
@@ -40,7 +40,7 @@ def accessor(name: str, *operands: Any) -> Callable[[Any], Any]:
         return _ACCESSORS[name]
     module = sys.modules.get(operands[0])
     if module is None:
-        raise Changed(f"module {operands[0]} is not imported")
+        raise ObjectChanged(f"module {operands[0]} is not imported")
     return lambda _: module
 
 
@@ -64,7 +64,7 @@ def leaf(name: str, operands: list[Any], term: Callable[[int], Any]) -> Callable
     if name == "base_value":
         base, expected = _BASES[operands[0]], term(operands[1])
         return lambda value: bool(base(value) == expected)
-    raise Changed(f"guard {name} at this place")
+    raise ObjectChanged(f"guard {name} at this place")
 
 
 def _no_inline_hooks(_: Any) -> bool:

@@ -70,7 +70,7 @@ class Describer:
         """Return what an object is.
 
         Raises:
-            NotStorable: for an object that can not be told from others by name and code.
+            NotStorable: for an object that cannot be told from others by name and code.
         """
         for name, singleton in _SINGLETONS.items():
             if value is singleton:
@@ -246,7 +246,7 @@ def triton_digest(kernel: Any) -> str:
     """Return Triton's own digest of a kernel: its source, the kernels it calls, the globals it uses.
 
     Raises:
-        NotStorable: Triton can not make it.
+        NotStorable: Triton cannot make it.
     """
     try:
         return str(kernel.cache_key)

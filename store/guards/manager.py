@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
-from firebrick.reports.not_served import Unfit
+from firebrick.reports.not_served import GuardsNotApplicable
 from firebrick.torch_api import imported
 
 _DYNAMO: Final = "torch._dynamo"
@@ -88,7 +88,7 @@ def stand_ins() -> Iterator[None]:
     Another thread's import of Dynamo waits until the end. May be nested.
 
     Raises:
-        Unfit: while this thread itself is in the middle of importing Dynamo.
+        GuardsNotApplicable: while this thread itself is in the middle of importing Dynamo.
     """
     global _depth
     if real_guards() is not None:
@@ -102,7 +102,7 @@ def stand_ins() -> Iterator[None]:
             yield
             return
         if _DYNAMO in sys.modules:
-            raise Unfit("the compiler is being imported")
+            raise GuardsNotApplicable("the compiler is being imported")
         _depth += 1
         try:
             if _depth == 1:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from firebrick.base.patches import Patches
 from firebrick.codecs.guard_program import GuardProgram
 from firebrick.errors import NotLean
-from firebrick.guards.call_log import Call, Log
+from firebrick.guards.call_log import GuardCall, Log
 from firebrick.guards.writer import Writer
 from firebrick.torch_api.native import guards as cpp
 
@@ -93,7 +93,7 @@ class GuardRecorder:
             code: code object of the frame.
 
         Raises:
-            NotLean: naming the first guard that can not be built again elsewhere.
+            NotLean: naming the first guard that cannot be built again elsewhere.
         """
         from firebrick.torch_api.dynamo_modules import guards
 
@@ -119,7 +119,7 @@ class GuardRecorder:
         def method(manager: Any, *args: Any, **kwargs: Any) -> Any:
             if (log := local.log) is None:
                 return original(manager, *args, **kwargs)
-            call = Call.of(name, manager, args, kwargs)
+            call = GuardCall.of(name, manager, args, kwargs)
             call.result = original(manager, *args, **kwargs)
             log.add(call)
             return call.result
@@ -132,7 +132,7 @@ class GuardRecorder:
         @functools.wraps(original)
         def function(*args: Any, **kwargs: Any) -> Any:
             if (log := local.log) is not None:
-                log.add(Call.of(name, None, args, kwargs))
+                log.add(GuardCall.of(name, None, args, kwargs))
             return original(*args, **kwargs)
 
         return function

@@ -27,11 +27,11 @@ from firebrick.guards.shapes import NotInLanguage, compile_guard
 from firebrick.guards.sources import evaluate
 from firebrick.guards.values import value_of
 from firebrick.reports.events import Change
-from firebrick.reports.not_served import Changed, Unfit
+from firebrick.reports.not_served import GuardsNotApplicable, ObjectChanged
 from firebrick.torch_api import native
 from firebrick.torch_api.native import guards as cpp
 
-__all__ = ["Changed", "Manager", "Unfit", "adopt", "build", "stand_ins"]
+__all__ = ["GuardsNotApplicable", "Manager", "ObjectChanged", "adopt", "build", "stand_ins"]
 
 _CONSTANT: Final = frozenset({Operand.SCOPE, Operand.STACK, Operand.EMPTY, Operand.KEYS})
 
@@ -50,7 +50,7 @@ def build(
 
     Raises:
         Changed: an object that guards know by name and code is not what it was.
-        Unfit: the guards can not pass now; with `f_locals`, for these locals.
+        GuardsNotApplicable: the guards cannot pass now; with `f_locals`, for these locals.
 
     Any thread may call it; one builds at a time.
     """
@@ -192,7 +192,7 @@ class _Build:
         name = self.program.texts[index]
         names = native.eval_frame.code_framelocals_names(self.code)
         if name not in names:
-            raise Changed(f"no local variable {name}")
+            raise ObjectChanged(f"no local variable {name}")
         return name, len(names) - 1 - names[::-1].index(name)
 
     def _state(self, index: int) -> Any:
@@ -207,7 +207,7 @@ class _Build:
     def _manager(self, index: int) -> Any:
         manager = self.managers[index]
         if manager is None:
-            raise Changed("a guard that compares with an object of the compiler")
+            raise ObjectChanged("a guard that compares with an object of the compiler")
         return manager
 
     def _term(self, index: int) -> Any:
@@ -216,7 +216,7 @@ class _Build:
             try:
                 value = value_of(self.program.terms[index], self._found)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
-                raise Changed(f"a stored value cannot be made here: {error}") from error
+                raise ObjectChanged(f"a stored value cannot be made here: {error}") from error
             if type(value) not in (list, set):  # a copy each, so that no two guards share one
                 self.terms[index] = value
         return value
@@ -247,7 +247,7 @@ class _Build:
                 value = find(kind, name)
             except (LookupError, AttributeError, StopIteration):
                 change = Change(name, kind, "not there")
-                raise Changed(f"{kind} {name} is not there", change) from None
+                raise ObjectChanged(f"{kind} {name} is not there", change) from None
             self._compare(value, (kind, name, digest), name)
             self.known[index] = value
         return self.known[index]
@@ -257,12 +257,12 @@ class _Build:
             here = self.describer.describe(value)
         except NotStorable as error:
             change = Change(where, " ".join(wanted[:2]), str(error))
-            raise Changed(f"{where}: {error}", change) from error
+            raise ObjectChanged(f"{where}: {error}", change) from error
         if here != wanted:
             from firebrick.reports.wording import object_change  # where all is as it was nothing is said
 
             change = object_change(where, wanted[:2], here[:2], value)
-            raise Changed(str(change), change)
+            raise ObjectChanged(str(change), change)
 
     def _identity_guard(self, name: str, step: list[Any]) -> None:
         """Guard the address of an object, or of a value's type."""
@@ -340,7 +340,7 @@ class _Build:
         wanted, here = value_of(self.program.device, self._found), native.current_device()
         if wanted != here:  # the guard would take what is there now for what was
             change = Change("default device", str(wanted), str(here))
-            raise Unfit(str(change), change)
+            raise GuardsNotApplicable(str(change), change)
         self.managers[index].add_default_device_guard(self.program.parts[parts], None)
 
     def _lambda_guard(self, name: str, step: list[Any]) -> None:
@@ -350,7 +350,7 @@ class _Build:
             try:
                 check = compile_guard(operands[0], self.scope)
             except NotInLanguage as error:
-                raise Changed(f"a guard over shapes: {error}") from error
+                raise ObjectChanged(f"a guard over shapes: {error}") from error
         else:
             check = leaf(kind, operands, self._term)
         getattr(self.managers[index], name)(check, self.program.parts[parts], None)
@@ -390,8 +390,8 @@ def _module(name: str) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     if of_compiler(name) or name.split(".", 1)[0] not in sys.modules:
-        raise Changed(f"module {name} is not imported")
+        raise ObjectChanged(f"module {name} is not imported")
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise Changed(f"module {name}: {error}") from error
+        raise ObjectChanged(f"module {name}: {error}") from error

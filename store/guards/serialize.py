@@ -3,7 +3,7 @@
 torch drops identity guards when it serialises a guard state (``caching_precompile``), from the stored
 and from the live function alike. Here the live function keeps every guard, and the stored state gets a
 second set in which each identity guard is replaced by one that travels (`identity`). With a guard
-for which that can not be done there is no state, and the lane with the compiler can not have the frame.
+for which that cannot be done there is no state, and the lane with the compiler cannot have the frame.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
     Args:
         original: torch's own function.
         report: called with the manager, torch's output graph, the digests of the code that identity guards
-            compare, what the guards expect, and the reason why they can not be stored, if so; the state is
+            compare, what the guards expect, and the reason why they cannot be stored, if so; the state is
             then empty and the frame compiles as if nothing were recorded.
     """
     signature = inspect.signature(original)
@@ -75,8 +75,8 @@ def guards_state(
         digests: gets the digests of the code that the travelling guards compare.
 
     Raises:
-        NotStorable: naming the guard that can not travel.
-        PackageError: of torch, for another value that can not be serialised.
+        NotStorable: naming the guard that cannot travel.
+        PackageError: of torch, for another value that cannot be serialised.
     """
     api = torch_api.load()
     identified = dict[Any, Any]()
@@ -88,7 +88,7 @@ def guards_state(
         if not certain:
             unpickler.read_guard_state(state)
     except CodecError as error:
-        raise NotStorable(f"a guarded value can not be read back: {error}") from error
+        raise NotStorable(f"a guarded value cannot be read back: {error}") from error
     return state, api.expectations(built)
 
 

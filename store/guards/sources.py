@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from firebrick.codecs.guard_program import NUMBERS, OPERATIONS, GuardProgram
 from firebrick.guards.guard_functions import accessor
-from firebrick.reports.not_served import Changed, Unfit
+from firebrick.reports.not_served import GuardsNotApplicable, ObjectChanged
 
 
 class Chains(Protocol):
@@ -46,7 +46,7 @@ def evaluate(chains: Chains, manager: int) -> Any:
 
     Raises:
         LookupError: the way starts from a local variable, and the locals are not at hand.
-        Unfit: the way from a local variable ends in nothing.
+        GuardsNotApplicable: the way from a local variable ends in nothing.
         Changed: another way does.
     """
     steps = []
@@ -62,7 +62,7 @@ def evaluate(chains: Chains, manager: int) -> Any:
         for step in reversed(steps):
             value = _follow(chains, value, step)
     except Exception as error:  # attributes of the user's objects may raise anything
-        kind = Unfit if first == "framelocals_manager" else Changed
+        kind = GuardsNotApplicable if first == "framelocals_manager" else ObjectChanged
         source = chains.program.texts[_source(steps[0])]
         raise kind(f"{source}: {type(error).__name__}: {error}") from error
     return value

@@ -7,7 +7,7 @@ gets its attributes; a member of an enumeration is looked up. So no ``__init__``
 or ``__setstate__`` of a user's class runs. Modules are named only when they are imported already, or belong
 to a package that is.
 
-The unpickler is Python's own, written in Python (``pickle._Unpickler``), since the C one can not tell
+The unpickler is Python's own, written in Python (``pickle._Unpickler``), since the C one cannot tell
 naming from calling.
 """
 
@@ -217,7 +217,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
         elif name == "_unpickle_nested_function":
             self._importable(args[1])
         elif name == "_unpickle_tensor" and type(args[-1]).__name__ == "_Missing":
-            # torch leaves out a gradient that no guard looks at, and then can not read its own pickle
+            # torch leaves out a gradient that no guard looks at, and then cannot read its own pickle
             self.stack[-1] = (*args[:-1], None)
         elif taken is not None and len(args) == len(taken):
             # some of torch's sources pickle fields that their own constructor does not take

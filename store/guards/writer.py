@@ -20,14 +20,14 @@ from firebrick.codecs.guard_program import (
     Operand,
 )
 from firebrick.errors import NotLean, NotStorable
-from firebrick.guards.call_log import Call, Log
+from firebrick.guards.call_log import GuardCall, Log
 from firebrick.guards.examples import DICT_MAKERS
 from firebrick.guards.function_names import function_of
 from firebrick.guards.identity_guards import Describer, compiler_behind, find, is_pinned, of_compiler, path_of
 from firebrick.guards.shapes import NotInLanguage, canonical
 from firebrick.guards.sources import CAN_FOLLOW
 from firebrick.guards.values import same_value, term_of, value_of
-from firebrick.reports.not_served import Changed
+from firebrick.reports.not_served import ObjectChanged
 from firebrick.storage.msgpack import INT64, pack
 from firebrick.torch_api.dynamo_modules import config
 
@@ -77,7 +77,7 @@ class Writer:
         self.identities, self.examples = _Table(), _Table()
         self.tensors, self.functions = _Table(), _Table()
         self.steps: list[list[Any]] = []
-        self._write: dict[str, Callable[[Call, Any], Any]] = {
+        self._write: dict[str, Callable[[GuardCall, Any], Any]] = {
             Operand.LOCAL: lambda call, value: self.texts.add(value[0]),
             Operand.TEXT: lambda call, value: self.texts.add(self._canonical(value)),
             Operand.TEXTS: lambda call, value: self.parts.add([*map(self._stable, value)]),
@@ -121,7 +121,7 @@ class Writer:
             self.tensors.rows, self.functions.rows, self.steps,
         )  # fmt: skip
 
-    def _step(self, call: Call) -> None:
+    def _step(self, call: GuardCall) -> None:
         number = NUMBERS.get(call.name)
         if number is None:
             raise NotLean(f"{call.name} on {self._where}")
@@ -217,7 +217,7 @@ class Writer:
 
     # Operands.
 
-    def _number(self, call: Call, value: Any) -> int:
+    def _number(self, call: GuardCall, value: Any) -> int:
         if type(value) not in (int, bool) or value not in INT64:
             raise NotLean(f"{call.name} with {value!r:.40}")
         return int(value)
@@ -251,10 +251,10 @@ class Writer:
             return False
         try:
             return find(kind, name) is value
-        except (LookupError, AttributeError, StopIteration, Changed):
+        except (LookupError, AttributeError, StopIteration, ObjectChanged):
             return False
 
-    def _identity(self, call: Call, address: int, manager: int) -> int:
+    def _identity(self, call: GuardCall, address: int, manager: int) -> int:
         """Enter an object that is guarded by its address; return its position."""
         if address not in self._log.objects:
             raise NotLean(f"{call.name} on {self._where}: an unknown address")
@@ -278,7 +278,7 @@ class Writer:
                 )
         return self.identities.add([*identity, SOURCE])
 
-    def _example(self, call: Call, _: Any) -> int:
+    def _example(self, call: GuardCall, _: Any) -> int:
         if call.example is None:
             raise NotLean(f"{call.name} without an example")
         cls, length = call.example
@@ -304,7 +304,7 @@ class Writer:
         calls = (call for call in self._log.calls if call.result is manager)
         return any("example_value" in call.kwargs and call.facts[0] for call in calls)
 
-    def _of_keys(self, call: Call) -> bool:
+    def _of_keys(self, call: GuardCall) -> bool:
         """Tell whether a manager compares the length of a dict and may look at its keys, as torch's does.
 
         Importing the compiler adds to torch's table of pytree nodes. Where guards only ask what it contains,
@@ -321,7 +321,7 @@ class Writer:
             alias: self._scope[alias] for alias, module in self._log.imports.items() if of_compiler(module)
         }
 
-    def _function(self, call: Call, function: Any) -> int:
+    def _function(self, call: GuardCall, function: Any) -> int:
         if call.body is not None:
             body, names = canonical(self._canonical(call.body), self._compiler_modules())
             for name in sorted(names - {BUILTINS}):

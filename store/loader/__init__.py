@@ -30,7 +30,7 @@ def load(key: bytes | str, store: Store) -> Callable[..., Any]:
 
     Raises:
         UsageError: for a key that is none.
-        BlobMissing, DamagedError, CodecError: when a part can not be read, or is of another kind.
+        BlobMissing, DamagedError, CodecError: when a part cannot be read, or is of another kind.
         Unsupported: when this CPU lacks what the function needs, or torch is another than the artifact's.
     """
     from firebrick.errors import Unsupported, UsageError
@@ -51,10 +51,10 @@ def load(key: bytes | str, store: Store) -> Callable[..., Any]:
     from firebrick.base.patches import Patches
     from firebrick.loader.full_backends import Backends
     from firebrick.loader.libraries import Libraries
-    from firebrick.loader.wrapper_libraries import Kernels
+    from firebrick.loader.wrapper_libraries import WrapperLibraries
 
     cache, libraries, patches = torch_api.load().CppCodeCache, Libraries(), Patches()
-    load_async = Kernels(libraries).loading_library(cache.load_async.__func__)
+    load_async = WrapperLibraries(libraries).loading_library(cache.load_async.__func__)
     patches.set(cache, "load_async", classmethod(load_async))
     try:
         return Backends(store, libraries, Stats()).load(key, ContentKey(key).hex())

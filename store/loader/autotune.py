@@ -31,7 +31,7 @@ DESCENDED = "descended"
 WINNERS = "winners"  # LAUNCH blobs of configurations that are in no artifact
 
 
-class Winners:
+class AutotuneResults:
     """The winners of one store. Thread-safe.
 
     Args:

@@ -27,7 +27,7 @@ class Launches:
 
         Raises:
             Miss: which one won is not known.
-            BlobMissing, DamagedError, CodecError: the winner can not be read.
+            BlobMissing, DamagedError, CodecError: the winner cannot be read.
         """
         names, source = choice.configurations, choice.source
         if len(names) == 1 and not choice.descends:

@@ -82,7 +82,7 @@ class Bundles:
         """Return a bundle's manifest.
 
         Raises:
-            DamagedError, DecodeError, UnknownVersion, NotFoundError: when it can not be read.
+            DamagedError, DecodeError, UnknownVersion, NotFoundError: when it cannot be read.
         """
         if key not in self._manifests:
             with self.store.snapshot() as snapshot:
@@ -110,7 +110,7 @@ class Bundles:
 
         Raises:
             Miss: naming what is not.
-            DamagedError, UnknownVersion, NotFoundError: when the manifest can not be read.
+            DamagedError, UnknownVersion, NotFoundError: when the manifest cannot be read.
         """
         manifest = self.manifest(key)
         if manifest.recipe != recipe:
@@ -152,7 +152,7 @@ class Bundles:
         """Return what a bundle keeps for audits; empty where it keeps nothing.
 
         Raises:
-            FirebrickError: it can not be read.
+            FirebrickError: it cannot be read.
         """
         compiled = self.manifest(key).compiled
         kept = compiled.audit if compiled is not None else None

@@ -42,7 +42,7 @@ def moves_of(lean: LeanForm, process: Iterable[Fact]) -> list[Move | None]:
     origin, pinned = lean.place or (None, "no tensor says which GPU it is")
     wanted = next((text for name, _, text in process if name == CURRENT_GPU), None)
     if wanted is not None and pinned and (found := process_fact(CURRENT_GPU)) != wanted:
-        reason = f"{CURRENT_GPU}: stored {wanted}, here {found}; it can not be moved: {pinned}"
+        reason = f"{CURRENT_GPU}: stored {wanted}, here {found}; it cannot be moved: {pinned}"
         raise Miss(reason, code="process", changes=[(CURRENT_GPU, wanted, found)])
     if origin is None or pinned or (here := torch.cuda.current_device()) == origin:
         return [None]

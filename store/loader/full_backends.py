@@ -43,7 +43,7 @@ class Backends:
             backend: Inductor backend whose options hold while the function is rebuilt.
 
         Raises:
-            BlobMissing, DamagedError, CodecError: when a part can not be read.
+            BlobMissing, DamagedError, CodecError: when a part cannot be read.
             Unsupported: when a shared library needs instructions that this CPU lacks.
         """
         api = torch_api.load()

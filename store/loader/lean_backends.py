@@ -48,7 +48,7 @@ class LeanBackends:
                 apart.
 
         Raises:
-            BlobMissing, DamagedError, CodecError: when a part can not be read.
+            BlobMissing, DamagedError, CodecError: when a part cannot be read.
             Unsupported: when this CPU, GPU or torch lacks what it needs.
             Miss: when it is not known which configuration of a Triton kernel is the quickest.
         """

@@ -54,7 +54,7 @@ class Token:
         token.__class__ = type(backend)
 
 
-class Call:
+class CompileCall:
     """One call of torch's own ``torch.compile``: its arguments as texts, and what it made."""
 
     def __init__(self, texts: dict[str, str]) -> None:
@@ -65,7 +65,7 @@ class Call:
 
 
 class Serving(Protocol):
-    """The session as `Entry` sees it."""
+    """The session as `LeanEntry` sees it."""
 
     settings: Settings
     stats: Stats
@@ -75,7 +75,7 @@ class Serving(Protocol):
         """Take note of an error of Firebrick."""
 
 
-class Entry:
+class LeanEntry:
     """One session's `torch.compile`.
 
     Args:
@@ -124,9 +124,9 @@ class Entry:
             if type(token) is Token:
                 token.become(backend)
 
-    def real(self, model: Any, arguments: dict[str, Any]) -> Call:
+    def real(self, model: Any, arguments: dict[str, Any]) -> CompileCall:
         """Call torch's own ``torch.compile``."""
-        call, outer = Call(_texts(arguments)), getattr(self._calls, "call", None)
+        call, outer = CompileCall(_texts(arguments)), getattr(self._calls, "call", None)
         self._calls.call = call
         try:
             call.result = self.original(model, **arguments)
@@ -179,7 +179,7 @@ class Region:
 
     def __init__(
         self,
-        entry: Entry,
+        entry: LeanEntry,
         backend: Any,
         texts: Mapping[str, str],
         model: Any,
@@ -190,7 +190,7 @@ class Region:
         self._texts = texts
         self.model = model
         self.arguments = arguments
-        self._real: Call | None = None
+        self._real: CompileCall | None = None
         self._lock = threading.RLock()
         self.on_hand_over: Callable[[Any], None] | None = None
 
@@ -237,7 +237,7 @@ class Region:
         wrapper.get_compiler_config = lambda: self.hand_over().result.get_compiler_config()
         return compile_wrapper
 
-    def hand_over(self) -> Call:
+    def hand_over(self) -> CompileCall:
         """Return what torch's own ``torch.compile`` makes, made at the first call.
 
         Imports torch's compiler. The token becomes the backend: what was served stays valid.

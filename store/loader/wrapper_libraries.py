@@ -23,7 +23,7 @@ from firebrick.loader.libraries import Libraries
 from firebrick.torch_api.library_requests import request_digest
 
 
-class Kernels:
+class WrapperLibraries:
     """What the wrappers of this process loaded. Thread-safe.
 
     Args:

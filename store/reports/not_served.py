@@ -24,7 +24,7 @@ class Miss(Exception):
         self.changes = tuple(Change(*change) for change in changes)
 
 
-class Changed(Exception):
+class ObjectChanged(Exception):
     """A guarded object is not what it was; no call of this process will find the guards to pass.
 
     Args:
@@ -39,8 +39,8 @@ class Changed(Exception):
         self.changes = changes
 
 
-class Unfit(Exception):
-    """The guards can not be built, or can not pass, now; they may at another call.
+class GuardsNotApplicable(Exception):
+    """The guards cannot be built, or cannot pass, now; they may at another call.
 
     Args:
         reason: in words.

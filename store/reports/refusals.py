@@ -8,7 +8,7 @@ from typing import Final
 from firebrick.base.namedtuple import NamedTuple
 from firebrick.errors import DamagedError, NotFoundError, UnknownVersion
 from firebrick.reports.events import MISS, Change, Event, Function
-from firebrick.reports.not_served import Changed, Miss, Unfit
+from firebrick.reports.not_served import GuardsNotApplicable, Miss, ObjectChanged
 from firebrick.reports.wording import ANOTHER_OBJECT
 
 # The nearer to serving a bundle was, the better its reason explains. Guards come last in a look-up.
@@ -32,7 +32,7 @@ def refusal_of(error: BaseException) -> Refusal:
     """Return why a bundle does not serve, from the error that was raised."""
     if isinstance(error, Miss):
         return Refusal(error.code, str(error), error.changes)
-    if isinstance(error, Changed | Unfit):
+    if isinstance(error, ObjectChanged | GuardsNotApplicable):
         return Refusal(error.code, str(error), error.changes)
     if isinstance(error, NotFoundError):
         return Refusal("missing", "a part is missing")

@@ -81,7 +81,7 @@ def read(store: Store) -> dict[str, Run]:
     """Return the runs that a store keeps by their names, oldest first, without those that cannot be read.
 
     Raises:
-        FirebrickError: the store can not be read.
+        FirebrickError: the store cannot be read.
     """
     runs = {}
     for (_, name), data in store.registry(RUNS).items():

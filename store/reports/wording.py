@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from firebrick.bundle.recipe import Difference
+from firebrick.bundle.recipe import RecipeDifference
 from firebrick.reports.events import Change
 
 _LONGEST: Final = 160
@@ -86,7 +86,7 @@ def _shown(value: Any, depth: int) -> str:
     return f"a {cls.__qualname__} object"
 
 
-def recipe_changes(differences: Iterable[Difference], function: str) -> list[Change]:
+def recipe_changes(differences: Iterable[RecipeDifference], function: str) -> list[Change]:
     """Return what is another in a recipe than in the nearest stored one.
 
     Args:
@@ -126,7 +126,7 @@ def _settings(text: str | None) -> list[tuple[str, str]]:
     return [(name, value) for pair in pairs for name, _, value in [pair.partition("=")]]
 
 
-def code_of(changes: Sequence[Difference]) -> str:
+def code_of(changes: Sequence[RecipeDifference]) -> str:
     """Return the stable name of the reason why a recipe is another: of the difference that counts most."""
     parts = {component: component.partition(".")[0] for component, *_ in changes}
     if "function.code" in parts:

@@ -3,6 +3,6 @@
 `load` turns a `LeanBackend` into the function that Dynamo's bytecode calls.
 """
 
-from firebrick.runtime.assemble import Kernels, load
+from firebrick.runtime.assemble import KernelSource, load
 
-__all__ = ["Kernels", "load"]
+__all__ = ["KernelSource", "load"]

@@ -18,7 +18,7 @@ from firebrick.runtime.views import aligned
 from firebrick.torch_api import native
 
 
-class Kernels(Protocol):
+class KernelSource(Protocol):
     """A source of kernels."""
 
     def kernel(self, digest: str) -> Callable[..., Any]:
@@ -27,7 +27,7 @@ class Kernels(Protocol):
 
 def load(
     lean: LeanBackend,
-    kernels: Kernels,
+    kernels: KernelSource,
     *,
     disable_autocast: bool | None = None,
     device: int | None = None,
@@ -57,7 +57,7 @@ def load(
     return build(lean.program, forward, backward, labels, disable_autocast=disable_autocast)
 
 
-def _graph(graph: LeanGraph, kernels: Kernels, moved: int | None = None) -> Boxed:
+def _graph(graph: LeanGraph, kernels: KernelSource, moved: int | None = None) -> Boxed:
     device = graph.device if graph.device is None or moved is None else moved
     scope = namespace(device)
     scope.update(graph.constants)
@@ -65,7 +65,7 @@ def _graph(graph: LeanGraph, kernels: Kernels, moved: int | None = None) -> Boxe
         scope[name] = kernels.kernel(digest)
     if graph.launches:
         from firebrick.runtime.cuda_warmup import are_opening  # not needed for a start on a CPU
-        from firebrick.runtime.triton_launch import TritonKernel, check_device
+        from firebrick.runtime.triton_launch import TritonLauncher, check_device
 
         for name, kernel in graph.launches.items():
             if len(kernel.launches) != 1:
@@ -74,7 +74,7 @@ def _graph(graph: LeanGraph, kernels: Kernels, moved: int | None = None) -> Boxe
                 )
             place = kernel.device if device is None else device
             check_device(kernel.launches[0].architecture, place)
-            scope[name] = loaded = TritonKernel(kernel.launches[0])
+            scope[name] = loaded = TritonLauncher(kernel.launches[0])
             if are_opening() and torch.cuda.current_device() == place:
                 loaded.load()
     try:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import torch
 from torch.autograd import profiler
 
-from firebrick.codecs.lean_backend import Mutation, MutationKind, Output, OutputKind, Program, Training
+from firebrick.codecs.lean_program import Mutation, MutationKind, Output, OutputKind, Program, Training
 from firebrick.runtime.calls import (
     Boxed,
     Label,

@@ -71,7 +71,7 @@ def check_device(architecture: int, device: int) -> None:
         raise Unsupported(f"a kernel for sm_{architecture}, device {device} is sm_{major}{minor}")
 
 
-class TritonKernel:
+class TritonLauncher:
     """A kernel as wrappers call it: ``run(*arguments, stream=…)``, on the current device, from any thread.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from firebrick.codecs.lean_backend import Tangent, View
+from firebrick.codecs.lean_program import Tangent, View
 from firebrick.errors import Unsupported
 from firebrick.torch_api import native
 

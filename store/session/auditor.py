@@ -68,7 +68,7 @@ class AuditedSession(Protocol):
         """Count a fault; see `firebrick.session.session.Session.fault`."""
 
 
-class Auditor:
+class SessionAuditor:
     """Audits the hits of a session. Used where a frame is served, by one thread at a time.
 
     Args:
@@ -123,7 +123,7 @@ class Auditor:
             fresh = retraced(stored, frame, how)
         except Exception as error:
             said = str(error).strip().partition("\n")[0]
-            self._not_audited(function, lane, f"torch can not trace it: {type(error).__name__}: {said:.200}")
+            self._not_audited(function, lane, f"torch cannot trace it: {type(error).__name__}: {said:.200}")
             return
         parts = differing(stored, fresh)
         if not parts:
@@ -144,7 +144,7 @@ class Auditor:
         self._session.stats.record(event)
 
     def _cannot_fork(self) -> str:
-        """Return why this process can not be forked to audit in the background; empty where it can."""
+        """Return why this process cannot be forked to audit in the background; empty where it can."""
         if sys.platform != "linux":
             return "processes are forked on Linux alone"
         if self._forked >= _FORKS:
@@ -211,13 +211,13 @@ def let_go() -> None:
                 os.dup2(null, number)
 
 
-def auditor_of(session: AuditedSession) -> Auditor | None:
+def auditor_of(session: AuditedSession) -> SessionAuditor | None:
     """Return what audits a session by its settings: every hit, or those of a share of the starts."""
     share = session.settings.audit
     if share >= 1.0:
-        return Auditor(session)
+        return SessionAuditor(session)
     chosen = random.SystemRandom().random() < share  # the program's own numbers stay as they are
-    return Auditor(session, raises=False, forks=True) if chosen else None
+    return SessionAuditor(session, raises=False, forks=True) if chosen else None
 
 
 def retraced(stored: Texts, frame: Any, how: Mapping[str, Any]) -> Texts:
@@ -229,7 +229,7 @@ def retraced(stored: Texts, frame: Any, how: Mapping[str, Any]) -> Texts:
         how: the arguments of ``torch.compile`` on which a trace hangs.
 
     Raises:
-        Exception: torch can not trace it. Imports torch's compiler.
+        Exception: torch cannot trace it. Imports torch's compiler.
     """
     from firebrick import torch_api
     from firebrick.capture.audited import Audited

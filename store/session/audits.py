@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from firebrick.errors import UsageError
 from firebrick.session import session as attach
-from firebrick.session.auditor import Auditor, Audits
+from firebrick.session.auditor import Audits, SessionAuditor
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def audit(*, raises: bool = True) -> Iterator[Audits]:
     session = attach.session()
     if session is None:
         raise UsageError("nothing can be audited: call firebrick.enable first, or set FIREBRICK_CACHE_DIR")
-    auditor = Auditor(session, raises=raises)
+    auditor = SessionAuditor(session, raises=raises)
     before, session.auditor = session.auditor, auditor
     try:
         yield auditor.found

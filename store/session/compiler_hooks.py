@@ -22,18 +22,18 @@ from firebrick.base.patches import Patches
 from firebrick.bundle.platform import gpu_facts, host_facts
 from firebrick.bundle.recipe import SKIPPED_FILE, Recipe, make_recipe
 from firebrick.capture.artifacts import Artifacts
-from firebrick.capture.compile_events import HandOver
+from firebrick.capture.compile_events import CompileEvents
 from firebrick.capture.manifest_writer import generated_names
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.capture.self_test_runner import SelfTests
 from firebrick.capture.triton_kernels import encoded_winner
 from firebrick.errors import AuditError, InternalError, Unsupported, WouldCompile
-from firebrick.loader.autotune import Winners
+from firebrick.loader.autotune import AutotuneResults
 from firebrick.loader.full_backends import Backends
 from firebrick.loader.full_frames import Frames
 from firebrick.loader.libraries import Libraries
 from firebrick.loader.triton_modules import TritonModules
-from firebrick.loader.wrapper_libraries import Kernels
+from firebrick.loader.wrapper_libraries import WrapperLibraries
 from firebrick.reports.events import BYPASS, FULL, LEFT, LEFT_ALONE, Event, function_of
 from firebrick.storage.msgpack import pack
 from firebrick.torch_api import registry
@@ -117,7 +117,7 @@ class Hooks:
         # a program that turns torch's own precompile on wants to see compilations in torch's registry
         self._asked = bool(api.dynamo_config.caching_precompile)
         libraries = Libraries()
-        kernels = Kernels(libraries, session.fault)
+        kernels = WrapperLibraries(libraries, session.fault)
         backends = Backends(store, libraries, session.stats)
         self._frames = Frames(store, backends, session.stats, session.fault, lambda: session.auditor)
         artifacts = Artifacts(session, kernels)
@@ -135,7 +135,7 @@ class Hooks:
             (api.CppCodeCache, "load_async", kernels.loading_library),
         ):
             patches.set(owner, name, classmethod(wrap(getattr(owner, name).__func__)))
-        winners = Winners(
+        winners = AutotuneResults(
             store, self._recording, session.fault, api.triton_config_to_hashable,
             encoded_winner if self._lean else None,
         )  # fmt: skip
@@ -155,7 +155,7 @@ class Hooks:
             programs = GuardRecorder()
             programs.install(patches)
             patches.set(api.CatchErrorsWrapper, "__call__", self._catching(api.CatchErrorsWrapper.__call__))
-        HandOver(api, self._watching, programs, session.fault).install(patches)
+        CompileEvents(api, self._watching, programs, session.fault).install(patches)
         patches.set(api.OutputGraph, "install_builtins_dict_in_fglobals", api.share_builtins_name)
         patches.set(
             api.autograd_cache,
@@ -270,7 +270,7 @@ class Hooks:
         return make_recipe(frame.f_code, frame.f_globals.get("__name__", ""), options, host_facts())
 
     def _note_ambient(self, backend: Any, options: dict[str, str]) -> None:
-        """Keep under which options frames are stored, for processes that can not ask the compiler."""
+        """Keep under which options frames are stored, for processes that cannot ask the compiler."""
         if (arguments := getattr(backend, ARGUMENTS, None)) is None:
             return
         key = ambient_key(arguments)

@@ -17,7 +17,7 @@ from firebrick.reports.events import FULL, HIT, MISS, NEW, TOLD, Change, Event, 
 from firebrick.session import session as attach
 
 if TYPE_CHECKING:
-    from firebrick.bundle.recipe import Difference
+    from firebrick.bundle.recipe import RecipeDifference
     from firebrick.storage.store import Store
 
 _OF_RECIPES: Final = frozenset({"unknown", "code", "options", "platform"})
@@ -127,7 +127,7 @@ def explain(what: Any = None) -> Explanation | Explanations:
     Raises:
         UsageError: for something else.
 
-    Never raises for the sake of the store: what can not be read is left out. Any thread may call it.
+    Never raises for the sake of the store: what cannot be read is left out. Any thread may call it.
     """
     session = attach.session()
     store = session.store if session is not None else None
@@ -207,7 +207,7 @@ def _explained(event: Event, store: Store | None) -> Explanation:
     return Explanation(event.function, event, event.reason, key)
 
 
-def _nearest(event: Event, store: Store) -> tuple[str | None, list[Difference]]:
+def _nearest(event: Event, store: Store) -> tuple[str | None, list[RecipeDifference]]:
     """Return the stored recipe of the same function that differs least, and in what."""
     from firebrick.bundle.recipe import nearest
     from firebrick.reports.inventory import components_of

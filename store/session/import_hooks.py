@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from firebrick.session.session import Session
 
 
-class Waiting:
+class LazyHooks:
     """The hooks of one session for the time before, and what leads to the others. Thread-safe.
 
     Raises:

@@ -10,16 +10,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import importlib.abc
-import importlib.machinery
 import logging
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from firebrick.base.gc_pause import no_collection
@@ -28,13 +25,14 @@ from firebrick.context.current import ask_session
 from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreReadOnly, Unsupported, UsageError
 from firebrick.reports.counters import Stats
 from firebrick.reports.log import to_stderr
+from firebrick.session.after_import import AfterImport
 from firebrick.settings import Settings, worded_misspelt
 from firebrick.torch_api import check_installed
 
 if TYPE_CHECKING:
     from firebrick.context.context import Context
-    from firebrick.loader.lean_entry import Entry
-    from firebrick.session.import_hooks import Waiting
+    from firebrick.loader.lean_entry import LeanEntry
+    from firebrick.session.import_hooks import LazyHooks
     from firebrick.storage.store import Store
     from firebrick.validity.audit import Auditor
 
@@ -59,11 +57,11 @@ class Session:
         self.stats = Stats()
         self.store: Store | None = None
         self.context: Context | None = None
-        self.entry: Entry | None = None
+        self.entry: LeanEntry | None = None
         self.auditor: Auditor | None = None  # what audits hits; mostly nobody
         self.ending = False  # whether the process ends, and starts no threads
-        self._hooks: Waiting | None = None
-        self._finders: list[_Finder] = []
+        self._hooks: LazyHooks | None = None
+        self._finders: list[AfterImport] = []
         self._patches = Patches()
         self._warned: set[str] = set()
         self._lock = threading.RLock()
@@ -112,7 +110,7 @@ class Session:
         if name in sys.modules:
             then()
         else:
-            self._finders.append(_Finder(name, then))
+            self._finders.append(AfterImport(name, then))
             sys.meta_path.insert(0, self._finders[-1])
 
     def _note_kernels(self) -> None:
@@ -127,13 +125,13 @@ class Session:
             import torch
 
             from firebrick.loader.compiler_shims import deferring, marking
-            from firebrick.loader.lean_entry import Entry
+            from firebrick.loader.lean_entry import LeanEntry
             from firebrick.torch_api import check_minor
 
             check_minor()
             if self.store is None:
                 return
-            self.entry = entry = Entry(self, self.store, torch.compile)
+            self.entry = entry = LeanEntry(self, self.store, torch.compile)
 
             @functools.wraps(torch.compile)
             def compile(model: Any = None, **arguments: Any) -> Any:
@@ -192,9 +190,9 @@ class Session:
             if self._closed or self._hooks is not None:
                 return
             try:
-                from firebrick.session.import_hooks import Waiting
+                from firebrick.session.import_hooks import LazyHooks
 
-                self._hooks = Waiting(self)
+                self._hooks = LazyHooks(self)
                 self._hooks.start()
             except Unsupported as error:
                 self.stand_aside(error)
@@ -243,32 +241,6 @@ class Session:
                 keep(store, self.stats)
             except Exception as error:
                 self.fault(error)
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Calls a function once, right after a module was imported."""
-
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
-        self._name = name
-        self._then = then
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._name:
-            return None
-        with contextlib.suppress(ValueError):
-            sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            execute, then = spec.loader.exec_module, self._then
-
-            def exec_module(module: ModuleType) -> None:
-                execute(module)
-                then()
-
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
 
 
 _session: Session | None = None

@@ -10,7 +10,7 @@ doubles when it is full. A map is private to its process: growing it needs no co
 see MDB_MAP_RESIZED and follow. Growing remaps, so it waits until no transaction of this process is
 open; views of a snapshot never move.
 
-Locks: LMDB's write lock can not be waited for with a limit. Writers therefore take `flock` first,
+Locks: LMDB's write lock cannot be waited for with a limit. Writers therefore take `flock` first,
 on a descriptor of their own of the data file, by polling, up to a limit. The kernel drops it when a
 writer dies, and LMDB's own lock is robust. py-lmdb can open named databases of a file that is open
 for writing under this lock only; so that readers never depend on writers, a store that does not
@@ -28,7 +28,7 @@ lock is released.
 Forks: a child never uses the parent's environment. Closing it there frees the reader slots of the
 parent (tried with lmdb 3.0: a snapshot of the parent changed under it), so a child only drops its
 references, for which py-lmdb does nothing in a child, and opens the file again at first use. Where
-a thread of the parent was inside a call of LMDB at the fork, its references can not be dropped and
+a thread of the parent was inside a call of LMDB at the fork, its references cannot be dropped and
 the child gets StoreLocked.
 
 Reading without a lock (`readonly`) leaves no trace in the directory. LMDB's two meta pages protect
@@ -60,7 +60,7 @@ from firebrick.storage import lmdb_api
 from firebrick.storage.directory import Place, prepare
 from firebrick.storage.lmdb_api import Environment, MapFull, MapResized, Raw, translated
 from firebrick.storage.opened import Opened
-from firebrick.storage.remap_lock import Gate
+from firebrick.storage.remap_lock import RemapLock
 from firebrick.storage.transaction import Transaction
 from firebrick.storage.writer_lock import WriterLock
 
@@ -86,7 +86,7 @@ class Engine:
         self._reset()
 
     def _reset(self) -> None:
-        self.gate = Gate()
+        self.remap_lock = RemapLock()
         self.live: set[Transaction] = set()
         self._opened: Opened | None = None
         self._writer = WriterLock(self.path)
@@ -134,12 +134,12 @@ class Engine:
             self._users -= 1
             if self._users > 0:
                 return
-            with self.gate.alone(1.0) as alone:
+            with self.remap_lock.alone(1.0) as alone:
                 if alone:
                     self._stop()
 
     def _upgrade(self, place: Place) -> None:
-        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone:
+        with self.remap_lock.alone(fmt.GROW_TIMEOUT_S) as alone:
             if not alone:
                 raise StoreLocked(self.path, "this process has it open for reading, with snapshots")
             self._stop()
@@ -148,7 +148,7 @@ class Engine:
 
     def _upgrade_environment(self) -> None:
         """Open for writing what was opened for reading, because a writer held the lock."""
-        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone, _lock:
+        with self.remap_lock.alone(fmt.GROW_TIMEOUT_S) as alone, _lock:
             if not alone:
                 raise StoreLocked(self.path, "a snapshot of this process prevents writing")
             try:
@@ -313,7 +313,7 @@ class Engine:
         return result, txn.dirty
 
     def _begin(self, write: bool, deadline: float) -> Transaction:
-        gate = self.gate
+        gate = self.remap_lock
         token = gate.enter(max(0.0, deadline - time.monotonic()))
         if token is None:
             raise StoreLocked(self.path, "its memory map is being replaced in this process")
@@ -332,7 +332,7 @@ class Engine:
 
     def _resize(self, size: int) -> None:
         """Map `size` bytes, 0 for as many as another process did."""
-        with self.gate.alone(fmt.GROW_TIMEOUT_S) as alone:
+        with self.remap_lock.alone(fmt.GROW_TIMEOUT_S) as alone:
             if not alone:
                 raise (StoreFull if size else StoreLocked)(
                     self.path, "its memory map must grow, but a snapshot is open in this process"

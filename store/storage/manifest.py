@@ -74,7 +74,7 @@ class Compiled(NamedTuple):
     audit: ContentKey | None = None
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Hold the GPU that a frame runs on, -1 for several, and why it can run on no other; empty if it can."""
 
     gpu: int
@@ -96,11 +96,11 @@ class LeanForm(NamedTuple):
     imports: Mapping[str, str]
     backends: Mapping[str, ContentKey]
     opens: list[str]
-    place: Place | None
+    place: Placement | None
 
 
 class NoLeanForm(NamedTuple):
-    """Say why the lean lane can not have a frame."""
+    """Say why the lean lane cannot have a frame."""
 
     reason: str
 
@@ -266,7 +266,7 @@ def _lean(value: Any) -> LeanForm | NoLeanForm:
         body.take("imports", _texts),
         body.take("backends", _keys),
         body.take("opens", _list_of_texts),
-        Place(body.take("gpu", _index), body.take("pinned", _text)) if placed else None,
+        Placement(body.take("gpu", _index), body.take("pinned", _text)) if placed else None,
     )
     body.end()
     return made

@@ -38,7 +38,7 @@ class Reads(ABC):
         """Give a transaction to read in."""
 
     def get(self, key: bytes) -> StoredBlob:
-        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that can not be."""
+        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that cannot be."""
         with self._reading() as txn:
             value = txn.get("blobs", check_key(key))
             if value is None:

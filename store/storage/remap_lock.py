@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 
-class Gate:
+class RemapLock:
     """Count transactions per thread; `alone` waits until there are none.
 
     A thread that is inside may enter again while another waits to be alone (else nested

@@ -22,7 +22,7 @@ class Snapshot(Reads):
     view are not tracked: they must not be used afterwards. If an array still uses a view at the
     end, UsageError is raised, and the memory stays mapped for as long as the process lives.
 
-    While a snapshot is open, space of deleted entries is not used again, and the map can not
+    While a snapshot is open, space of deleted entries is not used again, and the map cannot
     grow: keep it short. One thread at a time may use it; a child process may not.
     """
 
@@ -43,7 +43,7 @@ class Snapshot(Reads):
         return translated(self._txn.path, self._txn)
 
     def get(self, key: bytes) -> StoredBlob:
-        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that can not be."""
+        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that cannot be."""
         blob = super().get(key)
         if isinstance(blob.data, memoryview):
             self._views.append(blob.data)

@@ -148,7 +148,7 @@ class Transaction:
         finally:
             engine.live.discard(self)
             if not pin:
-                engine.gate.leave(self._token)
+                engine.remap_lock.leave(self._token)
 
     def forget(self) -> None:
         """Drop the parent's transaction without ending it; called in a new child process."""

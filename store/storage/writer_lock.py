@@ -20,7 +20,7 @@ class WriterLock:
     """Guard the writing of one file, by a lock for threads and `flock` for processes.
 
     `flock` belongs to a descriptor of our own of the data file: it does not meet LMDB's locks, and
-    ends with its process. It is polled, because it can not be waited for with a limit.
+    ends with its process. It is polled, because it cannot be waited for with a limit.
     """
 
     def __init__(self, path: str) -> None:

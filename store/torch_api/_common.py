@@ -154,7 +154,7 @@ def is_skipped_file(frame: Any) -> bool:
 
 
 def must_compile(convert: Any) -> bool:
-    """Tell whether a frame that can not be compiled is the user's error (``fullgraph``)."""
+    """Tell whether a frame that cannot be compiled is the user's error (``fullgraph``)."""
     inner = _inner(convert)
     return bool(inner._one_graph or inner._box.error_on_graph_break)
 
@@ -162,7 +162,7 @@ def must_compile(convert: Any) -> bool:
 def forget_package(context: Any) -> None:
     """Let a compiled function record into its ``CompilePackage`` no more.
 
-    With a package torch insists on serialising guards, and fails in the user's program where it can not.
+    With a package torch insists on serialising guards, and fails in the user's program where it cannot.
 
     Args:
         context: the ``OptimizeContext`` that made the function.
@@ -273,7 +273,7 @@ def resume_functions(package_: Any) -> dict[str, CodeType]:
 
 
 def bypass(package_: Any) -> None:
-    """Leave the frame under way out of a package, as torch does for what it can not store."""
+    """Leave the frame under way out of a package, as torch does for what it cannot store."""
     if package_ is not None and package_._current_entry is not None:
         package_.bypass_current_entry()
 

@@ -32,7 +32,7 @@ from firebrick.torch_api._plain import PlainGraph, output_code
 def making_entries(
     original: Callable[..., Any], refuse: Callable[[BaseException], None]
 ) -> Callable[..., Any]:
-    """Wrap ``AOTAutogradCache.make_entry``: ``None`` for what can not be an entry."""
+    """Wrap ``AOTAutogradCache.make_entry``: ``None`` for what cannot be an entry."""
 
     @functools.wraps(original)
     def make_entry(compiled_fw_func: Any, compiled_bw_func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +47,7 @@ def making_entries(
 
 
 def _without_launchers(bundle: Any) -> None:
-    """Put copies in the place of autotuners that can not be pickled because they have launchers.
+    """Put copies in the place of autotuners that cannot be pickled because they have launchers.
 
     They come from torch's cache of graphs, and were launched since. The copies are made as
     ``TritonBundler.put_static_autotuner`` makes its own, without what loading a kernel leaves on it.
@@ -89,7 +89,7 @@ def keying_entries(
 
     Freezing, for which entries are not made, stays out, and so does what torch would not cache at all. The
     parts of a split graph (``DDPOptimizer``) are first called with fake tensors, while they are compiled: an
-    entry that is found can not do that, but nobody finds these.
+    entry that is found cannot do that, but nobody finds these.
     """
 
     @functools.wraps(original)

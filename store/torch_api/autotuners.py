@@ -124,7 +124,7 @@ def facts_of(result: Any) -> Facts:
     """Return the facts of a compiled configuration.
 
     Raises:
-        NotLean: with the reason why torch's static launcher can not launch it.
+        NotLean: with the reason why torch's static launcher cannot launch it.
     """
     kernel = result.kernel
     if isinstance(result, heuristics.TritonCompileResult):

@@ -43,7 +43,7 @@ def record_buckets(patches: Patches, bucket: BucketCompiled, made: SplitMade) ->
         patches: keeps what is replaced.
         bucket: called with torch's id of a backend and an id for one of its graphs, before that is compiled.
         made: called with torch's id, once all of its graphs are, and how they are put together, or why that
-            can not be said; of a graph that is not split as well.
+            cannot be said; of a graph that is not split as well.
     """
     for owner, name, wrap in (
         (distributed.SubmodCompiler, "compile_submod", functools.partial(_naming, told=bucket)),

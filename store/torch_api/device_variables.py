@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _COMPARISONS = ("is", "is not", "==", "!=")
 
 
-class TracedDevices(Protocol):
+class DeviceSink(Protocol):
     """Is told of the devices in a frame that is traced."""
 
     def read(self, device: torch.device, /) -> None:
@@ -37,7 +37,7 @@ class TracedDevices(Protocol):
         """The bytecode holds a constant."""
 
     def pin(self, reason: str, /) -> None:
-        """The graph can not be moved to another device."""
+        """The graph cannot be moved to another device."""
 
     def graph(self, module: Any, source_of: dict[Any, str], /) -> None:
         """A graph is about to be compiled; placeholders have sources."""
@@ -46,7 +46,7 @@ class TracedDevices(Protocol):
         """Ignore device reads inside this block."""
 
 
-Seen = Callable[[], TracedDevices | None]
+Seen = Callable[[], DeviceSink | None]
 
 
 class DeviceOfTensor(ConstantVariable):
@@ -55,7 +55,7 @@ class DeviceOfTensor(ConstantVariable):
     The arguments are its attributes: Dynamo copies variables by them.
     """
 
-    def __init__(self, _device: torch.device, _seen: TracedDevices, **kwargs: Any) -> None:
+    def __init__(self, _device: torch.device, _seen: DeviceSink, **kwargs: Any) -> None:
         self._device = _device
         self._seen = _seen
         super().__init__(_device, **kwargs)

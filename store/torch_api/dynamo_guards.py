@@ -37,7 +37,7 @@ CheckFunctionManager = dynamo_guards.CheckFunctionManager
 GuardBuilder = dynamo_guards.GuardBuilder
 BUILTINS_NAME = "__builtins_dict___firebrick"
 
-# Guards on the identity of an object: torch can not serialise them.
+# Guards on the identity of an object: torch cannot serialise them.
 IDENTITY_GUARDS = frozenset(
     {"ID_MATCH", "FUNCTION_MATCH", "CLASS_MATCH", "MODULE_MATCH", "CLOSURE_MATCH", "BUILTIN_MATCH"}
 )
@@ -85,7 +85,7 @@ def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> tuple[An
     quiet, log.disabled = (
         log.disabled,
         True,
-    )  # a guard that can not be built here is a miss, no error
+    )  # a guard that cannot be built here is a miss, no error
     try:
         manager = CheckFunctionManager(
             code,
@@ -208,7 +208,7 @@ def serialize(
         reader: who reads the state again.
 
     Raises:
-        PackageError: of torch, for a guard that can not be serialised.
+        PackageError: of torch, for a guard that cannot be serialised.
     """
     hidden = _hidden(builder, guards, identified)
     manager.used_builtin_vars.clear()  # they are compared by what they are
@@ -249,7 +249,7 @@ def _reducing(original: Callable[..., Any], doubts: list[Any], reader: StateRead
 
     Values of which it is not sure that they can be read back are added to `doubts`.
 
-    Triton kernels are marked as missing, as torch does with what it can not keep.
+    Triton kernels are marked as missing, as torch does with what it cannot keep.
     Functions that are not what their name stands for (a decorator's), which torch marks as missing, keep
     their code and what guards look at in their closure. Mappings of a class of the user's are
     kept by their contents, so that no constructor need be called when they are read.

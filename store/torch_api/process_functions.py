@@ -29,7 +29,7 @@ def note_process_functions(patches: Patches, told: Told, refuse: Callable[[BaseE
     Args:
         patches: keeps what is replaced.
         told: called with the name of a function and its arguments.
-        refuse: called where the arguments can not be kept.
+        refuse: called where the arguments cannot be kept.
     """
     functions = {function: name for name in PROCESS_FUNCTIONS if (function := _function(name)) is not None}
     original = TorchInGraphFunctionVariable.call_function
@@ -42,7 +42,7 @@ def note_process_functions(patches: Patches, told: Told, refuse: Callable[[BaseE
                     raise TypeError("their order is not known")
                 told(name, [_plain(value) for value in (*args, *kwargs.values())])
             except Exception:
-                refuse(NotStorable(f"{name} of what can not be kept"))
+                refuse(NotStorable(f"{name} of what cannot be kept"))
         return original(self, tx, args, kwargs)
 
     patches.set(TorchInGraphFunctionVariable, "call_function", call_function)

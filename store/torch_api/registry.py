@@ -32,7 +32,7 @@ class InMemory(Protocol):
         """Return what is in memory now, as a plain dictionary."""
 
 
-class Mirroring(Protocol):
+class RegistryMirror(Protocol):
     """What torch's registry is made one with."""
 
     @property
@@ -158,8 +158,8 @@ def contents(torch_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return getattr(torch_class, _ARTIFACTS), getattr(torch_class, _ENTRIES)
 
 
-def mirror_onto(torch_class: Any, context: Mirroring) -> Callable[[], None]:
-    """Make torch's registry and a context one: the same two mappings, so that they can not drift.
+def mirror_onto(torch_class: Any, context: RegistryMirror) -> Callable[[], None]:
+    """Make torch's registry and a context one: the same two mappings, so that they cannot drift.
 
     What torch has recorded so far is written to the context first, but for what the last context left
     behind: that is in a store already. From then on an in-place edit

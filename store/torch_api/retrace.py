@@ -158,7 +158,7 @@ def retrace(frame: Any, listener: Listener, patch: Callable[[Patches], None], **
         how: ``fullgraph`` and ``dynamic`` of ``torch.compile``.
 
     Raises:
-        Exception: whatever torch raises where it can not trace the frame.
+        Exception: whatever torch raises where it cannot trace the frame.
     """
     before = set(frame.f_globals)
     try:

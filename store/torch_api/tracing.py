@@ -34,13 +34,13 @@ _MAKES_SETS = ("set_update", "set_intersection", "set_union", "set_difference", 
 _VARIABLES = "torch._dynamo.variables"
 
 
-class Traced(Protocol):
+class TraceSink(Protocol):
     """Is told what Dynamo looks at in a frame."""
 
     names: set[str]
 
     def refuse(self, reason: str, /) -> None:
-        """What was traced can not be followed."""
+        """What was traced cannot be followed."""
 
     def inlined(self, code: CodeType, function: Any, /) -> None:
         """Code is inlined."""
@@ -73,7 +73,7 @@ class Traced(Protocol):
         """A hash is taken."""
 
 
-Seen = Callable[[], Traced | None]
+Seen = Callable[[], TraceSink | None]
 
 
 def note_tracing(patches: Patches, seen: Seen) -> None:
@@ -169,7 +169,9 @@ def _constants(args: Any, kwargs: Any) -> list[Any] | None:
 
 
 @_wrapping
-def _inlining(traced: Traced, parent: Any, func: Any, args: Any = (), kwargs: Any = None, **_: Any) -> None:
+def _inlining(
+    traced: TraceSink, parent: Any, func: Any, args: Any = (), kwargs: Any = None, **_: Any
+) -> None:
     code = func.get_code()
     traced.inlined(code, getattr(func, "fn", None))
     if code.co_qualname == "_createenviron.<locals>.encode":
@@ -183,13 +185,13 @@ def _inlining(traced: Traced, parent: Any, func: Any, args: Any = (), kwargs: An
 
 
 @_wrapping
-def _sorting(traced: Traced, self: Any, *_: Any) -> None:
+def _sorting(traced: TraceSink, self: Any, *_: Any) -> None:
     if getattr(self, "fn", None) is sorted:
         traced.sorts()
 
 
 @_after
-def _builtin(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+def _builtin(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     fn = getattr(self, "fn", None) or getattr(type(self), "_fn", None)
     if fn in _NAMING and len(args) > 1 and _is_constant(args[1]):
         name = args[1].as_python_constant()
@@ -202,12 +204,12 @@ def _builtin(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None
 
 
 @_wrapping
-def _making(traced: Traced, self: Any, *_: Any, **__: Any) -> None:
+def _making(traced: TraceSink, self: Any, *_: Any, **__: Any) -> None:
     traced.makes()
 
 
 @_after
-def _found(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+def _found(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if (name := _FOUND.get(self.value)) is not None:
         constants = _constants(args, kwargs)
         if constants and len(constants) == 1 and type(constants[0]) is str:
@@ -217,14 +219,14 @@ def _found(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
 
 
 @_wrapping
-def _constant(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+def _constant(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if self.is_constant:
         name = getattr(self.fn, "__qualname__", "a function")
         traced.refuse(f"the result of {name}, which is declared to be constant (assume_constant_result)")
 
 
 @_after
-def _polyfilled(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+def _polyfilled(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if shipped_file(tx.f_code.co_filename):
         return  # what the library asks of Python, such as the limit of recursion, is no affair of the program
     if self.can_constant_fold_through() and (constants := _constants(args, kwargs)) is not None:
@@ -233,7 +235,7 @@ def _polyfilled(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> N
 
 
 @_after
-def _folded(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+def _folded(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if self.value in torch_variables.constant_fold_functions:
         constants = _constants(args, kwargs)
         if constants is not None and (not kwargs or len(constants) == 1):
@@ -241,7 +243,7 @@ def _folded(traced: Traced, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
 
 
 @_wrapping
-def _graph(traced: Traced, self: Any, module: Any, *args: Any, **kwargs: Any) -> None:
+def _graph(traced: TraceSink, self: Any, module: Any, *args: Any, **kwargs: Any) -> None:
     for graph in module.modules():
         for node in getattr(getattr(graph, "graph", None), "nodes", ()):
             if node.op == "call_method":
@@ -251,7 +253,7 @@ def _graph(traced: Traced, self: Any, module: Any, *args: Any, **kwargs: Any) ->
 
 
 @_wrapping
-def _iterating(traced: Traced, self: Any, tx: Any, *args: Any, **kwargs: Any) -> None:
+def _iterating(traced: TraceSink, self: Any, tx: Any, *args: Any, **kwargs: Any) -> None:
     code = tx.f_code
     if code.co_name.startswith(_MAKES_SETS) and code.co_filename == polyfills.__file__:
         return  # what comes of it is a set again
@@ -259,13 +261,13 @@ def _iterating(traced: Traced, self: Any, tx: Any, *args: Any, **kwargs: Any) ->
 
 
 @_wrapping
-def _popping(traced: Traced, self: Any, tx: Any, name: str, *args: Any, **kwargs: Any) -> None:
+def _popping(traced: TraceSink, self: Any, tx: Any, name: str, *args: Any, **kwargs: Any) -> None:
     if name == "pop":
         traced.iterates([item.vt for item in self.items], self.python_type())
 
 
 @_after
-def _hashing(traced: Traced, tx: Any, obj: Any) -> None:
+def _hashing(traced: TraceSink, tx: Any, obj: Any) -> None:
     if obj.is_python_constant():
         traced.hashes(obj.as_python_constant())
     else:

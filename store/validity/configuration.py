@@ -1,6 +1,6 @@
 """What configures torch's compiler, as far as it can be seen without importing the compiler.
 
-A recipe holds the compiler's whole configuration. A process that does not load the compiler can not know
+A recipe holds the compiler's whole configuration. A process that does not load the compiler cannot know
 it, but it knows all that decides it: the arguments of ``torch.compile``, the environment, the build of
 torch, and whatever the program changed, for which it must have imported the configuration. The digest of
 these facts leads to the configuration that a recording process saw under the same facts.

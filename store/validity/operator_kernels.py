@@ -1,8 +1,9 @@
 """Say what operators mean as far as Python decides it: kernels, fakes, gradients, overrides of torch's own.
 
-The C++ dispatcher does not give its Python kernels back, so that `Kernels` notes them as they are registered.
-Kernels that were registered before Firebrick was enabled are known by name alone; what torch itself registers
-is part of torch. Source followed: ``torch/library.py``, ``torch/_library/{custom_ops,simple_registry}.py``.
+The C++ dispatcher does not give its Python kernels back, so `OperatorKernels` notes them as they are
+registered. Kernels that were registered before Firebrick was enabled are known by name alone; what torch
+itself registers is part of torch. Source followed: ``torch/library.py``,
+``torch/_library/{custom_ops,simple_registry}.py``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _GRADIENTS: Final = ("_abstract_fn", "_backward_fn", "_setup_context_fn", "_vmap
 UNKNOWN: Final = "registered before Firebrick was enabled"
 
 
-class Kernels:
+class OperatorKernels:
     """The kernels in Python that libraries of the program registered, from `install` on."""
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class Kernels:
         return UNKNOWN
 
 
-KERNELS: Final = Kernels()
+KERNELS: Final = OperatorKernels()
 _own_kernels: dict[str, bool] = {}  # entry of `_impls` that torch registered
 
 

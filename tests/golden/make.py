@@ -23,11 +23,9 @@ from firebrick import codecs
 from firebrick.codecs.graph import Op
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram, Term
 from firebrick.codecs.launch import Autotuned, Launch
-from firebrick.codecs.lean_backend import (
+from firebrick.codecs.lean_backend import CudaGraphs, LeanBackend, LeanGraph
+from firebrick.codecs.lean_program import (
     DYNAMIC_MARKS,
-    CudaGraphs,
-    LeanBackend,
-    LeanGraph,
     Mutation,
     MutationKind,
     Output,
@@ -42,7 +40,7 @@ from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
 from firebrick.storage.format import MANIFEST_VERSION, Kind
 from firebrick.storage.keys import ContentKey
-from firebrick.storage.manifest import Compiled, Fact, LeanForm, Manifest, NoLeanForm, Place, Reached
+from firebrick.storage.manifest import Compiled, Fact, LeanForm, Manifest, NoLeanForm, Placement, Reached
 from firebrick.storage.msgpack import pack, unpack
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -197,7 +195,7 @@ def manifest() -> Manifest:
         compiled=Compiled(
             key(7), {"__resume_at_08": key(8)}, backends, imports, {"gpu": "H100"}, key(9), "ab" * 32, key(10)
         ),
-        lean=LeanForm(key(11), imports, {"__compiled_fn_01": key(12)}, ["blas", "dnn"], Place(0, "")),
+        lean=LeanForm(key(11), imports, {"__compiled_fn_01": key(12)}, ["blas", "dnn"], Placement(0, "")),
     )
 
 

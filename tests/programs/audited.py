@@ -146,7 +146,7 @@ def leaves_nothing():
     """Say what of Dynamo's state, of the globals of the module and of random numbers each audit changes."""
     from torch._dynamo import convert_frame, pgo, utils
 
-    from firebrick.session.auditor import Auditor
+    from firebrick.session.auditor import SessionAuditor
 
     def state():
         return {
@@ -162,7 +162,7 @@ def leaves_nothing():
             "random": torch.get_rng_state().tolist(),
         }
 
-    found, hit = [], Auditor.hit
+    found, hit = [], SessionAuditor.hit
 
     def watched(self, *args):
         before = state()
@@ -170,11 +170,11 @@ def leaves_nothing():
         after = state()
         found.append([name for name in after if after[name] != before[name]])
 
-    Auditor.hit = watched
+    SessionAuditor.hit = watched
     try:
         result = compiled(left_alone)(numbers(2))
     finally:
-        Auditor.hit = hit
+        SessionAuditor.hit = hit
     return [result, found]
 
 

@@ -29,13 +29,13 @@ def recording():
 
     from firebrick.base.patches import Patches
     from firebrick.loader.libraries import Libraries
-    from firebrick.loader.wrapper_libraries import Kernels
+    from firebrick.loader.wrapper_libraries import WrapperLibraries
     from firebrick.torch_api.aot_entries import making_entries, saving_entries
 
     def refused(error):
         raise error
 
-    kernels, patches = Kernels(Libraries()), Patches()
+    kernels, patches = WrapperLibraries(Libraries()), Patches()
     for owner, name, wrap in (
         (PyCodeCache, "load_by_key_path", kernels.loading_wrapper),
         (CppCodeCache, "load_async", kernels.loading_library),

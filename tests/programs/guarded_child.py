@@ -48,7 +48,7 @@ def main() -> None:
         program = GuardProgramCodec().decode(body, source, 1)
         try:
             managers = [lean.build(program, scope, code, f_locals), lean.build(program, scope, code)]
-        except (lean.Changed, lean.Unfit) as error:
+        except (lean.ObjectChanged, lean.GuardsNotApplicable) as error:
             result["failed"].append(f"{name}: {error}")
             continue
         found = list(verdicts([m.check for m in managers], f_locals, changes(f_locals, scope, code)))
@@ -76,7 +76,7 @@ def main() -> None:
                 manager = lean.build(program, scope, code, f_locals)
                 if not manager.check(f_locals):
                     errors.append("a guard failed")
-            except lean.Unfit:
+            except lean.GuardsNotApplicable:
                 pass
             except Exception as error:
                 errors.append(f"{type(error).__name__}: {error}")

@@ -34,7 +34,7 @@ def flushed():
 
 
 def fails_later():
-    """A backward graph that can not be compiled, because the compiler is spoilt meanwhile."""
+    """A backward graph that cannot be compiled, because the compiler is spoilt meanwhile."""
     out = infer()
     from torch._inductor import graph
 

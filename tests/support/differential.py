@@ -89,7 +89,7 @@ class Scenario:
 
 
 class Skip(Exception):
-    """Raised by a builder: the case can not run here; the text is the reason."""
+    """Raised by a builder: the case cannot run here; the text is the reason."""
 
 
 _cases: dict[str, dict[str, Callable[[], Program | Scenario]]] = {}
@@ -307,7 +307,7 @@ def list_cases(folder: Path, *, home: Path) -> list[str]:
     """Return the names of all cases of a folder, sorted; imports them in a process of its own.
 
     Raises:
-        RuntimeError: where a module can not be imported.
+        RuntimeError: where a module cannot be imported.
     """
     finished = start(
         ["-P", "-m", "support._differential_child", json.dumps({"folder": str(folder.absolute())})],

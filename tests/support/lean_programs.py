@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from firebrick.codecs.lean_backend import (
+from firebrick.codecs.lean_backend import LeanBackend
+from firebrick.codecs.lean_program import (
     DYNAMIC_MARKS,
-    LeanBackend,
     Mutation,
     MutationKind,
     Output,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from firebrick.storage.format import KEY_BYTES
 from firebrick.storage.keys import ContentKey
-from firebrick.storage.manifest import Compiled, Fact, LeanForm, Manifest, NoLeanForm, Place, Reached
+from firebrick.storage.manifest import Compiled, Fact, LeanForm, Manifest, NoLeanForm, Placement, Reached
 from firebrick.storage.msgpack import pack
 
 
@@ -35,7 +35,7 @@ def manifests(max_size: int) -> st.SearchStrategy[Manifest]:
         st.none() | keys,
         st.none() | keys,
     )
-    places = st.none() | st.builds(Place, st.integers(-1, 64), texts)
+    places = st.none() | st.builds(Placement, st.integers(-1, 64), texts)
     forms = st.builds(LeanForm, keys, maps(texts), maps(keys), st.lists(texts, max_size=few), places)
     return st.builds(
         Manifest,

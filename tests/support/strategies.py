@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from firebrick.codecs.lean_backend import LeanBackend, LeanGraph, Program
+from firebrick.codecs.lean_backend import LeanBackend, LeanGraph
+from firebrick.codecs.lean_program import Program
 from firebrick.codecs.lean_split import LeanSplit
 from firebrick.codecs.library import Library
 from firebrick.codecs.triton import TritonKernel
