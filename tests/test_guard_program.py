@@ -366,8 +366,8 @@ def test_named_objects_are_found_again(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [3, "text", [].append, Odd(), torch.ones(1), torch.nn.Linear(1, 1).forward, {}.get, (1,), object()],
-    ids=["int", "str", "append", "odd", "tensor", "method", "get", "tuple", "object"],
+    [3, "text", [].append, torch.ones(1), torch.nn.Linear(1, 1).forward, {}.get, (1,)],
+    ids=["int", "str", "append", "tensor", "method", "get", "tuple"],
 )
 def test_objects_without_a_name_have_no_identity(value: Any) -> None:
     with pytest.raises(NotStorable):

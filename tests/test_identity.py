@@ -1,11 +1,16 @@
 """Identity guards travel: objects are known again by name and code, and anything else is refused."""
 
 import collections
+import copy
+import dataclasses
 import enum
+import functools
 import importlib.util
+import re
 import sys
 import types
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 import torch
@@ -76,10 +81,69 @@ def test_a_class_is_told_apart_by_the_code_of_its_methods() -> None:
     assert describe(other) != describe(Pot)
 
 
-@pytest.mark.parametrize("value", [object(), Pot(), [1], torch.nn.Linear(1, 1)])
-def test_an_object_without_a_name_is_not_storable(value: object) -> None:
-    with pytest.raises(NotStorable, match="identity of a"):
+class Counted(list): ...
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    item: object
+
+
+class Watched:
+    def __init__(self) -> None:
+        self.item = 1
+
+    def __getattribute__(self, name: str) -> object:
+        return object.__getattribute__(self, name) or 2
+
+
+HOLDING = [[1], Counted([1]), torch.nn.Linear(1, 1), torch.ones(1), torch.Generator(), iter([1]), Watched()]
+
+
+@pytest.mark.parametrize("value", [*HOLDING, Slotted(torch.ones(1)), Slotted(Counted())])
+def test_what_holds_more_than_can_be_told_is_not_storable(value: object) -> None:
+    with pytest.raises(NotStorable, match=r"(identity of a|what holds a) .* object"):
         describe(value)
+
+
+def test_an_object_that_holds_itself_is_not_storable() -> None:
+    ring = Slotted(None)
+    ring.item = [ring]
+    with pytest.raises(NotStorable):
+        describe(ring)
+
+
+AUTOCAST = functools.partial(torch.autocast, "cpu")
+OTHERS = {
+    "dtype of autocast": (AUTOCAST(dtype=torch.bfloat16), AUTOCAST(dtype=torch.float16)),
+    "whether autocast is on": (AUTOCAST(), AUTOCAST(enabled=False)),
+    "bound of a variable": (TypeVar("T"), TypeVar("T", bound=int)),
+    "constraints": (TypeVar("T", int, str), TypeVar("T", int, float)),
+    "arguments of a type": (list[int], list[str]),
+    "a pattern": (re.compile("a"), re.compile("b")),
+    "flags of a pattern": (re.compile("a"), re.compile("a", re.IGNORECASE)),
+    "what a method is of": (frozenset("a").__contains__, frozenset("b").__contains__),
+    "a slot": (Slotted(1), Slotted(2)),
+    "a type in a slot": (Slotted(1), Slotted(True)),
+    "an object inside": (Slotted(Slotted(1)), Slotted(Slotted(2))),
+    "a function inside": (Slotted([scaled(2)]), Slotted([scaled(3)])),
+    "a class": (Pot(), object()),
+}
+
+
+@pytest.mark.parametrize("known", [describe, Describer().describe], ids=["full", "lean"])
+@pytest.mark.parametrize("what", OTHERS)
+def test_objects_without_a_name_are_told_apart_by_what_they_hold(known, what) -> None:
+    one, other = OTHERS[what]
+    assert known(one) == known(copy.copy(one))
+    assert known(one) != known(other)
+
+
+def test_a_region_of_autocast_is_the_same_before_and_inside() -> None:
+    region = AUTOCAST(dtype=torch.bfloat16)
+    before = describe(region)
+    with region:
+        assert describe(region) == before
 
 
 def test_an_object_is_found_by_its_name() -> None:

@@ -142,9 +142,20 @@ class TestClasses:
         def f(x):
             return isinstance(x, Abstract_)  # noqa: F821
 
-        before = walk(f, Abstract_=Abstract)
+        before = walk(f, {"o": Other()}, Abstract_=Abstract)
         Abstract.register(Other)
-        assert walk(f, Abstract_=Abstract).digest != before.digest
+        assert walk(f, {"o": Other()}, Abstract_=Abstract).digest != before.digest
+
+    def test_classes_that_are_registered_and_met_nowhere_do_not_count(self):
+        class Abstract(abc.ABC):  # noqa: B024
+            ...
+
+        def f(x):
+            return isinstance(x, Abstract_)  # noqa: F821
+
+        before = walk(f, Abstract_=Abstract)
+        Abstract.register(type("Other", (), {}))
+        assert walk(f, Abstract_=Abstract).digest == before.digest
 
     def test_a_factory_of_a_dataclass_counts(self):
         def make(factory):

@@ -29,12 +29,14 @@ class Traced:
         names: names and texts in the code that was traced, and names that it made.
         facts: function, arguments, answer: what was folded and is to be asked again.
         refused: why the frame cannot be stored; empty if it can.
+        in_order: sets whose order does not hang on hashes (see `firebrick.torch_api.tracing`).
     """
 
     def __init__(self, code: CodeType) -> None:
         self.names: set[str] = set()
         self.facts: list[list[Any]] = []
         self.refused = ""
+        self.in_order: dict[int, Any] | None = {}
         self._codes: dict[int, CodeType] = {}
         self._roots: set[str] = set()
         self._run: set[str] = set()

@@ -20,7 +20,7 @@ from firebrick import torch_api
 from firebrick.base.digest import Hasher
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
-from firebrick.guards.identity_guards import is_pinned, triton_digest
+from firebrick.guards.identity_guards import Describer, is_pinned, triton_digest
 from firebrick.guards.stored_names import stored_as
 from firebrick.reports.events import Change
 from firebrick.reports.wording import object_change
@@ -34,7 +34,7 @@ class Identity(NamedTuple):
     """What an object is, as far as it can be told in another process.
 
     Attributes:
-        kind: sort of object (module, function, code, class, builtin, constant, kernel, named).
+        kind: sort of object (module, function, code, class, builtin, constant, kernel, named, object).
         name: ``module:qualified name``, or the value of a constant.
         digest: hexadecimal digest of the code behind it, empty where there is none.
     """
@@ -74,9 +74,11 @@ def describe(value: Any) -> Identity:
         owner = getattr(value, "__self__", None) or getattr(value, "__objclass__", None)
         if owner is None or isinstance(owner, types.ModuleType | type):
             return Identity("builtin", _path(value))
-        return Identity("builtin", f"{_path(type(owner))}.{value.__name__}")
+        return Identity(*Describer().describe(value))
     if is_triton_kernel(value):
         return Identity("kernel", _path(value), triton_digest(value))
+    if type(value).__module__ in ("typing", "types"):  # they pass for the class that they are of
+        return Identity(*Describer().describe(value))
     if hasattr(value, "__qualname__") and hasattr(value, "__module__"):
         return Identity("named", _path(value), _wrapped_digest(value))
     name = getattr(value, "_qualified_op_name", None) or getattr(value, "_name", None)
@@ -84,7 +86,7 @@ def describe(value: Any) -> Identity:
         return Identity("named", f"{type(value).__name__}:{name}")
     if type(value).__module__ == "torch" and type(value).__name__ in ("dtype", "layout", "device"):
         return Identity("constant", repr(value))
-    raise NotStorable(f"identity of a {_path(type(value))} object")
+    return Identity(*Describer().describe(value))
 
 
 def _path(value: Any) -> str:

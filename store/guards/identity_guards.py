@@ -1,7 +1,8 @@
 """Say what a guarded object is so that another process can tell whether it has the same one.
 
-Finer than `firebrick.guards.identity`: a function is also its defaults and what it closes over, a class
-all functions of its bases. Packages that the platform pins (torch, the standard library) are
+What has no name is known again at the place where the program reaches it, by its class and all that it
+holds. Finer than `firebrick.guards.identity`: a function is also its defaults and what it closes over, a
+class all functions of its bases. Packages that the platform pins (torch, the standard library) are
 digested more coarsely. Imports nothing of torch's compiler.
 """
 
@@ -18,6 +19,7 @@ import torch
 from firebrick.base.digest import Hasher
 from firebrick.codecs.code import code_digest
 from firebrick.errors import EncodeError, NotStorable
+from firebrick.guards.object_state import state_of
 from firebrick.torch_api import native
 from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
 
@@ -57,7 +59,8 @@ _NAMELESS: Final[dict[str, type]] = {
     if cls.__module__ == "builtins"
 }
 _REPLACED: Final = ("__init__", "__setstate__")  # of nn.Module, by Dynamo (mutation_guard.py)
-_DEPTH: Final = 8  # of functions that close over functions
+_DEPTH: Final = 8  # of functions that close over functions, and of objects in objects
+OBJECT: Final = "object"  # kind of what has no name: its class and all that it holds
 
 
 class Describer:
@@ -65,6 +68,7 @@ class Describer:
 
     def __init__(self) -> None:
         self._bases: dict[type, bytes] = {}
+        self._inside: set[int] = set()  # objects that are being described
 
     def describe(self, value: Any, depth: int = 0) -> Identity:
         """Return what an object is.
@@ -98,7 +102,20 @@ class Describer:
             return "cached", path_of(value), self._function(value.__wrapped__, depth).hex()
         if is_triton_kernel(value):
             return "kernel", path_of(value), triton_digest(value)
-        raise NotStorable(f"identity of a {path_of(kind)} object")
+        return OBJECT, path_of(kind), self._object(value, depth).hex()
+
+    def _object(self, value: Any, depth: int) -> bytes:
+        kind = type(value)
+        state = state_of(value) if depth <= _DEPTH and id(value) not in self._inside else None
+        if state is None:
+            raise NotStorable(f"identity of a {path_of(kind)} object")
+        hasher = Hasher(self._class(kind))
+        self._inside.add(id(value))
+        try:
+            self._value(state, hasher, depth + 1)
+        finally:
+            self._inside.discard(id(value))
+        return hasher.digest()
 
     def _function(self, function: types.FunctionType, depth: int) -> bytes:
         if depth > _DEPTH:
@@ -141,10 +158,11 @@ class Describer:
             try:
                 identity = self.describe(value, depth)
             except NotStorable:
-                attributes = getattr(value, "__dict__", None) if is_pinned(kind.__module__) else None
+                looked_into = is_pinned(kind.__module__) and not self._inside
+                attributes = getattr(value, "__dict__", None) if looked_into else None
                 if depth > _DEPTH or kind is types.MethodType or type(attributes) is not dict:
                     if kind is not types.MethodType:
-                        raise NotStorable(f"a function that holds a {path_of(kind)} object") from None
+                        raise NotStorable(f"what holds a {path_of(kind)} object") from None
                     self._value(value.__func__, hasher, depth + 1)
                     self._value(value.__self__, hasher, depth + 1)
                 else:

@@ -18,6 +18,7 @@ from firebrick import torch_api
 from firebrick.errors import CodecError, NotStorable
 from firebrick.guards import unpickler
 from firebrick.guards.identity import describe, identity_match, is_found
+from firebrick.guards.identity_guards import OBJECT
 from firebrick.torch_api import registry
 
 Report = Callable[[Any, Any, set[str], str, BaseException | None], None]
@@ -112,6 +113,7 @@ def _travelling(api: Any, guard: Any, builder: Any, digests: set[str], identifie
     except NotStorable as error:
         raise NotStorable(f"{guard.create_fn_name()} guard on {guard.name}: {error}") from error
     digests.add(identity.digest)
-    if api.local_name(source) is not None and identity.kind != "constant" and not is_found(identity):
+    local = api.local_name(source) is not None and identity.kind != "constant" and not is_found(identity)
+    if local or identity.kind == OBJECT:
         identified[source] = value
     return api.fresh_guard(source, functools.partial(identity_match, (*identity,)))

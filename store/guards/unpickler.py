@@ -295,12 +295,19 @@ def _bare(cls: Any) -> Any:
     return object.__new__(cls)
 
 
+_IMMUTABLE = frozenset({frozenset, tuple, str, bytes})
+
+
 def _attribute(owner: Any = None, name: Any = None, *rest: Any) -> Any:
-    """Give a class method, or ``tuple.__new__`` which guards on named tuples name."""
+    """Give a class method, a method of an immutable value, or ``tuple.__new__``, which named tuples need."""
     if owner is tuple and name == "__new__" and not rest:
         return tuple.__new__
     if type(name) is str and not rest and (method := class_method(owner, name)) is not None:
         return method
+    if type(owner) in _IMMUTABLE and type(name) is str and name in vars(type(owner)) and not rest:
+        found = vars(type(owner))[name]
+        if isinstance(found, types.MethodDescriptorType | types.WrapperDescriptorType):
+            return found.__get__(owner)
     raise ForbiddenGlobal("builtins:getattr", f"{owner!r:.60}, {name!r:.40}")
 
 

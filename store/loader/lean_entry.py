@@ -13,7 +13,7 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("firebrick")
 _PLAIN = ("fullgraph", "dynamic", "mode", "options")  # arguments of torch.compile that the lane serves
+_WRAPPED = 8  # functions around one another
 _SPECIAL_OPTIONS = ("guard_filter_fn", "use_aoti")
 
 
@@ -162,16 +163,17 @@ class LeanEntry:
         options = self.frames.options(texts)
         if options is None:
             return None
-        target = _target(model)
-        if target is None or not any(
-            self.frames.knows(code, module, options) for code, module in _first_frames(target)
-        ):
+        target = next((way for way in _targets(model) if self._knows(way, options)), None)
+        if target is None:
             return None
         backend = self._backends.setdefault(_one_text(texts), Token())
         region = Region(self, backend, texts, model, arguments)
         if isinstance(model, torch.nn.Module):
             return LeanModule(model, region, region.wrap(target))
         return region.wrap(target)
+
+    def _knows(self, target: Callable[..., Any], options: Mapping[str, str]) -> bool:
+        return any(self.frames.knows(code, module, options) for code, module in _first_frames(target))
 
 
 class Region:
@@ -292,8 +294,19 @@ def wrap_inline(fn: Callable[..., Any]) -> FunctionType:
     return inner  # type: ignore[return-value]
 
 
+def _targets(model: Any) -> Iterator[Callable[..., Any]]:
+    """Yield what torch may run under its hook; nothing for what is better left to torch.
+
+    A function of a file that Dynamo does not look into, as ``torch.autocast`` makes, gets a frame around it.
+    """
+    if (target := _target(model)) is not None:
+        yield target
+        if isinstance(target, FunctionType) and target is model and _is_of_torch(model):
+            yield _wrap_inline(model)
+
+
 def _target(model: Any) -> Callable[..., Any] | None:
-    """Return what torch would run under its hook; ``None`` for what is better left to torch."""
+    """Return what torch runs under its hook first of all."""
     if hasattr(model, "_torchdynamo_orig_callable"):
         return None
     if isinstance(model, torch.nn.Module):
@@ -324,9 +337,13 @@ def _first_frames(target: Callable[..., Any]) -> list[tuple[CodeType, str]]:
     frames = [target]
     if isinstance(bound, torch.nn.Module):
         frames.append(bound.forward)
-    found = []
+    found: list[tuple[CodeType, str]] = []
     for frame in frames:
-        function = frame.__func__ if isinstance(frame, MethodType) else frame
-        if isinstance(function, FunctionType):
+        function: Any = frame
+        while function is not None and len(found) < _WRAPPED:
+            function = function.__func__ if isinstance(function, MethodType) else function
+            if not isinstance(function, FunctionType):
+                break
             found.append((function.__code__, function.__globals__.get("__name__", "")))
+            function = vars(function).get("__wrapped__")  # Dynamo may not look into a decorator of torch
     return found

@@ -46,7 +46,8 @@ def object_change(where: str, stored: tuple[str, str], here: tuple[str, str], va
         if same is not None and same[1] == now.rpartition(".")[2]:
             return Change(f"code of {source_name(owner)}", None, None)
         return Change(f"code of {source_name(owner)}", "other code", now)
-    other = " with other code" if stored == here else ""
+    differs = " that holds something else" if stored[0] == "object" else " with other code"
+    other = differs if stored == here else ""
     return Change(what, " ".join(stored), " ".join(here) + other)
 
 

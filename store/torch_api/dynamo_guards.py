@@ -21,11 +21,7 @@ import torch
 from torch._dynamo import guards as dynamo_guards
 from torch._dynamo import output_graph
 from torch._dynamo import source as dynamo_source
-from torch._dynamo.source import (
-    AttrSource,
-    TypeSource,
-    get_local_source_name,
-)
+from torch._dynamo.source import AttrSource, TypeSource, get_local_source_name
 from torch._guards import ChainedSource, Guard, GuardsSet
 from torch.utils._ordered_set import OrderedSet
 
@@ -50,6 +46,8 @@ REFUSED_GUARDS = frozenset(
 
 _ADDRESSES = re.compile(r"(?<=_id\()(.*), \d+(?=\))| at 0x[0-9a-f]+")
 _SETS = re.compile(r"\{([^{}:]*)\}")  # their texts have the order of hashes
+_BY_CODE = (FunctionType, CodeType, type)  # of these torch keeps what it can itself
+_SINGLE = frozenset({torch.dtype, torch.layout, torch.memory_format})
 _PLAIN_DICTS = frozenset({"builtins", "collections", "torch.nn.modules.container"})
 
 
@@ -82,10 +80,7 @@ def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> tuple[An
     if name := builtins_name(state):
         state.output_graph.global_scope[name] = output_graph.get_builtins_dict(scope)
     log = logging.getLogger("torch._guards")
-    quiet, log.disabled = (
-        log.disabled,
-        True,
-    )  # a guard that cannot be built here is a miss, no error
+    quiet, log.disabled = log.disabled, True  # a guard that cannot be built here is a miss, no error
     try:
         manager = CheckFunctionManager(
             code,
@@ -204,7 +199,7 @@ def serialize(
         builder: its guard builder, which knows the values.
         guards: what is to be stored.
         graph: torch's output graph of the frame.
-        identified: sources of locals that are compared by what they are, and their values, which stay out.
+        identified: sources that are compared by what they are, and their values, which stay out.
         reader: who reads the state again.
 
     Raises:
@@ -215,7 +210,7 @@ def serialize(
     pickler, pickled = dynamo_guards.GuardsStatePickler, dynamo_guards.pickle_guards_state
     patches, doubts = Patches(), list[Any]()
     patches.set(dynamo_guards, "pickle_guards_state", lambda state, b: pickled(canonical_state(state), b))
-    patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override, doubts, reader))
+    patches.set(pickler, "reducer_override", _reducing(pickler.reducer_override, doubts, reader, hidden))
     live = builder.guard_tree_values
     builder.guard_tree_values = {k: v for k, v in live.items() if k not in hidden}
     try:
@@ -244,10 +239,14 @@ def _base(source: Any) -> Any:
     return source.base if isinstance(source, ChainedSource) else None
 
 
-def _reducing(original: Callable[..., Any], doubts: list[Any], reader: StateReader) -> Callable[..., Any]:
+def _reducing(
+    original: Callable[..., Any], doubts: list[Any], reader: StateReader, hidden: set[int]
+) -> Callable[..., Any]:
     """Wrap ``GuardsStatePickler.reducer_override`` so that more values that guards look at are kept.
 
-    Values of which it is not sure that they can be read back are added to `doubts`.
+    Values of which it is not sure that they can be read back are added to `doubts`; those with an address in
+    `hidden` are marked as missing. A dtype, of which there is one, is kept in any case: torch marks it as
+    missing everywhere where one module has it in an attribute that no guard looks at.
 
     Triton kernels are marked as missing, as torch does with what it cannot keep.
     Functions that are not what their name stands for (a decorator's), which torch marks as missing, keep
@@ -259,6 +258,10 @@ def _reducing(original: Callable[..., Any], doubts: list[Any], reader: StateRead
     def reducer_override(self: Any, obj: Any) -> Any:
         cls = type(obj)
         if cls.__module__ == dynamo_source.__name__:  # most of a state; torch has no way of its own for these
+            return NotImplemented
+        if id(obj) in hidden and cls not in _BY_CODE:
+            return dynamo_guards._Missing, ("known by what it is",)
+        if cls in _SINGLE:
             return NotImplemented
         if isinstance(obj, FunctionType) and id(obj) in self.guard_tree_values:
             found: Any = sys.modules.get(obj.__module__)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch._dynamo import output_graph, polyfills
 from torch._dynamo.symbolic_convert import InliningInstructionTranslator
 from torch._dynamo.variables import builtin, functions, user_defined
 from torch._dynamo.variables import torch as torch_variables
-from torch._dynamo.variables.base import VariableTracker
+from torch._dynamo.variables.base import ValueMutationNew, VariableTracker
 from torch._dynamo.variables.lazy import LazyVariableTracker
 
 from firebrick.base.shipped import shipped_file
@@ -66,6 +68,9 @@ class TraceSink(Protocol):
     def sorts(self) -> None:
         """Objects are put in an order."""
 
+    in_order: dict[int, Any] | None
+    """Sets that the code filled item by item, by the address of their items; ``None``: it cannot be told."""
+
     def iterates(self, items: list[Any], kind: type, /) -> None:
         """A set is gone through."""
 
@@ -99,9 +104,15 @@ def note_tracing(patches: Patches, seen: Seen) -> None:
     ):
         patches.set(owner, name, wrap(getattr(owner, name), seen))
     for cls in _set_variables():
-        for name in ("unpack_var_sequence", "tp_iter_impl", "repr_impl"):
-            if name in vars(cls):
+        if "__init__" in vars(cls):
+            patches.set(cls, "__init__", _made(cls.__init__, seen))
+        for name in list(vars(cls)):
+            if name in ("unpack_var_sequence", "tp_iter_impl"):
                 patches.set(cls, name, _iterating(getattr(cls, name), seen))
+            elif name == "repr_impl":
+                patches.set(cls, name, _writing(getattr(cls, name), seen))
+            elif name.startswith("nb_"):
+                patches.set(cls, name, _joining(getattr(cls, name), seen))
         if "call_method" in vars(cls):
             patches.set(cls, "call_method", _popping(cls.call_method, seen))
     if (object_protocol := sys.modules.get(f"{_VARIABLES}.object_protocol")) is not None:
@@ -174,6 +185,8 @@ def _inlining(
 ) -> None:
     code = func.get_code()
     traced.inlined(code, getattr(func, "fn", None))
+    if f"{os.sep}einops{os.sep}" in code.co_filename and _knows_tensors():
+        traced.fact("prepared package", ["einops"])
     if code.co_qualname == "_createenviron.<locals>.encode":
         keys = [key.as_python_constant() for key in args if key.is_python_constant()]
         if keys and type(keys[0]) is str:
@@ -182,6 +195,14 @@ def _inlining(
             traced.refuse("a variable of the environment whose name could not be followed")
     elif code.co_qualname in ("_Environ.__iter__", "_Environ.copy", "_Environ.__repr__", "_Environ.__len__"):
         traced.refuse("the code goes through the whole environment")
+
+
+def _knows_tensors() -> bool:
+    """Tell whether einops was called before its code is traced: torch does that itself."""
+    try:
+        return torch.Tensor in sys.modules["einops._backends"]._type2backend
+    except (KeyError, AttributeError):  # another version
+        return False
 
 
 @_wrapping
@@ -252,17 +273,56 @@ def _graph(traced: TraceSink, self: Any, module: Any, *args: Any, **kwargs: Any)
                 traced.called(node.target)
 
 
+@_after
+def _made(traced: TraceSink, self: Any, items: Any = (), *_: Any, **kwargs: Any) -> None:
+    """Note a set that is empty, that the code writes out, or that stands for one of these.
+
+    Dynamo goes through the items of a set as they came, which is another order only where a set of Python was
+    looked through for them.
+    """
+    if (known := traced.in_order) is None:
+        return
+    written = type(kwargs.get("mutation_type")) is ValueMutationNew and _is_called_by("BUILD_SET")
+    if written or len(self.items) < 2 or _in_order(traced, items):
+        known[id(self.items)] = self
+
+
+def _is_called_by(name: str) -> bool:
+    return sys._getframe(4).f_code.co_name == name  # past the wrapper, `_look`, and what looks
+
+
+def _in_order(traced: TraceSink, items: Any) -> bool:
+    known = (traced.in_order or {}).get(id(items))
+    return known is not None and known.items is items
+
+
 @_wrapping
-def _iterating(traced: TraceSink, self: Any, tx: Any, *args: Any, **kwargs: Any) -> None:
-    code = tx.f_code
-    if code.co_name.startswith(_MAKES_SETS) and code.co_filename == polyfills.__file__:
-        return  # what comes of it is a set again
+def _joining(traced: TraceSink, self: Any, tx: Any, other: Any, *_: Any, **__: Any) -> None:
+    if not all(_in_order(traced, part.items) if "items" in vars(part) else False for part in (self, other)):
+        traced.in_order = None
+
+
+@_wrapping
+def _writing(traced: TraceSink, self: Any, tx: Any, *_: Any, **__: Any) -> None:
     traced.iterates([item.vt for item in self.items], self.python_type())
 
 
 @_wrapping
+def _iterating(traced: TraceSink, self: Any, tx: Any, *args: Any, **kwargs: Any) -> None:
+    if _in_order(traced, self.items):
+        return
+    code = tx.f_code
+    if code.co_name.startswith(_MAKES_SETS) and code.co_filename == polyfills.__file__:
+        traced.in_order = None  # what comes of it is a set again, in the order of this one
+    else:
+        traced.iterates([item.vt for item in self.items], self.python_type())
+
+
+@_wrapping
 def _popping(traced: TraceSink, self: Any, tx: Any, name: str, *args: Any, **kwargs: Any) -> None:
-    if name == "pop":
+    if name == "__init__":
+        traced.in_order = None
+    elif name == "pop":
         traced.iterates([item.vt for item in self.items], self.python_type())
 
 

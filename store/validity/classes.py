@@ -63,6 +63,7 @@ class Classes:
         self._alive: list[Any] = []  # so that no address is used twice
         self._labels: dict[int, str] = {}
         self._named: dict[str, int] = {}
+        self._abstract: list[tuple[str, type]] = []
 
     def whole_digest(self, value: Any) -> str:
         """Return the digest of an object with everything that it can run."""
@@ -137,7 +138,7 @@ class Classes:
             silent = name in _SILENT or name in _MAKING  # unless it is named
             if name not in names and (silent or not (special or name in CALLED)):
                 if name == "_abc_impl":
-                    self._registered(label, cls)
+                    self._abstract.append((label, cls))
                 continue
             kind = type(member)
             if shipped:
@@ -173,14 +174,22 @@ class Classes:
         """Note all that a function can run which may be called without being traced."""
         self.note(f"{path} runs", self.whole_digest(function))
 
-    def _registered(self, label: str, cls: type) -> None:
-        """Note the classes of the program that were registered as subclasses of an abstract one."""
-        found = [ref() for ref in sys.modules["_abc"]._get_dump(cls)[0]]
-        names = sorted(
-            f"{c.__module__}:{c.__qualname__}" for c in found if c is not None and not is_pinned(c.__module__)
-        )
-        if names:
-            self.note(f"class {label}", f"registered {', '.join(names)}")
+    def registrations(self) -> None:
+        """Note, once all classes are met, which of them were registered as subclasses of an abstract one.
+
+        What else was registered, by a package that nothing here has to do with, makes no difference.
+        """
+        met = [cls for cls in self._alive if issubclass(type(cls), type)]
+        for label, cls in self._abstract:
+            found = [ref() for ref in sys.modules["_abc"]._get_dump(cls)[0]]
+            registered = [c for c in found if c is not None and not is_pinned(c.__module__)]
+            names = sorted(
+                f"{c.__module__}:{c.__qualname__}"
+                for c in registered
+                if any(c in other.__mro__ for other in met)
+            )
+            if names:
+                self.note(f"class {label}", f"registered {', '.join(names)}")
 
 
 # Values of which nothing is to be noted where guards compare them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -17,6 +18,7 @@ HASH_SEED: Final = "hash seed"
 ABSENT: Final = "absent"
 OVERRIDES: Final = "what the program changed of torch's operators"
 OPERATOR: Final = "operator"
+PREPARED: Final = "prepared package"
 
 # Functions of torch that Dynamo calls while it traces, and whose answer is another in another state; by the
 # path under which they are called. Not those whose state torch's guards compare.
@@ -68,7 +70,7 @@ def ask(name: str, arguments: Sequence[Any]) -> str:
 
     Args:
         name: `HASH_SEED`, `OVERRIDES`, `OPERATOR`, ``environment``, ``find_spec``, ``package version``,
-            `CURRENT_GPU`, or the path of a function.
+            `PREPARED`, `CURRENT_GPU`, or the path of a function.
         arguments: of the call: None, numbers, texts.
 
     Raises:
@@ -85,6 +87,8 @@ def ask(name: str, arguments: Sequence[Any]) -> str:
         return overrides()
     if name == OPERATOR:
         return meaning(arguments[0])
+    if name == PREPARED:
+        return _prepared(arguments[0])
     if name == "package version":
         try:
             return importlib.metadata.version(arguments[0])
@@ -106,6 +110,15 @@ def ask(name: str, arguments: Sequence[Any]) -> str:
         return repr(getattr(found, attribute)(*arguments))
     except Exception as error:  # no such device
         return f"none ({type(error).__name__})"
+
+
+@functools.cache
+def _prepared(package: str) -> str:
+    """Call einops once, as torch does before it traces code of it: it keeps what it finds out of tensors."""
+    import torch
+
+    sys.modules[package].rearrange(torch.empty(1), "i -> i")
+    return "prepared"
 
 
 def _found(name: str) -> str:

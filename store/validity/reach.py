@@ -163,6 +163,7 @@ class Walk(Functions):
                 raise NotStorable(f"more than {_MAX_NODES} objects are within reach of the code")
             self._visit(path, value, whole)
         self._overlaps()
+        self.registrations()
         hasher = hasher_for("firebrick 1 reach")
         for name, text in self.entries.items():
             hasher.update(f"{name}\t{text}\n".encode("utf-8", "surrogatepass"))

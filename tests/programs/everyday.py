@@ -1,0 +1,107 @@
+"""Programs as users write them, each with something that a guard knows by its address alone."""
+
+import collections.abc
+import functools
+import re
+import typing
+
+import torch
+from torch import nn
+
+compiled = functools.partial(torch.compile, options={"fallback_by_default": True})  # without a C++ compiler
+Array = typing.TypeVar("Array")
+NAME = re.compile("a+")
+MISSING = object()
+is_known = frozenset({"a", "b"}).__contains__
+
+
+def ones(*shape):
+    return torch.arange(1.0, 1 + torch.Size(shape).numel()).reshape(shape) / 7
+
+
+def type_variable():
+    """As einops does."""
+    return compiled(lambda x: typing.cast(Array, x) * 2)(ones(3))
+
+
+def pattern():
+    return compiled(lambda x: x * 2 if NAME is not None else x)(ones(3))
+
+
+def sentinel():
+    return compiled(lambda x, y=MISSING: x * 2 if y is MISSING else x)(ones(3))
+
+
+def method_of_a_set():
+    """As ``keyword.iskeyword`` is."""
+    return compiled(lambda x: x * 2 if is_known("a") else x)(ones(3))
+
+
+def axes(text):
+    found = set()
+    for name in text.split():
+        found.add(name)
+    return found
+
+
+def set_made_inside():
+    """Goes through it in the order in which it was filled, whatever the seed of hashes."""
+    return compiled(lambda x: [x * len(name) for name in axes("height width channel batch")])(ones(3))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.layer(x).relu()
+
+
+def net():
+    torch.manual_seed(3)
+    return Net()
+
+
+def autocast_around():
+    model = net()
+
+    @torch.autocast("cpu", dtype=torch.bfloat16)
+    def run(x):
+        return model(x) + 1
+
+    return torch.compile(run)(ones(2, 4))
+
+
+def autocast_in_forward():
+    """As accelerate prepares a model."""
+    model = net()
+    model.forward = torch.autocast("cpu", dtype=torch.bfloat16)(model.forward)
+    return torch.compile(model)(ones(2, 4))
+
+
+def autocast_held():
+    region, model = torch.autocast("cpu", dtype=torch.bfloat16), net()
+
+    def run(x):
+        with region:
+            return model(x) + 1
+
+    return torch.compile(run)(ones(2, 4))
+
+
+def dtype_beside():
+    """As each ``LightningModule`` has one."""
+    model = net()
+    model._dtype = torch.float32
+    return compiled(model)(ones(2, 4))
+
+
+class Seldom:
+    """Registered by a package that the compiler imports, so that a start without it lacks it."""
+
+
+def registered_elsewhere():
+    if "torch._dynamo" in __import__("sys").modules:
+        collections.abc.Mapping.register(Seldom)
+    return compiled(lambda x: x * 2 if isinstance({}, collections.abc.Mapping) else x)(ones(3))

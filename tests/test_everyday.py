@@ -1,0 +1,37 @@
+"""Programs as users write them start without the compiler, whatever guards know by its address alone."""
+
+from pathlib import Path
+
+import pytest
+
+from support.programs import run_cases
+
+PROGRAM = Path(__file__).parent / "programs" / "everyday.py"
+CASES = (
+    "type_variable", "pattern", "sentinel", "method_of_a_set", "set_made_inside", "autocast_around",
+    "autocast_in_forward", "autocast_held", "dtype_beside", "registered_elsewhere",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory):
+    """A process that records, one that is served without the compiler, and one with it."""
+    root, store = tmp_path_factory.mktemp("everyday"), tmp_path_factory.mktemp("store")
+    first = run_cases(PROGRAM, CASES, home=root / "1", store=store, env={"PYTHONHASHSEED": "1"})
+    later = {
+        lane: run_cases(
+            PROGRAM, CASES, home=root / lane, store=store, compilers=False, env={"PYTHONHASHSEED": "2", **env}
+        )
+        for lane, env in (("lean", {}), ("full", {"FIREBRICK_LEAN": "0"}))
+    }
+    return first, later
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("lane", ["lean", "full"])
+def test_is_served(starts, lane, name):
+    first, later = starts[0].case(name), starts[1][lane].case(name)
+    assert later["value"] == first["value"]
+    assert later["stats"].get("hits"), later["stats"]
+    assert not {"misses", "bypasses", "faults"} & set(later["stats"])
+    assert lane == "full" or later["modules"] == []
