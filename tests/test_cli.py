@@ -1,5 +1,6 @@
 """Each verb of the command line does what it says on a store of real compilations, and with bad input."""
 
+import errno
 import io
 import json
 import os
@@ -232,16 +233,15 @@ class TestNumbers:
         shared = sum(entry["bytes"] - entry["unique_bytes"] for entry in each)
         assert shared > 0  # both forms share a guard's text or a piece of code
 
-    def test_explain_gives_both_values_of_the_last_miss(self, recorded: Recorded, tmp_path: Path) -> None:
-        store = recorded.copy(tmp_path / "store")
-        recorded.firebrick("run", "-q", PROGRAM, "5.0", store=store)
-        (run,) = recorded.json("explain", store=store)["runs"]
-        (missed,) = run["explanations"]
+    def test_explain_gives_both_values_of_a_miss(self, recorded: Recorded) -> None:
+        runs = recorded.json("explain", "--runs", "20")["runs"]
+        (missed,) = runs[-2]["explanations"]  # the run before it was the first of all
         assert missed["function"] == "Attention.forward" and missed["code"] == "value"
-        assert missed["changes"][0]["what"] == "global `SCALE`" and missed["changes"][0]["here"] == "5.0"
-        text = recorded.firebrick("explain", "--runs", "3", "Attention", store=store).stdout
-        assert text.count("Attention.forward (modelled.py:Attention.forward): miss") == 3
-        fails(recorded.firebrick("explain", "nobody", store=store), 33, "nobody")
+        assert missed["changes"] == [{"what": "global `SCALE`", "stored": "2.0", "here": "3.0"}]
+        text = recorded.firebrick("explain", "--runs", "20", "Attention").stdout
+        assert "Attention.forward (modelled.py:Attention.forward): miss" in text
+        assert "global `SCALE` was 2.0, is 3.0" in text
+        fails(recorded.firebrick("explain", "nobody"), 33, "nobody")
 
 
 class TestDoctor:
@@ -269,6 +269,142 @@ class TestDoctor:
         assert recorded.firebrick("doctor", store=tmp_path).returncode == 1
 
 
+class TestCheck:
+    def test_finds_nothing_in_a_sound_store(self, recorded: Recorded) -> None:
+        value = recorded.json("check")
+        assert value["clean"] and value["blobs"] > 20 and value["bundles"] >= 4
+        assert "nothing is wrong" in recorded.firebrick("check").stdout
+
+    def test_names_what_is_damaged(self, recorded: Recorded, tmp_path: Path) -> None:
+        damage(store := recorded.copy(tmp_path / "store"))
+        done = recorded.firebrick("check", store=store)
+        assert done.returncode == 1
+        assert done.stdout.count("damaged entry ") == 4 and "missing part " in done.stdout
+        assert {p["kind"] for p in recorded.json("check", store=store)["problems"]} == {
+            "damaged",
+            "missing part",
+        }
+
+    def test_a_broken_file_is_not_opened(self, recorded: Recorded, tmp_path: Path) -> None:
+        store = recorded.copy(tmp_path / "store")
+        data = bytearray((store / "data.mdb").read_bytes())
+        data[2 * 4096 : 60 * 4096] = os.urandom(58 * 4096)
+        (store / "data.mdb").write_bytes(data)
+        done = recorded.firebrick("check", store=store)
+        assert done.returncode in (1, 15, 19), done.stderr
+
+
+class TestMoving:
+    def test_what_was_exported_serves_where_it_is_imported(self, recorded: Recorded, tmp_path: Path) -> None:
+        done = recorded.firebrick("export", tmp_path / "bundles")
+        assert done.returncode == 0 and "bundles, " in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["bundles"]
+        there = tmp_path / "there"
+        for said in ("bundles new; store", "0 bundles new, "):
+            done = recorded.firebrick("import", tmp_path / "bundles", store=there)
+            assert done.returncode == 0 and said in done.stderr
+        assert recorded.json("ls", store=there)["bundles"][0]["name"] == "Attention.forward"
+        done = recorded.firebrick("run", "--locked", PROGRAM, store=there)
+        assert done.returncode == 0, done.stderr
+        assert "3 hits (3 without the compiler)" in done.stderr
+
+    def test_some_bundles_can_be_chosen_on_both_ways(self, recorded: Recorded, tmp_path: Path) -> None:
+        file, there = tmp_path / "bundles", tmp_path / "there"
+        recorded.firebrick("export", file, "double", "Attention")
+        recorded.firebrick("import", file, "double", store=there)
+        assert [bundle["name"] for bundle in recorded.json("ls", store=there)["bundles"]] == ["double"]
+        recorded.firebrick("import", recorded.store, "Sequential", store=there)
+        assert len(recorded.json("ls", store=there)["bundles"]) == 2
+
+    def test_a_file_that_is_there_is_replaced_by_force_only(self, recorded: Recorded, tmp_path: Path) -> None:
+        file = tmp_path / "bundles"
+        file.write_text("precious")
+        fails(recorded.firebrick("export", file), 2, "is there already")
+        assert file.read_text() == "precious"
+        assert recorded.firebrick("export", file, "--force").returncode == 0
+        fails(recorded.firebrick("export", tmp_path / "none" / "bundles"), 2, "is no folder")
+        fails(recorded.firebrick("export", tmp_path / "other", "nobody"), 33, "nobody")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bundles"]
+
+    def test_nothing_damaged_is_imported(self, recorded: Recorded, tmp_path: Path) -> None:
+        damage(store := recorded.copy(tmp_path / "store"))
+        there = tmp_path / "there"
+        fails(recorded.firebrick("import", store, store=there), 19, "is damaged: damaged")
+        assert not there.exists()
+        (tmp_path / "file").write_bytes(b"nonsense" * 1000)
+        assert recorded.firebrick("import", tmp_path / "file", store=there).returncode == 19
+        fails(recorded.firebrick("import", tmp_path / "none", store=there), 11, "no such file")
+
+    def test_a_full_disk_is_told_in_one_line(
+        self, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+        monkeypatch.setattr(shutil, "copyfile", full)
+        done = recorded.firebrick("import", recorded.store, store=tmp_path / "there")
+        fails(done, 10, "No space left on device")
+
+
+class TestDiff:
+    def test_says_in_what_two_forms_differ(self, recorded: Recorded) -> None:
+        first, second = (bundle["key"] for bundle in recorded.json("ls", "Attention")["bundles"])
+        done = recorded.firebrick("diff", first, second)
+        assert done.returncode == 1
+        assert {"- global `SCALE` is 2.0", "+ global `SCALE` is 3.0"} <= {
+            x.strip() for x in done.stdout.splitlines()
+        }
+        sections = [section["what"] for section in recorded.json("diff", first, second)["sections"]]
+        assert {"guards", "graphs", "wrapper source"} <= set(sections)
+
+    def test_finds_no_difference_to_itself_in_another_store(self, recorded: Recorded, tmp_path: Path) -> None:
+        other = recorded.copy(tmp_path / "store")
+        done = recorded.firebrick("diff", "double", "double", "--other", other)
+        assert (done.returncode, done.stdout) == (0, "no difference\n")
+
+
+class TestLock:
+    def test_a_lock_file_is_of_what_the_program_needs_and_can_be_checked_without_it(
+        self, recorded: Recorded, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "firebrick.lock"
+        done = recorded.firebrick("lock", "-o", file, PROGRAM)
+        assert done.returncode == 0, done.stderr
+        value = json.loads(file.read_text())
+        validated(value)
+        assert {entry["name"] for entry in value["bundles"]} == {"Attention.forward", "double", "Sequential"}
+        done = recorded.firebrick(
+            "run", "-q", "--locked", "--lock-file", file, "-c", "import torch; print(1)"
+        )
+        assert done.returncode == 0, done.stderr
+        there = tmp_path / "there"
+        recorded.firebrick("import", recorded.store, "double", store=there)
+        done = recorded.firebrick("run", "--locked", "--lock-file", file, "-c", "print('ran')", store=there)
+        fails(done, 74, "is not in")
+
+    @pytest.mark.parametrize(
+        ("text", "said"), [("{}", "is no lock file"), ("x", "is no lock file"), (None, "No such")]
+    )
+    def test_what_is_no_lock_file_is_refused(
+        self, recorded: Recorded, tmp_path: Path, text: str | None, said: str
+    ) -> None:
+        if text is not None:
+            (tmp_path / "lock").write_text(text)
+        fails(recorded.firebrick("run", "--locked", "--lock-file", tmp_path / "lock", "-c", ""), 2, said)
+
+    def test_none_is_written_where_the_program_compiles(self, recorded: Recorded, tmp_path: Path) -> None:
+        done = recorded.firebrick("lock", "-o", tmp_path / "lock", PROGRAM, "6.0")
+        assert done.returncode == 74
+        assert not (tmp_path / "lock").exists()
+
+
+def test_warm_fills_a_store_and_proves_it(recorded: Recorded, tmp_path: Path) -> None:
+    store = recorded.copy(tmp_path / "store")
+    done = recorded.firebrick("warm", "--prove", PROGRAM, store=store)
+    assert done.returncode == 0, done.stderr
+    assert "3 hits" in done.stderr and "a second start compiled nothing" in done.stderr
+
+
 READING = {
     "ls": ["--all"],
     "show": ["double"],
@@ -276,6 +412,8 @@ READING = {
     "explain": [],
     "du": [],
     "doctor": [],
+    "check": [],
+    "diff": ["double", "double"],
 }
 
 
@@ -329,9 +467,9 @@ class TestBadInput:
         store = recorded.copy(tmp_path / "store")
         damage(store)
         done = recorded.firebrick(verb, *READING[verb], store=store)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == int(verb == "check"), done.stderr
         assert "Traceback" not in done.stderr
-        assert ("left out: " in done.stderr) == (verb == "show")
+        assert ("left out: " in done.stderr) == (verb in ("show", "diff"))
 
     def test_it_neither_runs_nor_loads_nor_unpickles_anything(self, recorded: Recorded, verb: str) -> None:
         for more in ([], ["--json"]):
@@ -423,7 +561,8 @@ class TestATerminal:
     def test_gets_colours_and_a_pipe_does_not(
         self, recorded: Recorded, terminal: Callable[..., str], verb: str
     ) -> None:
-        assert ("\x1b[" in terminal(verb, *READING[verb])) == (verb != "explain")
+        plain = verb in ("explain", "diff")  # of which there is nothing to colour
+        assert ("\x1b[" in terminal(verb, *READING[verb])) != plain
         assert "\x1b[" not in recorded.firebrick(verb, *READING[verb]).stdout
 
     def test_lines_fit_it(self, terminal: Callable[..., str]) -> None:

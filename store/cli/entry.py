@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from firebrick.errors import FirebrickError
+from firebrick.errors import FirebrickError, StoreError
 
 # In the order of use. The module of a verb is `verb_<name>`, its function `command`.
 VERBS: Final[Mapping[str, str]] = {
@@ -22,8 +22,17 @@ VERBS: Final[Mapping[str, str]] = {
     "stats": "Count what the store holds.",
     "explain": "Say why functions were compiled, or not stored, in the last runs.",
     "du": "Say what takes how much room, shared and not.",
+    "check": "Look for damage, byte by byte.",
     "doctor": "Look at everything that Firebrick depends on here.",
+    "warm": "Run a program to fill the store.",
+    "lock": "Write down what a program needs of the store, for `run --locked`.",
+    "export": "Write bundles into one file.",
+    "import": "Take bundles from such a file, or from another store.",
+    "diff": "Say in what two stored functions differ.",
 }
+
+
+_OF_SYSTEM: Final = "The system does not allow it: look at the file or folder, and at the room on the disk."
 
 
 class Verbs(TyperGroup):
@@ -89,6 +98,10 @@ def run() -> None:
     except FirebrickError as error:
         print(f"firebrick: {error}\n  {error.hint}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except BrokenPipeError:  # whoever reads has read enough
-        sys.stderr.close()
-        raise SystemExit(141) from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # whoever reads has read enough
+            sys.stderr.close()
+            raise SystemExit(141) from None
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"firebrick: {where}{error.strerror or error}\n  {_OF_SYSTEM}", file=sys.stderr)
+        raise SystemExit(StoreError.exit_code) from None

@@ -26,11 +26,13 @@ class Ended(NamedTuple):
         code: its exit code; 128 and the number of a signal that ended it.
         counts: the counters of its processes, added up.
         told: the misses and what was not stored: function, outcome, reason.
+        recipes: keys of what was served, in hexadecimal.
     """
 
     code: int
     counts: dict[str, Any]
     told: list[dict[str, str]]
+    recipes: frozenset[str]
 
     @property
     def compiled(self) -> int:
@@ -77,7 +79,8 @@ def start(program: Sequence[str], folder: Path, settings: Mapping[str, str] | No
         code = _waited(command, os.environ | chosen)
         tallies = collect(Path(counters))
     told = [entry for tally in tallies for entry in tally["told"]]
-    return Ended(code if code >= 0 else 128 - code, total(tallies), told)
+    recipes = frozenset(recipe for tally in tallies for recipe in tally["recipes"])
+    return Ended(code if code >= 0 else 128 - code, total(tallies), told, recipes)
 
 
 def _waited(command: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -1,8 +1,9 @@
 """Run a program with Firebrick on."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -11,6 +12,7 @@ from firebrick.cli.output import note
 from firebrick.cli.started import PROGRAM_SETTINGS, Ended, start, summary
 from firebrick.errors import WouldCompile
 
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 ProgramArgument = Annotated[
     list[str],
     typer.Argument(
@@ -20,6 +22,13 @@ ProgramArgument = Annotated[
 ]
 
 
+def command_settings(command: Verb) -> Verb:
+    """Let a verb take a program with all its arguments."""
+    command.context_settings = PROGRAM_SETTINGS  # type: ignore[attr-defined]
+    return command
+
+
+@command_settings
 def command(
     program: ProgramArgument,
     store: StoreOption = None,
@@ -79,6 +88,3 @@ def prove(ended: Ended) -> None:
         raise WouldCompile("a function", "the store could not serve it")
     if not ended.counts["processes"]:
         raise WouldCompile("whatever the program compiles", "no process of it used the store")
-
-
-command.context_settings = PROGRAM_SETTINGS  # type: ignore[attr-defined]

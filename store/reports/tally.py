@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from firebrick.reports.events import BYPASS, FULL, MISS, STORED
+from firebrick.reports.events import BYPASS, FULL, HIT, LEFT, MISS, STORED
 
 if TYPE_CHECKING:
     from firebrick.reports.counters import Stats
@@ -29,6 +29,9 @@ def leave(folder: Path, stats: Stats) -> None:
         "pid": os.getpid(),
         "argv": sys.argv[:1],
         "seconds_compiling": compiled,
+        "recipes": sorted(
+            {event.recipe for event in events if event.outcome in (HIT, LEFT) and event.recipe}
+        ),
         "told": [{"function": e.function.place, "outcome": e.outcome, "reason": e.reason} for e in told],
         **stats.as_dict(),
     }
