@@ -17,7 +17,7 @@ from firebrick.errors import UsageError
 _PREFIX = "FIREBRICK_"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 LEVELS = ("info", "debug")
-MIN_MAX_BYTES = 1 << 20
+MIN_MAX_BYTES = 2 << 20
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?")
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -111,7 +111,7 @@ def _limit(name: str, value: object) -> int:
         return 0
     size = _size(name, value)
     if size < MIN_MAX_BYTES:
-        raise UsageError(f"{name} is {value!r}: expected at least 1M, or 0 for no limit")
+        raise UsageError(f"{name} is {value!r}: expected at least 2M, or 0 for no limit")
     return size
 
 

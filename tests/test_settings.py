@@ -35,7 +35,7 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"FIREBRICK_MAP_SIZE": "-1"}, {}, "positive number of bytes"),
         ({"FIREBRICK_MAP_SIZE": "much"}, {}, "positive number of bytes"),
         ({"FIREBRICK_MAP_SIZE": "5X"}, {}, "such as 5G"),
-        ({"FIREBRICK_MAX_BYTES": "1000"}, {}, "at least 1M"),
+        ({"FIREBRICK_MAX_BYTES": "1000"}, {}, "at least 2M"),
         ({"FIREBRICK_AUDIT": "1.5"}, {}, "a share between them"),
         ({"FIREBRICK_AUDIT": "often"}, {}, "FIREBRICK_AUDIT is 'often'"),
         ({}, {"cache_dir": 7}, "path of a folder"),

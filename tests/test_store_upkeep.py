@@ -1,11 +1,14 @@
 """What is deleted, pinned and collected, and what stays."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from firebrick.errors import BundleMissing, StillReferenced
+from firebrick.errors import BundleMissing, StillReferenced, StoreFull, UsageError
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey, recipe_key
 from firebrick.storage.msgpack import pack
@@ -175,3 +178,114 @@ def test_collecting_works_in_short_transactions(store: Store, monkeypatch: pytes
     monkeypatch.setattr(engine, "write", lambda body, **more: writes.append(body) or write(body, **more))
     assert store.gc(grace=0).blobs == 100
     assert len(writes) >= 100
+
+
+MIB = 1 << 20
+
+
+def fill(store: Store, count: int, size: int = 64 << 10, start: int = 0) -> list[ContentKey]:
+    """Publish bundles, each of its own bytes; the later the more seconds of compilation it stands for."""
+    keys = []
+    for number in range(start, start + count):
+        data = number.to_bytes(4, "little") * (size // 4)
+        _, bundle, _ = publish(store, str(number), Blob(Kind.TENSOR, data))
+        store.note(bundle, {"seconds": 1.0 + number, "when": 1e9})
+        keys.append(bundle)
+    return keys
+
+
+def there(store: Store, keys: list[ContentKey]) -> list[int]:
+    with store.snapshot() as snapshot:
+        return [number for number, key in enumerate(keys) if key in {*bundles(snapshot)}]
+
+
+def bundles(store: Store) -> Iterator[ContentKey]:
+    for recipe in store.recipes():
+        yield from store.bundles(recipe)
+
+
+def test_what_saves_least_goes_first_and_pins_stay(store: Store) -> None:
+    keys = fill(store, 20)
+    store.pin(keys[0])
+    evicted = store.evict(MIB)
+    left = there(store, keys)
+    assert evicted.bundles == 20 - len(left)
+    assert left == [0, *range(20 - len(left) + 1, 20)]
+    assert 10 < len(left) < 20
+
+
+def test_what_was_not_used_for_long_goes_before_what_saves_less(store: Store) -> None:
+    keys = fill(store, 20)
+    for key in keys[:5]:
+        store.touch(key)
+    store.evict(MIB)
+    assert there(store, keys)[:5] == [0, 1, 2, 3, 4]
+
+
+def test_a_store_keeps_to_its_limit_while_it_is_filled(tmp_path: Path) -> None:
+    path = tmp_path / "bounded"
+    with Store.open(path, durable=False, max_bytes=2 * MIB) as store:
+        for number in range(0, 100, 4):
+            fill(store, 4, start=number)
+            assert sum(file.stat().st_blocks * 512 for file in path.iterdir()) <= 2 * MIB
+        assert store.evicted > 70
+        assert [*bundles(store)]
+        assert store.check().clean
+
+
+def test_what_is_larger_than_the_limit_is_refused_and_nothing_is_evicted(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "bounded", durable=False, max_bytes=2 * MIB) as store:
+        keys = fill(store, 5)
+        with pytest.raises(StoreFull, match="do not fit"):
+            store.put(Kind.TENSOR, bytes(3 * MIB))
+        assert len(there(store, keys)) == 5
+
+
+def test_pins_alone_leave_no_room(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "bounded", durable=False, max_bytes=2 * MIB) as store:
+        pinned = 0
+        with pytest.raises(StoreFull):
+            for number in range(100):
+                (key,) = fill(store, 1, start=number)
+                store.pin(key)
+                pinned += 1
+        assert len(store.pins()) == len([*bundles(store)]) == pinned > 5
+        store.unpin(store.pins()[0])
+        fill(store, 1, start=1000)
+
+
+def test_a_full_disk_is_met_by_evicting(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = fill(store, 20)
+    engine = store._open
+    write, refused = engine.write, []
+
+    def full(body: object, **more: object) -> object:
+        if "publish" in getattr(body, "__qualname__", "") and len(refused) < 2:
+            refused.append(body)
+            raise StoreFull(store.path, "no space left on device")
+        return write(body, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "write", full)
+    fill(store, 1, start=100)
+    assert refused
+    assert len(there(store, keys)) < 20
+    assert store.evicted
+
+
+@pytest.mark.parametrize("size", [1, 2 * MIB - 1, -1])
+def test_a_limit_that_no_store_fits_is_refused(tmp_path: Path, size: int) -> None:
+    with pytest.raises(UsageError, match="max_bytes"):
+        Store.open(tmp_path / "bounded", max_bytes=size)
+    assert not (tmp_path / "bounded").exists()
+
+
+def test_writers_in_several_processes_keep_to_one_limit(tmp_path: Path) -> None:
+    churn = Path(__file__).parents[1] / "benchmarks" / "churn.py"
+    options = "--max-bytes 2097152 --bundle 32768 --times 3 --writers 2 --readers 2".split()
+    done = subprocess.run(
+        [sys.executable, str(churn), *options], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["most_bytes_on_disk"] <= report["max_bytes"]
+    assert report["evicted"] and report["reads"] and report["kept"]

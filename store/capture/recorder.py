@@ -24,7 +24,7 @@ from firebrick.capture.devices import TracedDevices
 from firebrick.capture.manifest_writer import Part, frame_manifest, generated_names
 from firebrick.capture.traced import Traced
 from firebrick.codecs.guard_program import GuardProgram
-from firebrick.errors import EncodeError, NotStorable
+from firebrick.errors import EncodeError, NotStorable, StoreFull
 from firebrick.loader.bundles import SELF_TEST
 from firebrick.reports.counters import Stats
 from firebrick.reports.detectors import divergent
@@ -260,6 +260,10 @@ class Recorder:
         except (NotStorable, EncodeError) as error:
             compilation.refuse(str(error))
             self._bypass(compilation)
+        except StoreFull as error:  # and nothing left to evict
+            compilation.refuse(error.detail, "no-room")
+            self._bypass(compilation)
+            self._fault(error)
         except Exception as error:
             compilation.refuse(f"{type(error).__name__}: {error}", "error")
             self._bypass(compilation)
@@ -273,18 +277,16 @@ class Recorder:
         lean = {name: self._artifacts.lean_part(name) for name in backends or {}} if self._lean else None
         manifest, blobs, parts = frame_manifest(compilation, backends or {}, skip=skip, lean=lean)
         recipe = compilation.recipe
-        new = self._store.publish(recipe.key, recipe.components, manifest, parts, blobs)
+        facts: dict[str, Any] = {"seconds": compilation.seconds, "when": time.time(), **compilation.names()}
+        if lean is not None and not skip and self._tests is not None and compilation.not_lean is None:
+            facts |= self._tests.facts()
+        new = self._store.publish(recipe.key, recipe.components, manifest, parts, blobs, facts)
         if new:
             if compilation.traced or not skip:
                 self._stats.published()
             self._stats.moved(written=sum(len(blob.data) for blob in (manifest, *blobs)))
-            facts: dict[str, Any] = {"seconds": compilation.seconds, "when": time.time()}
-            facts |= compilation.names()
             if lean is not None and not skip:
                 self._stats.eligible(compilation.not_lean)
-                if self._tests is not None and compilation.not_lean is None:
-                    facts |= self._tests.facts()
-            self._store.note(manifest.key, facts)
             if self._tests is not None and SELF_TEST in facts:
                 self._tests.add(manifest.key)
             if others := divergent(self._store, recipe.key, manifest):

@@ -51,6 +51,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "not-storable": (
         "Change what the reason names, or accept that this function is compiled at every start."
     ),
+    "no-room": "Free disk space, unpin what is not needed, or raise FIREBRICK_MAX_BYTES.",
     "no-backward": (
         "Run the backward once, or call firebrick.flush() after the warm-up; "
         "FIREBRICK_COMPILE_BACKWARD=1 compiles it at the end."

@@ -59,6 +59,7 @@ CODES: Final[Mapping[str, str]] = {
     "another-recipe": "the bundle belongs to another recipe",
     "error": "the bundle could not be used, for another reason that is given",
     "not-storable": "the compiled function cannot be kept; the reason names what cannot",
+    "no-room": "the disk or the limit of the store leaves no room, and nothing more can be evicted",
     "no-backward": "no artifact of the backend came: the backward graph was not compiled, or torch made none",
     "failed": "torch could not compile the frame",
     "unwatched": "the function was compiled where Firebrick could not record it; the reason says why",

@@ -88,6 +88,7 @@ class Session:
 
         settings = self.settings
         options: dict[str, Any] = {"map_size": settings.map_size, "durable": settings.durable}
+        options["max_bytes"] = settings.max_bytes
         try:
             return Store.open(self.folder, readonly=settings.readonly, **options)
         except StoreReadOnly as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from firebrick.base.namedtuple import NamedTuple
 from firebrick.errors import CodecError, DamagedError
@@ -49,17 +49,26 @@ def collect(engine: Engine, grace: float) -> Collected:
     unneeded = unneeded_blobs(engine)
     with engine.begin() as txn:
         doomed = sorted(unneeded.keys() - journal.needed(txn, began, grace))
-
-    def dropping(txn: Transaction) -> Callable[[bytes], int]:
-        spared = journal.needed(txn, began)
-        return lambda key: 0 if key in spared else _drop_blob(txn, key)
-
-    blobs, size = write_all(engine, doomed, dropping)
+    blobs, size = drop_blobs(engine, doomed, began)
     stale = [*_stale_entries(engine)]
     entries, _ = write_all(
         engine, stale, lambda txn: lambda entry: _is_stale(txn, *entry) and txn.delete(*entry)
     )
     return Collected(blobs, 0, entries, size, len(unneeded) - blobs, _remove_leftovers(engine.path))
+
+
+def drop_blobs(engine: Engine, keys: Sequence[bytes], began: int) -> tuple[int, int]:
+    """Remove blobs, but those that a transaction came to need after the one of that number.
+
+    Returns:
+        Their number and their bytes as stored.
+    """
+
+    def dropping(txn: Transaction) -> Callable[[bytes], int]:
+        spared = journal.needed(txn, began)
+        return lambda key: 0 if key in spared else drop_blob(txn, key)
+
+    return write_all(engine, keys, dropping)
 
 
 def unneeded_blobs(engine: Engine) -> dict[bytes, int]:
@@ -99,7 +108,8 @@ def keep_named(txn: Transaction, names: Iterator[bytes], unneeded: dict[bytes, i
                     waiting.append(found[1])
 
 
-def _drop_blob(txn: Transaction, key: bytes) -> int:
+def drop_blob(txn: Transaction, key: bytes) -> int:
+    """Remove a blob, with its last use; return its bytes as stored, 0 if it was not there."""
     value = txn.get("blobs", key)
     size = 0 if value is None else len(value)
     txn.delete("clock", fmt.CLOCK_USE + key)

@@ -34,7 +34,6 @@ def drop_bundle(txn: Transaction, bundle: bytes) -> bool:
     Returns:
         False if neither the bundle nor a name of it was there.
     """
-    journal.note(txn, journal.parts_of(txn, bundle))
     found = recipes_of(txn, bundle)
     for recipe in found:
         drop_name(txn, recipe, bundle)
@@ -75,6 +74,7 @@ def drop_recipe(txn: Transaction, recipe: bytes, *, force: bool) -> bool:
         raise StillReferenced(pinned[0], ["a pin"])
     for bundle in bundles:
         if recipes_of(txn, bundle) == [recipe]:
+            journal.note(txn, journal.parts_of(txn, bundle))
             drop_bundle(txn, bundle)
         else:
             drop_name(txn, recipe, bundle)

@@ -38,11 +38,11 @@ with StoreLocked, so nothing stale is believed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from firebrick.errors import (
@@ -80,6 +80,7 @@ class Engine:
         """Describe an environment; it is opened by `acquire`."""
         self.path = path
         self.readonly = readonly
+        self.limit = 0  # bytes that the map does not outgrow by what is written here; 0: none
         self._map_size = map_size
         self._users = 0
         self._identity = (-1, -1)
@@ -90,12 +91,13 @@ class Engine:
         self.live: set[Transaction] = set()
         self._opened: Opened | None = None
         self._writer = WriterLock(self.path)
-        self._upkeep = threading.Lock()
 
     # -- opening and closing
 
     @staticmethod
-    def acquire(path: StrPath, *, readonly: bool, create: bool, map_size: int | None) -> Engine:
+    def acquire(
+        path: StrPath, *, readonly: bool, create: bool, map_size: int | None, limit: int = 0
+    ) -> Engine:
         """Return the environment of a directory and count one more user of it.
 
         Args:
@@ -103,6 +105,7 @@ class Engine:
             readonly: Leave no trace in it, unless this process has it open for writing.
             create: Make it if it is not there.
             map_size: Bytes of address space to begin with; None for the default.
+            limit: Bytes that the data file may grow to by what this process writes; 0: no limit.
 
         Raises:
             StoreError: One of its subclasses, as their descriptions say.
@@ -116,6 +119,7 @@ class Engine:
             engine = _engines.get(identity) if identity else None
             if engine is None:
                 engine = Engine(place.path, readonly=readonly, map_size=map_size)
+            engine.limit = limit or engine.limit
             if engine.readonly and not readonly:
                 engine._upgrade(place)
             elif engine._opened is None:
@@ -155,7 +159,7 @@ class Engine:
                 with prepare(self.path, readonly=False, create=False) as place, translated(self.path, None):
                     self._check_identity(place.identify())
                     self._close_environment()
-                    self._opened = Opened(place, self._map_size, write=True, lock=True)
+                    self._opened = self._open(place, write=True)
                     self._opened.create_databases(create=False)
             except BaseException:
                 self._stop()
@@ -165,8 +169,7 @@ class Engine:
         try:
             with translated(self.path, None):
                 if self.readonly or not self._start_writing(place, create):
-                    lock = not self.readonly
-                    self._opened = Opened(place, self._map_size, write=False, lock=lock)
+                    self._opened = self._open(place, write=False)
                     self._opened.read_databases()
                 self._identity = place.identify() or (-1, -1)
             _engines[self._identity] = self
@@ -174,19 +177,22 @@ class Engine:
             self._stop()
             raise
 
+    def _open(self, place: Place, *, write: bool) -> Opened:
+        return Opened(place, self._map_size, self.limit, write=write, lock=not self.readonly)
+
     def _start_writing(self, place: Place, create: bool) -> bool:
         fresh = place.identify() is None
         if fresh and not create:
             raise StoreNotFound(self.path, f"it has no {fmt.DATA_FILE}")
         if fresh:
-            self._opened = Opened(place, self._map_size, write=True, lock=True)
+            self._opened = self._open(place, write=True)
         self._writer.open(place)
         held = False
         try:
             with self._writer.held(fmt.LOCK_TIMEOUT_S if fresh else fmt.OPEN_TIMEOUT_S):
                 held = True
                 if self._opened is None:
-                    self._opened = Opened(place, self._map_size, write=True, lock=True)
+                    self._opened = self._open(place, write=True)
                 self._opened.create_databases(create=create)
         except StoreLocked:
             if fresh or held:
@@ -292,7 +298,10 @@ class Engine:
             try:
                 return attempt()
             except MapFull:  # ends where address space does
-                self._resize(2 * self._environment.info()["map_size"])
+                size = self._environment.info()["map_size"]
+                if 0 < self.limit <= size:
+                    raise
+                self._resize(min(2 * size, self.limit or 2 * size))
             except MapResized:
                 remaps += 1
                 self._resize(0)
@@ -350,21 +359,13 @@ class Engine:
 
     # -- the whole file
 
-    @contextlib.contextmanager
-    def upkeep(self, timeout: float) -> Iterator[None]:
+    def upkeep(self, timeout: float) -> AbstractContextManager[None]:
         """Look after the store alone, for the length of a `with` block; others read and write meanwhile.
 
         Raises:
             StoreLocked: Somebody else did for longer than `timeout` seconds.
         """
-        deadline = time.monotonic() + timeout
-        if not self._upkeep.acquire(timeout=timeout):
-            raise StoreLocked(self.path, "another thread of this process collects or evicts")
-        try:
-            with self._current.alone_in_upkeep(max(0.0, deadline - time.monotonic())):
-                yield
-        finally:
-            self._upkeep.release()
+        return self._current.alone_in_upkeep(timeout)
 
     def verify(self) -> list[str]:
         """List what is structurally wrong with the file; writers are locked out meanwhile."""
@@ -374,12 +375,10 @@ class Engine:
         with self._writer.held(fmt.LOCK_TIMEOUT_S):
             return lmdb_api.verify(self.path)
 
-    def sizes(self) -> tuple[int, int]:
-        """Return bytes on disk, of both files as allocated, and bytes of the map."""
-        files = (os.path.join(self.path, name) for name in (fmt.DATA_FILE, fmt.LOCK_FILE))
-        with translated(self.path, None):
-            disk = sum(os.stat(file).st_blocks * 512 for file in files if os.path.exists(file))
-            return disk, self._environment.info()["map_size"]
+    def map_facts(self) -> tuple[int, int]:
+        """Return bytes of the map, and bytes of the file that were ever in use."""
+        env = self._environment
+        return env.info()["map_size"], (env.info()["last_pgno"] + 1) * env.stat()["psize"]
 
 
 def _identify(path: str) -> tuple[int, int] | None:

@@ -115,7 +115,8 @@ MAX_MAP_SIZE: Final = 1 << 62
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
 GRACE_S: Final = 600.0  # what was put or released within it is not collected
 SLICE_S: Final = 0.01  # longest work inside one transaction of upkeep
-MAX_BYTES: Final = 10 << 30  # limit of the bytes on disk that is chosen,
+MIN_MAX_BYTES: Final = 2 << 20  # least limit of the bytes on disk
+MAX_BYTES: Final = 10 << 30  # the one that is chosen,
 MAX_SHARE: Final = 0.1  # or this share of the disk if that is less
 DIRECTORY_MODE: Final = 0o700
 

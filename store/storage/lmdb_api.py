@@ -57,13 +57,14 @@ def build() -> tuple[str, bool | None]:
 
 
 def open_environment(
-    place: Place, map_size: int | None, *, write: bool, lock_file: LockFile | None
+    place: Place, map_size: int | None, limit: int = 0, *, write: bool, lock_file: LockFile | None
 ) -> Environment:
     """Open the environment in a directory, with as much address space as is asked for or to be had.
 
     Args:
         place: The directory.
         map_size: Bytes of address space; None for the default.
+        limit: Bytes of address space at most, if the file is not larger already; 0: no limit.
         write: Open it for writing.
         lock_file: Its lock file, which is made ready for each attempt; None to do without.
 
@@ -75,7 +76,10 @@ def open_environment(
     inside = place.inside
     for _ in range(fmt.MAX_REMAPS):
         data = place.stat(fmt.DATA_FILE)
-        sizes = _map_sizes(map_size, 0 if data is None else data.st_size)
+        used = 0 if data is None else data.st_size
+        sizes = _map_sizes(map_size, used)
+        if limit:
+            sizes = [*dict.fromkeys(min(size, max(limit, used)) for size in sizes)]
         while sizes:
             if lock_file is not None:
                 lock_file.make_ready()

@@ -27,6 +27,7 @@ import fcntl
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -72,6 +73,7 @@ class LockFile:
         """
         self._path = place.path
         self._hopeless = False
+        self._upkeep = threading.Lock()
         self.identity = place.identify(fmt.LOCK_FILE)
         if self.identity in _open:
             raise StoreLocked(self._path, "its lock file is open in this process already")
@@ -135,22 +137,26 @@ class LockFile:
         """Hold the lock of who looks after the store, for the length of a `with` block.
 
         It is a `flock` of this file, so it meets neither LMDB's locks nor those of writers, and ends with
-        its process. The caller sees to the threads of this process.
+        its process.
 
         Raises:
-            StoreLocked: Another process has it for longer than `timeout` seconds.
+            StoreLocked: Another process or thread has it for longer than `timeout` seconds.
         """
-        for _ in _pauses(timeout):
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-        else:
-            raise StoreLocked(self._path, "another process collects or evicts")
+        deadline = time.monotonic() + timeout
+        if not self._upkeep.acquire(timeout=timeout):
+            raise StoreLocked(self._path, "another thread of this process collects or evicts")
         try:
+            for _ in _pauses(deadline - time.monotonic()):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+            else:
+                raise StoreLocked(self._path, "another process collects or evicts")
             yield
         finally:
             with contextlib.suppress(OSError, ValueError):  # closed meanwhile
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self._upkeep.release()
 
     def _holder(self, mutex: int) -> int:
         return int.from_bytes(os.pread(self._fd, 4, mutex), sys.byteorder) & _OWNER

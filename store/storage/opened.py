@@ -19,12 +19,15 @@ class Opened:
     Opened and closed under the engines' lock. Errors of LMDB and the system are left as they are.
     """
 
-    def __init__(self, place: Place, map_size: int | None, *, write: bool, lock: bool) -> None:
+    def __init__(
+        self, place: Place, map_size: int | None, limit: int = 0, *, write: bool, lock: bool
+    ) -> None:
         """Open the environment of a place; the databases come next.
 
         Args:
             place: Where it is; used only now.
             map_size: Bytes of address space to begin with; None for the default.
+            limit: Bytes of the map at most, if the file is not larger already; 0: no limit.
             write: Open it for writing; a file that is not there is made.
             lock: Use the lock file.
 
@@ -43,7 +46,7 @@ class Opened:
         try:
             inside = place.inside
             self.env: Environment = lmdb_api.open_environment(
-                place, map_size, write=write, lock_file=self._lock_file
+                place, map_size, limit, write=write, lock_file=self._lock_file
             )
         except AlreadyOpen as error:
             self._let_go(keep=True)

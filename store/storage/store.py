@@ -19,6 +19,7 @@ from firebrick.errors import (
     IncompleteBundle,
     LimitExceeded,
     StoreClosed,
+    StoreFull,
     StrPath,
     UsageError,
 )
@@ -28,6 +29,7 @@ from firebrick.storage.blob import Blob, BlobInfo, StoredBlob, check_blob, decod
 from firebrick.storage.environment import Engine
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey, Data, pack_components, pack_strings, recipe_key
+from firebrick.storage.limit import data_limit
 from firebrick.storage.reader import (
     Keys,
     check_key,
@@ -59,12 +61,14 @@ class Store(Upkeep):
     StoreClosed after `close`.
     """
 
-    def __init__(self, engine: Engine, *, readonly: bool, durable: bool) -> None:
+    def __init__(self, engine: Engine, *, readonly: bool, durable: bool, limit: int = 0) -> None:
         """Take over one use of an engine; call `Store.open` instead."""
         self._engine: Engine | None = engine
+        self._limit = limit
         self.path = engine.path
         self.readonly = readonly
         self.durable = durable
+        self.evicted = 0  # bundles that went to make room for what was written here
 
     @classmethod
     def open(
@@ -75,6 +79,7 @@ class Store(Upkeep):
         create: bool = True,
         map_size: int | None = None,
         durable: bool = True,
+        max_bytes: int | None = 0,
     ) -> Self:
         """Open a directory as a store, and make it if it is not there.
 
@@ -88,14 +93,17 @@ class Store(Upkeep):
                 it is full.
             durable: A write returns when it survives a crash of the system. False: such a crash may
                 undo the last writes, each as a whole; that of a process loses nothing either way.
+            max_bytes: Bytes on disk that what is written here keeps to: bundles are evicted to make room
+                for others. 0: no limit; None: one that fits the disk.
 
         Raises:
             StoreError: StoreNotFound, StorePermissionError, StoreReadOnly, StoreVersionError,
                 NetworkFilesystemError, StoreDamaged, StoreLocked, StoreFull, or what the system says.
             UsageError: An argument is not valid.
         """
-        engine = Engine.acquire(path, readonly=readonly, create=create, map_size=map_size)
-        return cls(engine, readonly=readonly, durable=durable)
+        limit = data_limit(path, max_bytes)
+        engine = Engine.acquire(path, readonly=readonly, create=create, map_size=map_size, limit=limit)
+        return cls(engine, readonly=readonly, durable=durable, limit=limit)
 
     def close(self) -> None:
         """Close the store; closing it again does nothing. Open snapshots stay valid."""
@@ -120,8 +128,17 @@ class Store(Upkeep):
     def _reading(self) -> Transaction:
         return self._open.begin()
 
-    def _write(self, body: Callable[[Transaction], T]) -> T:
-        return self._writable.write(body, durable=self.durable)
+    def _write(self, body: Callable[[Transaction], T], values: Iterable[bytes] = ()) -> T:
+        engine = self._writable
+        size = sum(len(value) + 2048 for value in values)
+        if not size or not self._limit or engine.map_facts()[1] + size < self._limit // 2:
+            with contextlib.suppress(StoreFull):
+                return engine.write(body, durable=self.durable)
+        from firebrick.storage import room  # most writes find room
+
+        result, evicted = room.write(engine, body, durable=self.durable, limit=self._limit, size=size)
+        self.evicted += evicted.bundles
+        return result
 
     def snapshot(self) -> Snapshot:
         """Start a snapshot; use it as a context manager."""
@@ -145,7 +162,7 @@ class Store(Upkeep):
 
         def put(keys: Keys, fresh: Values) -> Keys:
             if self.readonly or fresh:
-                self._write(lambda txn: _put_all(txn, fresh, keys))
+                self._write(lambda txn: _put_all(txn, fresh, keys), fresh.values())
             return keys
 
         return self._encoded([Blob(*item) for item in items], put)
@@ -178,6 +195,7 @@ class Store(Upkeep):
         manifest: Blob,
         parts: Sequence[ContentKey],
         blobs: Iterable[Blob] = (),
+        facts: Mapping[str, Any] | None = None,
     ) -> bool:
         """Add a bundle to a recipe: blobs, bundle, recipe and components in one transaction.
 
@@ -188,6 +206,8 @@ class Store(Upkeep):
             parts: Content keys of all blobs that the bundle needs, in any order. They follow from
                 the manifest: whoever publishes the same manifest gives the same parts.
             blobs: Blobs that are to be kept with it.
+            facts: What is noted beside it where it is new to the recipe, as `note` does: ``seconds`` that
+                compiling took, and ``when``, decide how long it stays.
 
         Returns:
             True if the bundle was new to the recipe. If all was there, no lock was taken.
@@ -205,6 +225,7 @@ class Store(Upkeep):
         if len(wanted) > fmt.MAX_PARTS:
             raise LimitExceeded("number of parts", len(wanted), fmt.MAX_PARTS)
         value = encode_blob(manifest) + b"".join(wanted)
+        noted = None if facts is None else _packed(facts)
         bundle = manifest.key
 
         def body(txn: Transaction, keys: Keys, fresh: Values) -> bool:
@@ -221,14 +242,17 @@ class Store(Upkeep):
             if module is not None and name is not None:
                 txn.put_record("names", function_prefix(module, name) + recipe, b"")
             txn.put_record("names", fmt.NAMES_RECIPE + bundle + recipe, b"")
-            return txn.put("recipes", recipe, bundle)
+            new = txn.put("recipes", recipe, bundle)
+            if new and noted is not None:
+                txn.put_record("clock", fmt.CLOCK_NOTE + bundle, noted)
+            return new
 
         def write(keys: Keys, fresh: Values) -> bool:
             if not fresh and not self.readonly:
                 with self._reading() as txn:
                     if _is_published(txn, recipe, packed, bundle, value, wanted):
                         return False
-            return self._write(lambda txn: body(txn, keys, fresh))
+            return self._write(lambda txn: body(txn, keys, fresh), fresh.values())
 
         return self._encoded([Blob(*blob) for blob in blobs], write)
 
@@ -236,9 +260,7 @@ class Store(Upkeep):
 
     def note(self, key: bytes, facts: Mapping[str, Any]) -> None:
         """Keep facts beside a bundle (when, seconds, host), in place of those noted before."""
-        from firebrick.storage.msgpack import pack  # the package loads every codec
-
-        body = pack(dict(facts))
+        body = _packed(facts)
         check_key(key)
         self._write(lambda txn: txn.put_record("clock", fmt.CLOCK_NOTE + key, body))
 
@@ -301,9 +323,15 @@ class Store(Upkeep):
                     txn.put_record("registry", key, pack_strings((*names, value)))
 
         def write(keys: Keys, fresh: Values) -> None:
-            self._write(lambda txn: body(txn, keys, fresh))
+            self._write(lambda txn: body(txn, keys, fresh), fresh.values())
 
         self._encoded([Blob(*blob) for blob in blobs], write)
+
+
+def _packed(facts: Mapping[str, Any]) -> bytes:
+    from firebrick.storage.msgpack import pack  # who only reads needs none of it
+
+    return pack(dict(facts))
 
 
 def _put_all(txn: Transaction, values: Values, needed: Sequence[bytes]) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from firebrick.storage.lmdb_api import Handles, Raw
 
 
+_OWN_PAGES = 4  # two meta pages, the list of databases, and at least one of free pages
+
+
 class Transaction:
     """Read and write named databases; made by `Engine.begin` and `Engine.write`.
 
@@ -89,6 +92,14 @@ class Transaction:
     def entries(self, database: str) -> int:
         """Count the entries of a database."""
         return self._open.stat(self._handles[database])["entries"]
+
+    def live_bytes(self) -> int:
+        """Return the bytes of all pages in use, but those of the list of free ones."""
+        pages = _OWN_PAGES
+        for handle in self._handles.values():
+            stat = self._open.stat(handle)
+            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return pages * stat["psize"]
 
     def put(self, database: str, key: bytes, value: Data) -> bool:
         """Write a value, or add a duplicate; False if exactly that is there already."""

@@ -1,0 +1,95 @@
+"""Keep the file of a store within a limit: make room before a write, and after one that found none.
+
+The map of who writes ends at the limit, so the file never passes it, whatever becomes of the rest. A
+sixteenth of it is left free inside: LMDB copies the pages that a transaction changes, a deletion too,
+and needs runs of free pages for large values. When there is less, bundles are evicted until a tenth more
+is free, so that not every write has to.
+
+A full disk, or readers that keep freed space from being used again, show as a write that fails; then
+more is evicted, and the write is tried again for a short while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from firebrick.errors import StoreFull, StoreLocked
+from firebrick.storage.collector import Collected
+from firebrick.storage.environment import Engine
+from firebrick.storage.eviction import evict
+from firebrick.storage.transaction import Transaction
+
+T = TypeVar("T")
+
+_RESERVE: Final = 16  # share of the limit that is left free
+_LEAST_RESERVE: Final = 96 * 4096  # bytes: a few pages of each database
+_SURPLUS: Final = 10  # share of the limit that is freed beyond what is needed
+_TRIES: Final = 4
+_UPKEEP_S: Final = 20.0  # longest wait for somebody else who evicts
+_PAUSE_S: Final = 0.05  # for readers to go on to what is new
+
+
+def write(
+    engine: Engine, body: Callable[[Transaction], T], *, durable: bool, limit: int, size: int
+) -> tuple[T, Collected]:
+    """Write as `Engine.write` does, with room made for it.
+
+    Args:
+        engine: where to write.
+        body: does the writing.
+        durable: return only when the commit survives a crash of the system.
+        limit: bytes that the data file may have; 0: what is on the disk.
+        size: bytes that are to be written, as far as they are known.
+
+    Returns:
+        What the body returned, and what was evicted for it.
+
+    Raises:
+        StoreFull: There is no room, and none to be made.
+        StoreError: As `Engine.write`.
+    """
+    need = size + size // 8 + (1 << 16)  # with the pages that are copied
+    evicted = Collected()
+    if limit and size:
+        if need > limit - _reserve(limit):
+            raise StoreFull(engine.path, f"{size} bytes do not fit into its limit")
+        evicted = _make_room(engine, limit, need)
+    for attempt in range(_TRIES):
+        try:
+            return engine.write(body, durable=durable), evicted
+        except StoreFull:
+            if attempt == _TRIES - 1:
+                raise
+            live = _live_bytes(engine)
+            evicted = evicted.plus(_evict(engine, max(0, live - need - live // _SURPLUS)))
+            time.sleep(_PAUSE_S)
+    raise AssertionError
+
+
+def _make_room(engine: Engine, limit: int, need: int) -> Collected:
+    most = limit - _reserve(limit) - need
+    if engine.map_facts()[1] <= most or _live_bytes(engine) <= most:
+        return Collected()
+    evicted = _evict(engine, max(0, most - limit // _SURPLUS))
+    if (live := _live_bytes(engine)) > most:
+        raise StoreFull(engine.path, f"{live} bytes of {limit} are in use, and no more can be evicted")
+    return evicted
+
+
+def _reserve(limit: int) -> int:
+    return max(limit // _RESERVE, _LEAST_RESERVE)
+
+
+def _live_bytes(engine: Engine) -> int:
+    with engine.begin() as txn:
+        return txn.live_bytes()
+
+
+def _evict(engine: Engine, target: int) -> Collected:
+    try:
+        with engine.upkeep(_UPKEEP_S):
+            return evict(engine, target)
+    except (StoreLocked, StoreFull):  # somebody else makes room, or none is left even for that
+        return Collected()
