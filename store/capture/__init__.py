@@ -1,1 +1,1 @@
-"""The compiler's side: turns what torch made into bundles. Imports torch's compiler."""
+"""The recording side: turns torch's compilations into bundles. Imports torch's compiler."""

@@ -1,7 +1,7 @@
-"""Write down, as plain values, what AOTAutograd does around its compiled graphs.
+"""Describe, in plain values, what AOTAutograd does around its compiled graphs.
 
 Source followed: ``ViewAndMutationMeta`` of ``torch/_functorch/_aot_autograd/schemas.py`` and its readers in
-``runtime_wrappers.py``; what they decide while a function is built is decided here.
+``runtime_wrappers.py``; decisions they take while building a function are taken here.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def aot_program(entry: Any) -> Program:
     """Return the program of a bundled AOTAutograd result.
 
     Args:
-        entry: torch's result; it is only read.
+        entry: torch's result, which is only read.
 
     Raises:
-        NotLean: naming what the program cannot say.
+        NotLean: naming what a program cannot express.
     """
     for reason in _refusals(entry):
         raise NotLean(reason)
@@ -70,7 +70,7 @@ def aot_program(entry: Any) -> Program:
 
 
 def _refusals(entry: Any) -> Iterator[str]:
-    """Yield what no program says, by its name."""
+    """Yield the names of features that no program can express."""
     metadata = entry.runtime_metadata
     backward = entry.compiled_bw
     if entry.maybe_subclass_meta is not None:

@@ -1,4 +1,4 @@
-"""Take the backend artifacts that torch records: into the mirror, with their libraries, and in lean form."""
+"""Store the backend artifacts that torch records, with their libraries, and derive their lean forms."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class ArtifactSession(Protocol):
     context: Context | None
 
     def fault(self, error: BaseException, /) -> None:
-        """Take note of an error of Firebrick."""
+        """Record an error of Firebrick."""
 
 
 class Artifacts:
-    """The backend artifacts of one session. Torch's compile lock serialises its use.
+    """The backend artifacts of one session. Serialised by torch's compile lock.
 
     Args:
-        session: whose context mirrors torch's registry.
+        session: its context mirrors torch's registry.
         kernels: knows the libraries of the wrappers that this process loaded.
     """
 
@@ -53,14 +53,14 @@ class Artifacts:
         self._calls: dict[str, set[str]] = {}
 
     def recording(self, original: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
-        """Wrap ``PrecompileContext.record_artifact`` (a function that takes the class first)."""
+        """Wrap ``PrecompileContext.record_artifact`` (a function whose first parameter is the class)."""
         api = torch_api.load()
 
         @functools.wraps(original)
         def record_artifact(cls: Any, artifact: Any) -> None:
             try:
                 if absent := self._kernels.absent(graph.cache_key for graph in api.graphs_of(artifact)):
-                    # torch found it in its cache, and records it before it loads the wrappers
+                    # torch found it in its cache and records it before loading the wrappers
                     found = api.pristine(artifact)
                     self._kernels.when_loaded(absent, lambda: record_artifact(cls, found))
                     return
@@ -77,10 +77,10 @@ class Artifacts:
                 with api.holding_libraries(artifact, self._kernels.of):
                     if context is None or wants_own_precompile():
                         original(cls, artifact)
-                    else:  # nobody is about to read it: torch's deep copy, slow for kernels, is not needed
+                    else:  # nobody reads it soon: torch's deep copy, slow for kernels, is not needed
                         context.deposit(artifact.key, artifact)
                 recorder.artifact_recorded(artifact.key)
-            except (NotStorable, CodecError) as error:  # the reason of a bypass, and no fault
+            except (NotStorable, CodecError) as error:  # the reason for a bypass, not a fault
                 recorder.artifact_refused(artifact.key, error)
             except Exception as error:
                 recorder.artifact_refused(artifact.key, error)
@@ -89,7 +89,7 @@ class Artifacts:
         return record_artifact
 
     def splits(self, recorder: Recorder) -> Splits:
-        """Return what takes the graphs that torch compiles in parts."""
+        """Return the collector for graphs that torch compiles in parts."""
         self._splits = Splits(recorder, recorder.artifact_recorded, self._session.fault)
         return self._splits
 
@@ -110,20 +110,20 @@ class Artifacts:
     def calls(self, backend_id: str) -> set[str]:
         """Return the operators that the wrappers of a backend call, ``namespace.name``.
 
-        One that is in a graph of Dynamo and is not called was taken apart by AOTAutograd, and what it is made
-        of is in its place: code of the program that no recipe names.
+        An operator in Dynamo's graph that no wrapper calls was decomposed by AOTAutograd into user code that
+        the recipe does not cover.
         """
         parts = [] if self._splits is None else self._splits.buckets(backend_id)
         return set[str]().union(*(self._calls.get(part, set()) for part in (backend_id, *parts)))
 
     def lean_part(self, backend_id: str) -> LeanPart | NoLeanForm:
-        """Return the lean form of a backend of this process, or why there is none."""
+        """Return the lean form of a backend of this process, or the reason there is none."""
         if self._splits is not None and (joined := self._splits.joined(backend_id)) is not None:
             return joined[1]
         return self._lean.get(backend_id, NoLeanForm("its backend was not compiled in this process"))
 
     def backend_part(self, backend_id: str) -> Part | None:
-        """Return the stored artifact of a backend of this process, once it is recorded."""
+        """Return the stored artifact of a backend of this process; None until it is recorded."""
         if self._splits is not None and (joined := self._splits.joined(backend_id)) is not None:
             return joined[0]
         context = self._session.context

@@ -1,8 +1,8 @@
-"""Write what Dynamo made of a frame in canonical form, for audits.
+"""Write Dynamo's result for a frame in canonical form, for audits.
 
-The form is free of addresses, object ids, counters of generated names, paths and line numbers, the order of
-sets and the hash seed: two processes that trace an unchanged program write equal texts. docs/audit.md says
-what that leaves out.
+The form is independent of addresses, object ids, counters in generated names, paths and line numbers, set
+order and the hash seed: two processes that trace an unchanged program write equal texts. docs/audit.md lists
+the omissions.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]+")
 _PATH: Final = re.compile(r"(['\"])(?:/|[A-Za-z]:\\)[^'\"]*\1")
 _RESUMED: Final = "torch_dynamo_resume_in_"
 _RESUMED_AT: Final = re.compile(r"(torch_dynamo_resume_in_.*?_at)_\d+")
-_HASHED: Final = 1 << 20  # bytes of a constant tensor that is digested
+_HASHED: Final = 1 << 20  # bytes; larger constant tensors are not digested
 _OF_DYNAMO: Final = "G['__import_torch_dot__dynamo"
 SKIPPED: Final = "torch runs the frame as it is"
 
 
 class Names:
-    """Gives generated names numbers of their own, in the order in which they are met. For one frame."""
+    """Renumbers generated names in order of appearance. For one frame."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
         self._counts: dict[str, int] = {}
 
     def __call__(self, text: str) -> str:
-        """Return a text with the generated names in it in canonical form."""
+        """Return a text with its generated names in canonical form."""
         if "_" not in text:
             return text
         text = _RESUMED_AT.sub(r"\1", text)
@@ -67,10 +67,10 @@ class Names:
 
 
 class Audited:
-    """Collects one compilation of a frame. Used under torch's compile lock.
+    """A collector for one compilation of a frame. Used under torch's compile lock.
 
     Args:
-        sizes: in an audit, what Dynamo knew of the sizes of inputs when the frame was recorded.
+        sizes: in an audit, Dynamo's knowledge of input sizes when the frame was recorded.
     """
 
     def __init__(self, sizes: Mapping[str, Any] | None = None) -> None:
@@ -83,7 +83,7 @@ class Audited:
         self._fault: Exception | None = None
 
     def graph(self, owner: object, module: Any) -> None:
-        """Take a graph; of several attempts at a frame the last one counts. Never raises."""
+        """Add a graph; of several attempts at a frame the last one counts. Never raises."""
         if owner is not self._owner:
             self._owner, self._graphs, self._names = owner, [], Names()
         try:
@@ -92,16 +92,16 @@ class Audited:
             self._fault = self._fault or error
 
     def sized(self, name: str, entry: list[Any]) -> None:
-        """Take what Dynamo knew of the sizes of an input."""
+        """Add Dynamo's knowledge of an input's sizes."""
         self._sizes[name] = entry
 
     def known(self, name: str) -> list[Any] | None:
-        """Return what Dynamo knew of an input when the frame was recorded; ``None`` outside of an audit."""
+        """Return Dynamo's knowledge of an input when the frame was recorded; ``None`` outside an audit."""
         found: list[Any] | None = None if self._stored is None else self._stored.get(name, _UNSET)
         return found
 
     def guards(self, guards: Iterable[Any]) -> None:
-        """Take the guards, once they are built. Never raises."""
+        """Add the guards, once they are built. Never raises."""
         try:
             self._guards = guard_lines(guards, self._names)
         except Exception as error:
@@ -111,17 +111,17 @@ class Audited:
         """Return the canonical form.
 
         Args:
-            code: the bytecode; ``None`` where torch runs the frame as it is.
-            resumes: names in it -> code of the functions behind its graph breaks.
-            of: the frame's code object. What stands behind the breaks of a function that stands behind one
-                itself is made from more than its code, and left out.
+            code: the bytecode; ``None`` if torch runs the frame uncompiled.
+            resumes: names in it -> code of its resume functions.
+            of: the frame's code object. The resume functions of a resume function depend on more than its
+                code and are left out.
 
         Raises:
-            Exception: what kept a part of it from being written.
+            Exception: whatever prevented part of it from being written.
         """
         if self._fault is not None:
             raise self._fault
-        self._owner = None  # which holds the tensors of the frame
+        self._owner = None  # it holds the frame's tensors
         if code is None:
             return Texts((), (), SKIPPED, {})
         lines = code_lines(code, self._names)
@@ -139,7 +139,7 @@ _UNSET: Final = ["unset", "unset", "unset", None, None]
 
 
 def graph_lines(module: Any, names: Callable[[str], str], indent: str = "") -> list[str]:
-    """Return a graph module, and those in it, as lines."""
+    """Return a graph module and its submodules as lines."""
     lines = []
     for node in module.graph.nodes:
         arguments = [_value(a, names) for a in node.args]
@@ -165,7 +165,7 @@ def _attribute(module: Any, path: str, names: Callable[[str], str], indent: str)
 
 
 def _digest(tensor: torch.Tensor) -> str:
-    """Return a digest of a constant's bytes; empty where they are elsewhere, or many."""
+    """Return a digest of a constant's bytes; empty for parameters, devices and large tensors."""
     if (
         isinstance(tensor, torch.nn.Parameter)
         or tensor.device.type != "cpu"
@@ -187,7 +187,7 @@ def _target(node: Any, names: Callable[[str], str]) -> str:
 
 
 def _fake(value: Any, names: Callable[[str], str]) -> str:
-    """Return what is known of a node's value: of a tensor its type and form."""
+    """Describe a node's value; a tensor by its type and shape."""
     if isinstance(value, torch.Tensor):
         form = f"{value.dtype}[{', '.join(map(str, value.shape))}]".removeprefix("torch.")
         if value.layout is torch.strided:
@@ -203,7 +203,7 @@ def _fake(value: Any, names: Callable[[str], str]) -> str:
 
 
 def _value(value: Any, names: Callable[[str], str]) -> str:
-    """Return an argument or constant: what it is, without where it is."""
+    """Describe an argument or constant without its address."""
     kind = type(value)
     if value is None or kind in (bool, int, float, complex, bytes):
         return repr(value)
@@ -239,10 +239,10 @@ def _value(value: Any, names: Callable[[str], str]) -> str:
 
 
 def _path(value: Any) -> str:
-    """Return the name by which a function, class or operator is known."""
+    """Return the qualified name of a function, class or operator."""
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
         return f"{value.__module__}.{value.__qualname__}"
-    if type(value).__module__ == "torch._ops":  # operators say their names
+    if type(value).__module__ == "torch._ops":  # operators name themselves
         return str(value)
     if isinstance(value, MethodDescriptorType | WrapperDescriptorType):
         return f"{value.__objclass__.__module__}.{value.__qualname__}"
@@ -257,10 +257,10 @@ def _path(value: Any) -> str:
 
 
 def guard_lines(guards: Iterable[Any], names: Callable[[str], str]) -> tuple[str, ...]:
-    """Return guards, of which the texts are written, as lines in an order of their own.
+    """Return the texts of guards as lines, sorted.
 
-    Guards on Dynamo's own modules are left out: it is part of the platform, and has them or not by the way in
-    which a function is wrapped that is compiled itself, by torch or by Firebrick.
+    Guards on Dynamo's own modules are left out: Dynamo is part of the platform, and whether they exist
+    depends on whether torch or Firebrick wrapped an inner compiled function.
     """
     api = torch_api.load()
     lines = set()
@@ -283,7 +283,7 @@ def _plain(text: str, names: Callable[[str], str]) -> str:
 
 
 def code_lines(code: CodeType, names: Callable[[str], str], indent: str = "") -> list[str]:
-    """Return a code object, and those in it, as lines: instructions and what they work on."""
+    """Return a code object, and those nested in it, as lines: instructions and their operands."""
     arguments = f"{code.co_argcount}, {code.co_posonlyargcount}, {code.co_kwonlyargcount}"
     lines = [f"{indent}arguments {arguments}; flags {code.co_flags:#x}"]
     for what, found in (

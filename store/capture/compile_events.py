@@ -1,4 +1,4 @@
-"""What torch hands over while it compiles a frame: guards, bytecode, inlined functions, refusals."""
+"""Events of a frame's compilation: guards, bytecode, inlined functions, refusals."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class CompileEvents:
-    """Notes on the compilation under way what torch says of it. Torch's compile lock serialises its use.
+    """Records torch's events on the compilation under way. Serialised by torch's compile lock.
 
     Args:
-        api: of the running torch.
+        api: interface to the running torch.
         recorder: knows the compilation.
-        programs: records guard programs; ``None`` where nothing is recorded for the lean lane.
+        programs: records guard programs; ``None`` if nothing is recorded for the lean lane.
         fault: called with an error of Firebrick.
     """
 
@@ -47,7 +47,7 @@ class CompileEvents:
         self._told: Mapping[str, str] | None = None
 
     def install(self, patches: Patches) -> None:
-        """Put the hooks in place."""
+        """Install the hooks."""
         api, package = self._api, self._api.CompilePackage
         patches.set(
             api.CheckFunctionManager,
@@ -80,7 +80,7 @@ class CompileEvents:
     def _asked(self, name: str, arguments: list[Any]) -> None:
         if (compilation := self._recorder.current) is not None:
             said = process_fact(name, arguments)
-            if said.startswith(NO_FACT):  # it says something to Dynamo
+            if said.startswith(NO_FACT):  # it tells Dynamo something
                 raise NotStorable(f"{name} of what cannot be kept")
             if (fact := [name, arguments, said]) not in compilation.process:
                 compilation.process.append(fact)
@@ -107,7 +107,7 @@ class CompileEvents:
     def _guard_program(
         self, programs: GuardRecorder, manager: Any, compilation: Compilation
     ) -> GuardProgram | NoLeanForm:
-        """Return the recorded guard program of a frame, or why there is none."""
+        """Return the recorded guard program of a frame, or the reason there is none."""
         try:
             return programs.program(manager, compilation.scope, compilation.code)
         except NotStorable as error:
@@ -138,15 +138,15 @@ class CompileEvents:
         @functools.wraps(original)
         def add_inlined_source(self_: Any, sources: list[Any]) -> None:
             self._tell_inspect()
-            try:  # torch finds no module for what has no file, and looks through all of them to see it
+            try:  # for code without a file torch searches all modules in vain
                 original(self_, [code for code in sources if not code.co_filename.startswith("<")])
-            except Exception:  # no source text: torch's entry leaves the frame out, the bundle need not
+            except Exception:  # no source text: torch's entry omits the frame, the bundle need not
                 self._api.bypass(self_)
 
         return add_inlined_source
 
     def _tell_inspect(self) -> None:
-        """Tell ``inspect.getmodule`` the files of all modules; it would resolve every path by itself."""
+        """Give ``inspect.getmodule`` the files of all modules; it would resolve every path itself."""
         if (files := module_files()) is not self._told:
             known = getattr(inspect, "modulesbyfile", {})
             known.update({**files, **known})
@@ -157,7 +157,7 @@ class CompileEvents:
         def add_user_function(self_: Any, code: Any) -> None:
             try:
                 original(self_, code)
-            except Exception:  # torch finds no name for it: its entry leaves the frame out
+            except Exception:  # torch finds no name for it: its entry omits the frame
                 self._api.add_nameless(self_, code)
 
         return add_user_function

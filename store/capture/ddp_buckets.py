@@ -1,4 +1,4 @@
-"""Put together what torch compiled in parts, one for each bucket of gradients of DistributedDataParallel."""
+"""Join graphs that torch compiled in parts, one per gradient bucket of DistributedDataParallel."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NOT_FULL = "a graph for each bucket of gradients"
 
 
 class Splits:
-    """The split graphs of one session. Torch's compile lock serialises its use.
+    """The split graphs of one session. Serialised by torch's compile lock.
 
     Args:
         recorder: knows the compilation under way.
-        whole: called with torch's id of a backend, once all that it is made of is there.
+        whole: called with torch's id of a backend once all its parts exist.
         fault: called with an error of Firebrick.
     """
 
@@ -42,15 +42,15 @@ class Splits:
         self._joined: dict[str, tuple[Part, LeanPart | NoLeanForm]] = {}
 
     def bucket_compiled(self, backend_id: str, bucket: str) -> None:
-        """Take note that torch is about to compile a graph of a backend."""
+        """Record that torch is about to compile a graph of a backend."""
         self._buckets.setdefault(backend_id, []).append(bucket)
         self._owners[bucket] = backend_id
         if (compilation := self._recorder.current) is not None:
             compilation.not_full = _NOT_FULL
 
     def made(self, backend_id: str, steps: Steps | NoLeanForm) -> None:
-        """Take how the graphs of a backend are put together, or why that cannot be said."""
-        if backend_id not in self._buckets:  # it is in one piece
+        """Record how the graphs of a backend are joined, or why that is unknown."""
+        if backend_id not in self._buckets:  # it is not split
             return
         self._steps[backend_id] = steps
         try:
@@ -60,11 +60,11 @@ class Splits:
             self._fault(error)
 
     def buckets(self, backend_id: str) -> list[str]:
-        """Return the ids of the graphs of a split backend; none for any other."""
+        """Return the ids of a split backend's graphs; empty for any other."""
         return self._buckets.get(backend_id, [])
 
     def take(self, bucket: str, part: Callable[[], LeanPart | NoLeanForm]) -> bool:
-        """Take the lean form of a graph, or why there is none, if it is one of several; tell if it is."""
+        """Take a lean form, or the reason there is none, if the graph is one of several; tell if it is."""
         if (backend_id := self._owners.get(bucket)) is None:
             return False
         self._lean[bucket] = part()
@@ -78,7 +78,7 @@ class Splits:
             self._whole(backend_id)
 
     def joined(self, backend_id: str) -> tuple[Part, LeanPart | NoLeanForm] | None:
-        """Return a backend that is whole, as a part of bundles and in lean form; ``None`` for any other."""
+        """Return a complete backend, as a part of bundles and in lean form; ``None`` for any other."""
         return self._joined.get(backend_id)
 
 

@@ -1,7 +1,7 @@
-"""On which GPU a compiled frame may run.
+"""The GPUs on which a compiled frame may run.
 
-A frame is stored with the index of its GPU, which the lane without the compiler exchanges where nothing else
-in the frame depends on it.
+A frame is stored with the index of its GPU, which the lean lane replaces if nothing else in the frame depends
+on it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _TENSOR_GUARD: Final = NUMBERS["add_tensor_match_guard"]
 def gpu_of(
     compilation: Compilation, program: GuardProgram, backends: Iterable[tuple[frozenset[int], str]]
 ) -> Placement | None:
-    """Return where a frame runs, and why it can run nowhere else.
+    """Return the GPU a frame runs on, and why it is pinned to it.
 
     Args:
         compilation: of the frame.
         program: its guards.
-        backends: for each, the GPUs it runs on and why it can run on no other.
+        backends: for each, the GPUs it runs on and why it is pinned to them.
 
     Returns:
-        None for a frame that runs on no GPU.
+        None for a frame that uses no GPU.
     """
     parts, devices = list(backends), compilation.devices
     gpus = {row[2] or 0 for row in program.tensors if row[1] == "cuda"}.union(*(part[0] for part in parts))

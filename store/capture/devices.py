@@ -1,8 +1,8 @@
-"""Find out whether what torch compiled for one GPU may run on another of the same kind.
+"""Decide whether code that torch compiled for one GPU may run on another of the same kind.
 
-It may where the device in everything that was traced follows from the tensors that go in: then a function
-for ``cuda:1`` is the one for ``cuda:0`` with another index. A program can also name a device itself
-(``"cuda:0"``), look at the index of one, or use the current one, and Dynamo folds all of this into constants.
+It may if every device in the trace follows from the input tensors: then a function for ``cuda:1`` is the one
+for ``cuda:0`` with another index. But a program can also name a device (``"cuda:0"``), read a device's index,
+or use the current device, and Dynamo folds all of these into constants.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from firebrick.torch_api.operators import has_python_gradient
 
 _INDEXED = re.compile(r"cuda:\d+")
 _OPERATOR = re.compile(r"torch\._ops\.(\w+)\.(\w+)")
-_PLACING = ("to", "cuda")  # methods that take a device as their first argument, as a number as well
+_PLACING = ("to", "cuda")  # methods whose first argument is a device, possibly as a number
 _OF_DEVICES = re.compile(r"torch\.(cuda|accelerator)\.|torch\._C\._(cuda|accelerator)|torch\._ops\.streams\b")
-# Functions that treat all devices alike; others may be Python that AOTAutograd runs, and looks at devices.
+# Functions that treat all devices alike; others may be Python that AOTAutograd runs and that looks at
+# devices.
 _OF_TORCH = re.compile(
     r"(_operator|operator|builtins|math)\.|torch\.(?!_ops\.|_dynamo\.)"
     r"|torch\._ops\.(aten|prims|inductor|profiler|rngprims|_c10d_functional\w*|mkldnn|mkl|onednn|_?quantized\w*)\."
 )
 
 
-# Of functions: any but torch's and Python's own, and what stands for `torch._dynamo.allow_in_graph`.
+# Functions other than torch's and Python's own, and the stand-ins for `torch._dynamo.allow_in_graph`.
 _TRACED_LATER = re.compile(
     r"(?!torch\.|_operator\.|operator\.|builtins\.|math\.)|torch\._dynamo\.variables\."
 )
 
 
 class TracedDevices:
-    """What Dynamo met of devices while it traced one frame. Used under torch's compile lock.
+    """The devices Dynamo met while tracing one frame. Used under torch's compile lock.
 
     Attributes:
-        pinned: why the graph is for its device alone; empty if it is not.
-        current: whether the graph uses the device that is current.
-        inputs: the sources of tensors on a GPU that go into the graph.
-        operators: those of the program that the graph calls, ``namespace.name``.
-        opaque: Python of the program that is traced where Dynamo does not see it; empty for none.
+        pinned: why the graph is tied to its device; empty if it is not.
+        current: whether the graph uses the current device.
+        inputs: the sources of the graph's input tensors on a GPU.
+        operators: the user operators the graph calls, ``namespace.name``.
+        opaque: user Python that is traced unseen by Dynamo; empty for none.
     """
 
     def __init__(self) -> None:
@@ -52,14 +53,14 @@ class TracedDevices:
         self.operators: set[str] = set()
         self.opaque = ""
         self._quiet = 0
-        self._of_tensors: list[torch.device] = []  # by identity: equal ones may be the program's own
+        self._of_tensors: list[torch.device] = []  # by identity: an equal one may be the program's own
 
     def pin(self, reason: str) -> None:
-        """Note why the graph is for its device alone; the first reason stands."""
+        """Record why the graph is tied to its device; the first reason stands."""
         self.pinned = self.pinned or reason
 
     def read(self, device: torch.device) -> None:
-        """Note that tracing looked at the device of a tensor, and may have gone on as its index says."""
+        """Record that tracing read a tensor's device and may have branched on its index."""
         if device.index is not None and not self._quiet:
             self.pin("the program looks at the device of a tensor")
 
@@ -73,26 +74,26 @@ class TracedDevices:
             self._quiet -= 1
 
     def of_tensor(self, device: torch.device) -> None:
-        """Note that this object, and none that equals it, is the device of a tensor."""
+        """Record that this very object, not an equal one, is the device of a tensor."""
         self._of_tensors.append(device)
 
     def name_own(self, value: Any) -> None:
-        """Note the devices in a constant that are not those of tensors."""
+        """Record devices in a constant that do not belong to tensors."""
         for leaf in leaves_of(value):
             own = isinstance(leaf, torch.device) and not any(leaf is known for known in self._of_tensors)
             if own and leaf.index is not None:
                 self.pin(f"the program names the device {leaf}")
 
     def traced_later(self, what: str) -> None:
-        """Note Python of the program that AOTAutograd traces, and no recipe names; the first one stands."""
+        """Record user Python that AOTAutograd traces and no recipe covers; the first one stands."""
         self.opaque = self.opaque or what
 
     def graph(self, module: GraphModule, source_of: dict[Node, str]) -> None:
-        """Look through a graph of Dynamo, and the graphs in it.
+        """Inspect a graph of Dynamo and its subgraphs.
 
         Args:
             module: the graph.
-            source_of: input of it -> where Dynamo found the tensor.
+            source_of: graph input -> where Dynamo found the tensor.
         """
         for node in module.graph.nodes:
             if node.op == "placeholder":
@@ -143,7 +144,7 @@ def _path_of(function: Any) -> str:
 
 
 def leaves_of(value: Any) -> Iterator[Any]:
-    """Yield what is in nested containers and slices; keys and values of dictionaries."""
+    """Yield the leaves of nested containers and slices; of dictionaries, keys and values."""
     if isinstance(value, tuple | list | set | frozenset):
         for item in value:
             yield from leaves_of(item)

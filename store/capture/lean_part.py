@@ -1,7 +1,7 @@
-"""Decide whether the compiler-free lane may serve a frame, and put together what it needs.
+"""Decide whether the lean lane may serve a frame, and assemble what it needs.
 
-All or nothing: every guard, every backend function and every helper that the bytecode calls must be one
-that the lane knows. Otherwise the manifest says why not, and the full lane serves the frame.
+All or nothing: the lane must know every guard, every backend function and every helper that the bytecode
+calls. Otherwise the manifest says why not, and the full lane serves the frame.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _COMPILER = re.compile(r"torch\.(_dynamo|_inductor|_functorch|fx\.experimental)\
 
 
 class LeanPart(NamedTuple):
-    """A lean backend, encoded, with what else is to be known of it.
+    """An encoded lean backend, with its libraries and devices.
 
     Attributes:
         encoded: its blobs.
         libraries: which of CUDA's libraries it calls.
-        gpus: indices of the GPUs that it runs on.
-        pinned: why it cannot be moved to another GPU; empty if it can.
+        gpus: indices of the GPUs it runs on.
+        pinned: why it cannot move to another GPU; empty if it can.
     """
 
     encoded: codecs.Encoded
@@ -49,23 +49,23 @@ def make_lean(
     code: CodeType,
     imports: Mapping[str, str],
 ) -> tuple[LeanForm, list[Blob]]:
-    """Return what the lane needs of a frame beside its code, and the blobs of it.
+    """Return what the lane needs of a frame besides its code, and its blobs.
 
     Args:
-        compilation: of the frame; its guard program may be the reason why there is none.
-        backends: name in the compiled code -> lean backend, or the reason why there is none.
+        compilation: of the frame; its guard program may instead be the reason there is none.
+        backends: name in the compiled code -> lean backend, or the reason there is none.
         code: the compiled code.
-        imports: alias -> module, of the generated globals that stand for modules.
+        imports: alias -> module, for the generated globals that are modules.
 
     Raises:
-        NotLean: naming what the lane does not know.
+        NotLean: naming what the lane does not support.
     """
     if isinstance(program := compilation.program, NoLeanForm):
         raise NotLean(program.reason)
     for found in backends.values():
         if isinstance(found, NoLeanForm):
             raise NotLean(found.reason)
-    # names of code objects may be left over from tracing
+    # `co_names` may hold leftovers of tracing
     names = {step.argval for inner in nested(code) for step in _steps(inner) if step.opname in _GLOBAL}
     used = {alias: module for alias, module in imports.items() if alias in names}
     _check_helpers(code, used)

@@ -1,4 +1,4 @@
-"""Turn torch's artifact of a backend into one that needs no compiler, or say why that is not possible.
+"""Turn torch's backend artifact into one that needs no compiler, or say why that is impossible.
 
 Source followed: ``torch/_functorch/_aot_autograd/aot_autograd_result.py``,
 ``CompiledFxGraph.post_compile`` of ``torch/_inductor/output_code.py``.
@@ -27,13 +27,13 @@ def lean_backend(artifact: Any, libraries_of: LibrariesOf, tuners_of: Tuners) ->
     """Return the lean form of a backend artifact.
 
     Args:
-        artifact: torch's artifact as it is recorded; it is only read.
-        libraries_of: gives the libraries of a wrapper by its key, as `Kernels.of` does.
-        tuners_of: gives the autotuners of a wrapper by its key, as `Kernels.tuners_of` does.
+        artifact: torch's artifact as recorded; only read.
+        libraries_of: returns the libraries of a wrapper by its key, like `Kernels.of`.
+        tuners_of: returns the autotuners of a wrapper by its key, like `Kernels.tuners_of`.
 
     Raises:
         NotLean: naming what is not in the closed vocabulary.
-        NotStorable: a library is not at hand.
+        NotStorable: a library is missing.
     """
     results = _results(artifact)
     program = aot_program(artifact.content)
@@ -47,7 +47,7 @@ def lean_backend(artifact: Any, libraries_of: LibrariesOf, tuners_of: Tuners) ->
 
 
 def _results(artifact: Any) -> list[Any]:
-    """Return the compiled graphs of an artifact, forward and backward; None where there is no backward."""
+    """Return the compiled graphs of an artifact, forward and backward; None if there is no backward."""
     entry = artifact.content
     if not isinstance(entry, api.BundledAOTAutogradResult):
         raise NotLean(f"an artifact that holds no graphs ({type(entry).__name__})")
@@ -55,10 +55,10 @@ def _results(artifact: Any) -> list[Any]:
 
 
 def gpus_of(artifact: Any, backend: LeanBackend) -> tuple[frozenset[int], str]:
-    """Return the indices of the GPUs that a backend runs on, and why it cannot be moved to another.
+    """Return the indices of the GPUs a backend runs on, and why it cannot move to another.
 
     Args:
-        artifact: what it was made of.
+        artifact: the artifact it was made from.
         backend: the lean form.
     """
     gpus: set[int] = set()
@@ -116,7 +116,7 @@ def _graph(
 
 def _launches(graph: Any, wrapper: Wrapper, tuners_of: Tuners) -> dict[str, Autotuned]:
     """Return the Triton kernels of a wrapper by their names in it."""
-    from firebrick.torch_api.autotuners import bundled_kernels  # not imported where there are no such kernels
+    from firebrick.torch_api.autotuners import bundled_kernels  # not imported if there are no such kernels
 
     tuners, kernels = tuners_of(graph.cache_key), bundled_kernels(graph)
     launches = {}
@@ -128,7 +128,7 @@ def _launches(graph: Any, wrapper: Wrapper, tuners_of: Tuners) -> dict[str, Auto
 
 
 def _cuda_graphs(graph: Any, wrapper: Wrapper) -> CudaGraphs | None:
-    """Return what torch would capture of a wrapper in CUDA graphs; None: nothing.
+    """Return what torch would capture of a wrapper in CUDA graphs; None for nothing.
 
     Source followed: ``cudagraph_partition_post_compile`` of ``torch/_inductor/output_code.py``.
     """
@@ -154,7 +154,7 @@ def _names_of(code: Any) -> set[str]:
 
 
 def _refusals(graph: Any) -> Iterator[str]:
-    """Yield what the runtime does not do for a graph, by its name."""
+    """Yield the names of features of a graph that the runtime lacks."""
     if devices := sorted(set(graph.device_types) - {"cpu", "cuda", "meta"}):
         yield f"device {', '.join(devices)}"
     if graph.fx_kwargs.get("cpp_wrapper"):
@@ -170,7 +170,7 @@ def _refusals(graph: Any) -> Iterator[str]:
 
 
 def _plain_graph(graph: api.PlainGraph) -> LeanGraph:
-    """Write a graph that Inductor left as it is: its outputs are inputs or constants."""
+    """Write a graph that Inductor left alone: its outputs are inputs or constants."""
     inputs: list[str] = []
     outputs: list[object] = []
     names: dict[Any, str] = {}

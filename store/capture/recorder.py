@@ -1,8 +1,8 @@
-"""Record what torch compiles, frame by frame, and publish a bundle as soon as its last part exists.
+"""Record torch's compilations, frame by frame, and publish each bundle as soon as its last part exists.
 
-A bundle is one specialisation of one frame: its guard state, its compiled bytecode, the resume functions
+A bundle is one specialisation of one frame: its guard state, its compiled bytecode, and the resume functions
 and backend artifacts that the bytecode names. A backward graph may be compiled much later than its frame;
-until then the frame waits here, in memory, and nothing of it is in the store's recipes.
+until then the frame waits here, in memory, and no recipe in the store refers to it.
 """
 
 from __future__ import annotations
@@ -67,18 +67,18 @@ class Compilation:
     program: GuardProgram | NoLeanForm = _NOT_RECORDED
     not_lean: str | None = None  # why only the full lane may serve it
     not_full: str | None = None  # why only the lean lane may
-    buckets: str = ""  # of gradients, for which the graph is split
+    buckets: str = ""  # gradient buckets the graph is split for
     compiled: CodeType | None = None
     guarded: set[str] = dataclasses.field(default_factory=set)
     installed: frozenset[str] = frozenset()
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
     resumes: dict[str, CodeType] = dataclasses.field(default_factory=dict)
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
-    process: list[list[Any]] = dataclasses.field(default_factory=list)  # function, arguments, what it said
+    process: list[list[Any]] = dataclasses.field(default_factory=list)  # function, arguments, answer
     tracing: Traced = dataclasses.field(init=False)
     audited: Audited = dataclasses.field(default_factory=Audited)
-    audit: str = ""  # what an audit compares; empty where it could not be written
-    reached: tuple[Scope, Reach] | None = None  # what the traced code can reach, once that is known
+    audit: str = ""  # the text an audit compares; empty if it could not be written
+    reached: tuple[Scope, Reach] | None = None  # what the traced code can reach, once known
     devices: TracedDevices = dataclasses.field(default_factory=TracedDevices)
     refused: str | None = None
     code_of_refusal: str = "not-storable"
@@ -88,12 +88,12 @@ class Compilation:
         self.tracing = Traced(self.code)
 
     def refuse(self, reason: str, code: str = "not-storable") -> None:
-        """Note why the frame cannot be stored; the first reason stands."""
+        """Record why the frame cannot be stored; the first reason stands."""
         if not self.refused:
             self.refused, self.code_of_refusal = reason, code
 
     def event(self, outcome: str, code: str, reason: str) -> Event:
-        """Return what became of the frame as an event."""
+        """Return the frame's outcome as an event."""
         function = self.function or function_of(self.code, self.scope.get("__name__", ""))
         return Event(
             function, FULL, outcome, code, reason, seconds=self.seconds, recipe=self.recipe.key.hex()
@@ -105,7 +105,7 @@ class Compilation:
         return {"name": function.name or function.qualname, "place": function.place}
 
     def reach(self, values: Mapping[str, Any]) -> None:
-        """Find out what the code that was traced can reach; where that cannot be known, refuse.
+        """Determine what the traced code can reach; refuse the frame if that cannot be known.
 
         Args:
             values: the frame's locals.
@@ -119,15 +119,15 @@ class Compilation:
 
 
 class Recorder:
-    """Watches compilations and publishes bundles. Thread-safe.
+    """A watcher of compilations that publishes bundles. Thread-safe.
 
     Args:
         store: where bundles go.
         artifacts: where backend artifacts went.
-        stats: counts what was stored and what was not, with the reason.
-        fault: called with an error of Firebrick or of the store; must not raise unless strict.
-        lean: whether bundles get what the compiler-free lane needs.
-        tests: tests what the compiler-free lane is to serve; ``None`` for nothing.
+        stats: counts frames stored and not stored, with the reason.
+        fault: called with errors of Firebrick or the store; must not raise unless strict.
+        lean: whether bundles get a lean part.
+        tests: tests bundles before the lean lane serves them; ``None`` for no tests.
         compile_backward: whether `flush` compiles the backward graphs that frames wait for.
     """
 
@@ -161,13 +161,13 @@ class Recorder:
         return stack[-1] if stack else None
 
     def refuse(self, reason: str | BaseException) -> None:
-        """Note why the frame that this thread compiles cannot be stored."""
+        """Record why the frame this thread is compiling cannot be stored."""
         if (compilation := self.current) is not None:
             compilation.refuse(str(reason) or type(reason).__name__)
 
     @contextlib.contextmanager
     def compiling(self, compilation: Compilation) -> Iterator[Compilation]:
-        """Watch one compilation in this thread."""
+        """Watch one compilation on this thread."""
         if not hasattr(self._stack, "items"):
             self._stack.items = []
         self._stack.items.append(compilation)
@@ -178,7 +178,7 @@ class Recorder:
             compilation.seconds = time.perf_counter() - compilation.started
 
     def compiled(self, compilation: Compilation) -> None:
-        """Take a frame that torch compiled: publish it, or let it wait for its backends."""
+        """Take a frame that torch compiled: publish it, or keep it until its backends exist."""
         if compilation.compiled is None:
             compilation.refuse("torch did not hand over the compiled frame", "unwatched")
         if compilation.refused is not None or compilation.compiled is None:
@@ -190,27 +190,27 @@ class Recorder:
             self._publish_ready()
 
     def skipped(self, compilation: Compilation) -> None:
-        """Take a frame that torch traced and decided to run as it is."""
+        """Take a frame that torch traced and decided to run uncompiled."""
         with self._lock:
             self._guarded(compilation, lambda: self._publish(compilation, skip=True))
 
     def backward_waits(self, backward: PendingBackward) -> None:
-        """Take note of a backward graph that torch leaves for its first run."""
+        """Record a backward graph that torch will compile at its first run."""
         if self._compile_backward:
             with self._lock:
                 self._backwards[backward.backend_id] = backward
 
     def artifact_recorded(self, backend_id: str) -> None:
-        """Take note that a backend artifact is in the store; frames that waited for it go out."""
+        """Record that a backend artifact is in the store; publish frames that waited for it."""
         with self._lock:
             self._backwards.pop(backend_id, None)
             if any(backend_id in names for _, names in self._waiting.values()):
                 self._publish_ready()
 
     def artifact_refused(self, backend_id: str, reason: BaseException) -> None:
-        """Take note that a backend artifact cannot be stored; frames that waited for it are not either.
+        """Record that a backend artifact cannot be stored; drop frames that waited for it.
 
-        A backward graph is compiled at its first run, when nothing is being traced.
+        A backward graph is compiled at its first run, when no frame is being traced.
         """
         self.refuse(reason)
         with self._lock:
@@ -221,7 +221,7 @@ class Recorder:
                     self._bypass(compilation)
 
     def flush(self, *, ending: bool = False) -> None:
-        """Compile the backward graphs that frames wait for; these go out."""
+        """Compile the backward graphs that frames wait for, and publish those frames."""
         with self._lock:
             for compilation, names in list(self._waiting.values()):
                 for name in names & self._backwards.keys():
@@ -231,10 +231,10 @@ class Recorder:
                         compilation.refuse(f"backward: {error}", "no-backward")
 
     def close(self, *, ending: bool = False) -> None:
-        """Flush, and count the frames that still wait: their bundles would not be whole.
+        """Flush, and count the frames still waiting: their bundles would be incomplete.
 
         Args:
-            ending: whether the process ends, and starts no threads.
+            ending: whether the process is exiting and can start no threads.
         """
         with self._lock:
             self.flush(ending=ending)
@@ -302,10 +302,10 @@ class Recorder:
             )
 
     def _check_operators(self, compilation: Compilation, backends: dict[str, Part]) -> None:
-        """Check that no Python of the program is in the graphs but what Dynamo has traced.
+        """Check that the graphs contain no user Python except what Dynamo traced.
 
         Raises:
-            NotStorable: naming what is.
+            NotStorable: naming what they contain.
         """
         if compilation.devices.opaque:
             raise NotStorable(f"AOTAutograd traces {compilation.devices.opaque}")

@@ -1,8 +1,8 @@
-"""Let another process restore what is new before the lane without the compiler may use it.
+"""Let another process restore each new bundle before the lean lane may serve it.
 
-A bundle that waits for its test, or that failed, has a note beside it (`SELF_TEST` among the facts); the
-lane leaves it alone, and the lane with the compiler serves it. One child process tests all bundles of this
-one, beside the program, at a low priority.
+A bundle whose test is pending or failed has a note (`SELF_TEST` among its facts); the lean lane skips it, and
+the full lane serves it. One child process tests all bundles of this process, alongside the program, at low
+priority.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from firebrick.storage.keys import ContentKey
 from firebrick.storage.store import Store
 
 _log = logging.getLogger("firebrick")
-_SECONDS: Final = 60.0  # that the end of a process waits for tests
+_SECONDS: Final = 60.0  # that process exit waits for tests
 
 
 class SelfTests:
-    """The tests that one process asks for. Thread-safe; a fork has none.
+    """The tests one process has requested. Thread-safe; a fork has none.
 
     Args:
-        store: where the bundles are and where it is noted how they did.
+        store: holds the bundles and their test results.
         fault: called with an error of the store; must not raise.
     """
 
@@ -48,11 +48,11 @@ class SelfTests:
         self._lock = threading.Lock()
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts of a bundle that is about to be tested."""
+        """Return the facts of a bundle whose test is pending."""
         return {SELF_TEST: PENDING} if self._possible and os.getpid() == self._pid else {}
 
     def add(self, key: ContentKey) -> None:
-        """Test a bundle, beside what goes on here, and note how it did."""
+        """Test a bundle in the background and store the result."""
         with self._lock:
             if key in self._asked or not self.facts():
                 return
@@ -60,12 +60,12 @@ class SelfTests:
             self._keys.put(key)
             if self._thread is None:
                 thread = threading.Thread(target=self._work, name="firebrick self-tests", daemon=True)
-                with contextlib.suppress(RuntimeError):  # a process that ends starts none: see `close`
+                with contextlib.suppress(RuntimeError):  # an exiting process starts none: see `close`
                     thread.start()
                     self._thread = thread
 
     def close(self) -> None:
-        """Wait for the tests under way; what is not tested in a minute is left to another process."""
+        """Wait up to a minute for the tests under way; leave the rest to another process."""
         if not self._asked or os.getpid() != self._pid:
             return
         self._keys.put(None)
@@ -83,7 +83,7 @@ class SelfTests:
             try:
                 verdict = self._test(key)
                 facts: dict[str, Any] = {}
-                with contextlib.suppress(DamagedError):  # is noted anew
+                with contextlib.suppress(DamagedError):  # is rewritten
                     facts = {name: fact for name, fact in self._store.facts(key).items() if name != SELF_TEST}
                 self._store.note(key, facts | ({SELF_TEST: verdict} if verdict else {}))
             except Exception as error:
@@ -94,7 +94,7 @@ class SelfTests:
         self._end()
 
     def _test(self, key: ContentKey) -> str:
-        """Return what is wrong with a bundle; also empty where no process can be had to test it."""
+        """Return what is wrong with a bundle; empty too if no process can be started to test it."""
         if self._possible and self._child is None:
             self._child = _start(self._store)
             self._possible = self._child is not None
@@ -113,7 +113,7 @@ class SelfTests:
 
 
 def _start(store: Store) -> subprocess.Popen[str] | None:
-    """Start the process that restores bundles, or tell in the log that it cannot be had."""
+    """Start the process that restores bundles, or log that it cannot be started."""
     try:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "firebrick.loader.self_test", str(store.path)],
@@ -131,7 +131,7 @@ def _start(store: Store) -> subprocess.Popen[str] | None:
 
 
 def _ask(child: subprocess.Popen[str], line: str | None) -> str | None:
-    """Send a line and return that which comes back; ``None`` where the child has ended."""
+    """Send a line and return the answer; ``None`` if the child has exited."""
     if child.stdin is None or child.stdout is None:
         return None
     try:

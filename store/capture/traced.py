@@ -1,4 +1,4 @@
-"""Keep what Dynamo looked at while it traced one frame, and make of it what a bundle says of its validity."""
+"""Record what Dynamo looked at while tracing one frame, and derive a bundle's validity data from it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _EVEN: Final = (int, bool, float)
 
 
 class Traced:
-    """What Dynamo looked at. Used under torch's compile lock.
+    """A record of what Dynamo looked at. Used under torch's compile lock.
 
     Attributes:
-        names: names and texts in the code that was traced, and names that it made.
-        facts: function, arguments, answer: what was folded and is to be asked again.
+        names: names and strings in the traced code, and names it created.
+        facts: function, arguments, answer of each folded call, to be asked again.
         refused: why the frame cannot be stored; empty if it can.
         in_order: sets whose order does not hang on hashes (see `firebrick.torch_api.tracing`).
     """
@@ -44,11 +44,11 @@ class Traced:
         self.inlined(code, None)
 
     def refuse(self, reason: str) -> None:
-        """Note why the frame cannot be stored; the first reason stands."""
+        """Record why the frame cannot be stored; the first reason stands."""
         self.refused = self.refused or reason
 
     def inlined(self, code: CodeType, function: Any) -> None:
-        """Note code that is traced, and the function that it is of, where there is one."""
+        """Record traced code, and its function if there is one."""
         if id(code) not in self._codes:
             self._codes[id(code)] = code
             names = names_in(code)
@@ -59,11 +59,11 @@ class Traced:
             self.called(function)
 
     def makes(self) -> None:
-        """Note that the code makes an object of a class of the program."""
+        """Record that the code creates an object of a user class."""
         self.names |= {"__init__", "__new__", "__post_init__"}
 
     def ran(self, value: Any) -> None:
-        """Note a value that Python got as it is while the compiler folded a call: it may have called it."""
+        """Record a value passed to Python while the compiler folded a call: Python may have called it."""
         kind = type(value)
         if kind is functools.partial:
             self.ran((value.func, value.args, tuple(value.keywords.values())))
@@ -77,13 +77,13 @@ class Traced:
             self._run.add(f"{value.__module__}:{value.__qualname__}")
 
     def called(self, function: FunctionType) -> None:
-        """Note a function that is traced or that the graph calls; what it is counts where it is torch's."""
+        """Record a function that is traced or called by the graph; if it is torch's, its identity counts."""
         path = f"{function.__module__}:{function.__qualname__}"
         if shipped_file(function.__code__.co_filename) and find(path) is function:
             self._roots.add(path)
 
     def fact(self, name: str, arguments: list[Any]) -> None:
-        """Keep what a function says of this process."""
+        """Record a function's answer about this process."""
         fact = [name, arguments, ask(name, arguments)]
         if UNKNOWN in fact[2]:
             self.refuse(f"{name} {fact[2]}")
@@ -91,7 +91,7 @@ class Traced:
             self.facts.append(fact)
 
     def folded(self, function: Any, arguments: list[Any]) -> None:
-        """Keep the answer of a function that Dynamo calls, unless it is pure; refuse an unknown one."""
+        """Record the answer of a function that Dynamo calls, unless it is pure; refuse an unknown one."""
         path = path_of(function)
         if (
             path in PURE
@@ -107,18 +107,18 @@ class Traced:
             self.refuse(f"{path} of what cannot be kept")
 
     def sorts(self) -> None:
-        """Note that the next set that is looked through is sorted: its order does not count."""
+        """Record that the next set iterated is sorted: its order does not count."""
         self._sorting = 1
 
     def compares_with(self, kind: Any) -> None:
-        """Note classes that an object is asked to be of; a protocol asks for its members by their names."""
+        """Record the classes of an ``isinstance`` check; a protocol looks its members up by name."""
         for cls in kind if type(kind) is tuple else (kind,):
             for entries in map(vars, cls.__mro__ if isinstance(cls, type) else ()):
                 if entries.get("_is_protocol"):
                     self.names.update(entries, entries.get("__annotations__", ()))
 
     def iterates(self, items: list[Any], kind: type) -> None:
-        """Note that the order of a set counts, which hangs on the seed of hashes, or on addresses."""
+        """Record that a set's order counts, which depends on the hash seed or on addresses."""
         if self._sorting:
             self._sorting = 0
             return
@@ -127,7 +127,7 @@ class Traced:
                 self.hashes(item.as_python_constant() if item.is_python_constant() else item)
 
     def hashes(self, value: Any) -> None:
-        """Note that the hash of a value counts."""
+        """Record that the hash of a value counts."""
         kind = type(value)
         if kind in _SEEDED or isinstance(value, enum.Enum):
             self.fact(HASH_SEED, [])
@@ -138,7 +138,7 @@ class Traced:
             self.refuse(f"the order or hash of {kind.__qualname__} objects, another in each process")
 
     def scope(self) -> Scope:
-        """Return what counts."""
+        """Return the names and code that count."""
         codes = {code_facts(code).digest for code in self._codes.values()}
         texts = [(path, text) for path in sorted(self._roots) if (text := function_text(path)) is not None]
         return Scope(frozenset(self.names), frozenset(codes), tuple(texts), frozenset(self._run))
@@ -146,16 +146,16 @@ class Traced:
     def walk(
         self, code: CodeType, scope: Mapping[str, Any], values: Mapping[str, Any], guarded: Iterable[str]
     ) -> tuple[Scope, Reach]:
-        """Walk from the frame, and check that all code of the program that was traced is met.
+        """Walk from the frame, and check that the walk meets all user code that was traced.
 
         Args:
             code: the frame's code object.
             scope: its globals.
             values: its locals.
-            guarded: hexadecimal digests of functions that the frame's guards compare by their code.
+            guarded: hexadecimal digests of functions that the frame's guards compare by code.
 
         Raises:
-            NotStorable: naming what no walk meets, or what was folded and cannot be asked again.
+            NotStorable: naming what no walk meets, or a folded call that cannot be asked again.
         """
         self.fact(OVERRIDES, [])
         if self.refused:

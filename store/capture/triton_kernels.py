@@ -1,7 +1,7 @@
-"""Turn torch's autotuners of Triton kernels into what launches the kernels without Triton.
+"""Turn torch's autotuners of Triton kernels into descriptions that launch the kernels without Triton.
 
-Autotuners are read where a wrapper has just been loaded: torch has compiled all configurations of each
-kernel by then, those that it adds because of a kernel's registers as well, and measured none.
+Autotuners are read just after a wrapper is loaded: by then torch has compiled all configurations of each
+kernel, including those it adds because of register use, and measured none.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _OPERATORS: Final[dict[type, str]] = {
 def autotuned(
     name: str, tuner: Any, counts: Sequence[int], kernels: Mapping[str, Callable[[], TritonKernel]]
 ) -> Autotuned:
-    """Return a kernel with the configurations between which torch decides at its first launch.
+    """Return a kernel with the configurations torch chooses from at its first launch.
 
     Args:
-        name: of the kernel in the wrapper.
+        name: the kernel's name in the wrapper.
         tuner: torch's autotuner.
-        counts: number of arguments that the wrapper passes at each launch.
-        kernels: gives binaries by the name of their directory in Triton's cache, where that has none.
+        counts: number of arguments the wrapper passes at each launch.
+        kernels: returns binaries by the name of their directory, when Triton's cache lacks them.
 
     Raises:
-        NotLean: naming the kernel and what of it is not in the closed vocabulary.
+        NotLean: naming the kernel and its part outside the closed vocabulary.
     """
     from firebrick.torch_api import autotuners as api
 
@@ -63,11 +63,11 @@ def autotuned(
 
 
 def encoded_winner(tuner: Any, launcher: Any) -> Encoded | None:
-    """Return the blobs of what launches an autotuner's winner; ``None`` where it is not lean.
+    """Return the blobs of the launch of an autotuner's winner; ``None`` if it is not lean.
 
     Args:
         tuner: torch's autotuner.
-        launcher: of the configuration that its descent found.
+        launcher: the launcher of the configuration that coordinate descent found.
     """
     from firebrick.torch_api import autotuners as api
 
@@ -80,10 +80,10 @@ def encoded_winner(tuner: Any, launcher: Any) -> Encoded | None:
 
 
 def launch(name: str, result: Any, device: int, kernels: Mapping[str, Callable[[], TritonKernel]]) -> Launch:
-    """Return what launches one compiled configuration.
+    """Return the launch of one compiled configuration.
 
     Raises:
-        NotLean: torch's static launcher does not take it, or a part of it is not known.
+        NotLean: torch's static launcher does not accept it, or part of it is unknown.
     """
     from firebrick.torch_api import autotuners as api
 
@@ -127,13 +127,13 @@ def grid_of(
     """Return the temporaries and the grid of a kernel.
 
     Args:
-        name: of the kernel.
-        arguments: names of what a wrapper passes.
-        lines: ``name = expression`` of temporaries.
+        name: the kernel's name.
+        arguments: names of the arguments a wrapper passes.
+        lines: ``name = expression`` for each temporary.
         texts: expressions for x, y and z.
 
     Raises:
-        NotLean: naming an expression that is not in the vocabulary.
+        NotLean: naming an expression outside the vocabulary.
     """
     known: dict[str, Expression] = {argument: ("argument", index) for index, argument in enumerate(arguments)}
     values: list[Expression] = []

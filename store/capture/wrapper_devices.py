@@ -1,4 +1,4 @@
-"""Take the index of the GPU out of Inductor's wrappers, so that one wrapper serves all devices of a kind.
+"""Take the GPU index out of Inductor's wrappers, so that one wrapper serves all devices of a kind.
 
 Source followed: ``torch/_inductor/codegen/wrapper.py``, ``CUDADeviceOpOverrides`` beside it.
 """
@@ -19,12 +19,12 @@ _TEXT = re.compile(r"cuda:\d")
 
 
 def take_device(functions: Sequence[ast.FunctionDef]) -> int | None:
-    """Replace the index of the device in a wrapper's functions by the name `DEVICE`, in place, and return it.
+    """Replace the device index in a wrapper's functions by the name `DEVICE`, in place, and return it.
 
-    Nothing is replaced, and None returned, where they name none or several, or one within a text.
+    Replace nothing and return None if they name no device, several, or one within a string.
 
     Raises:
-        NotLean: the wrapper uses the name itself.
+        NotLean: the wrapper already uses the name.
     """
     nodes = [node for function in functions for node in ast.walk(function)]
     if any(isinstance(node, ast.Name) and node.id == DEVICE for node in nodes):
@@ -43,7 +43,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _places(node: ast.AST) -> Iterator[tuple[int, Callable[[ast.expr], None]]]:
-    """Yield the indices of devices in a call, and what puts something else in their places."""
+    """Yield the device indices in a call, each with a function that replaces it."""
     match node:
         case ast.Call(
             func=ast.Attribute(attr=name) | ast.Name(id=name),

@@ -1,7 +1,7 @@
 """Rewrite the source of Inductor's wrappers to the closed vocabulary of the runtime.
 
-What stays are the functions that run at each call and the names they use. Imports of the compiler,
-kernels' sources, benchmarks and the ``Runner`` class go; whatever else is there makes a graph not lean.
+It keeps the functions that run at each call and the names they use. Imports of the compiler, kernel sources,
+benchmarks and the ``Runner`` class go; anything else makes a graph not lean.
 
 Source followed: ``torch/_inductor/codegen/wrapper.py``.
 """
@@ -28,19 +28,19 @@ from firebrick.capture.wrapper_vocabulary import (
 from firebrick.errors import NotLean
 from firebrick.runtime.names import NAMES
 
-FILE_NAME: Final = "<firebrick>/wrapper.py"  # of the code objects, as they come back from a store
+FILE_NAME: Final = "<firebrick>/wrapper.py"  # of code objects restored from a store
 
 
 @dataclasses.dataclass(frozen=True)
 class Wrapper:
-    """Hold a rewritten wrapper.
+    """A rewritten wrapper.
 
     Args:
-        code: of a module that defines ``call`` on the runtime's names, kernels and constants.
+        code: code of a module that defines ``call`` in terms of the runtime's names, kernels and constants.
         kernels: name -> digest of the request of its library.
         launches: name of a Triton kernel -> number of arguments at each of its launches.
-        partitions: number of functions in the list ``partitions``, each of which can be a CUDA graph.
-        device: index of the GPU that the code takes from `firebrick.runtime.names.DEVICE`.
+        partitions: number of functions in the list ``partitions``; each can be a CUDA graph.
+        device: GPU index that the code reads from `firebrick.runtime.names.DEVICE`.
     """
 
     code: CodeType
@@ -56,13 +56,12 @@ def rewrite(
     """Rewrite a wrapper.
 
     Args:
-        source: the module as Inductor wrote it.
-        constants: names of tensors that torch puts into the module.
-        pybinding_digest: gives the digest of the request that ``cpp_pybinding(argument types, source)``
-            makes.
+        source: the module Inductor wrote.
+        constants: names of tensors that torch adds to the module.
+        pybinding_digest: returns the digest of the request of ``cpp_pybinding(argument types, source)``.
 
     Raises:
-        NotLean: naming what is not in the vocabulary.
+        NotLean: naming what is outside the vocabulary.
     """
     try:
         tree = ast.parse(source)
@@ -75,11 +74,11 @@ def rewrite(
 
 
 def plain_wrapper(inputs: list[str], outputs: list[object]) -> Wrapper:
-    """Write the wrapper of a graph that calls nothing.
+    """Write the wrapper of a graph without calls.
 
     Args:
         inputs: names of its inputs.
-        outputs: names of inputs, or constants (None, bool, int, float) as they are.
+        outputs: names of inputs, or constants (None, bool, int, float).
     """
     values = [str(value) if isinstance(value, str) else repr(value) for value in outputs]
     lines = ["def call(args):", f"    {''.join(f'{name}, ' for name in inputs) or '()'}= args"]
@@ -90,7 +89,7 @@ def plain_wrapper(inputs: list[str], outputs: list[object]) -> Wrapper:
 
 
 class _Reader:
-    """Sort the statements of a module."""
+    """A sorter of a module's statements."""
 
     def __init__(self, constants: frozenset[str], digest: Callable[[list[str], str], str]) -> None:
         self._constants = constants
@@ -102,7 +101,7 @@ class _Reader:
         self._partitions: ast.Assign | None = None
 
     def read(self, statement: ast.stmt) -> None:
-        """Take one statement of the module, or refuse it."""
+        """Accept one statement of the module, or refuse it."""
         match statement:
             case ast.Import() | ast.ImportFrom():
                 _check_import(statement)
@@ -168,7 +167,7 @@ class _Reader:
                 self._functions.append(_WithoutSelf().visit(method))
 
     def wrapper(self) -> Wrapper:
-        """Return what was read, with the globals that are used."""
+        """Return the wrapper read, with the globals it uses."""
         if not any(function.name == "call" for function in self._functions):
             raise NotLean("the wrapper has no call")
         device = take_device(self._functions)
@@ -189,7 +188,7 @@ class _Reader:
                 check_path(path_of(statement.value), self._aliases)
                 aliases.append(statement)
         module = ast.Module([*aliases, *body], [])
-        # the text anew, so that line numbers do not depend on what was left out
+        # unparse, so that line numbers do not depend on what was left out
         text = ast.unparse(ast.fix_missing_locations(module))
         kernels = {name: digest for name, digest in self._kernels.items() if name in used}
         launches = {name: counts for name, counts in self._launches.items() if name in used}
@@ -197,7 +196,7 @@ class _Reader:
 
 
 def _check_import(statement: ast.Import | ast.ImportFrom) -> None:
-    """Check that a name which the runtime has means the same here; others are refused where they are used."""
+    """Check that a name the runtime has means the same here; other names are refused on use."""
     place = f"{statement.module}." if isinstance(statement, ast.ImportFrom) else ""
     for item in statement.names:
         bound = item.asname or item.name
@@ -206,7 +205,7 @@ def _check_import(statement: ast.Import | ast.ImportFrom) -> None:
 
 
 class _WithoutSelf(ast.NodeTransformer):
-    """Turn ``self.partitions`` into a global."""
+    """A transformer of ``self.partitions`` into a global."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         if isinstance(node.value, ast.Name) and node.value.id == "self":
@@ -218,7 +217,7 @@ class _WithoutSelf(ast.NodeTransformer):
 
 
 class _SourceChecker:
-    """Check the names, attributes and syntax of one function; note launches of Triton kernels."""
+    """A checker of one function's names, attributes and syntax; it notes launches of Triton kernels."""
 
     def __init__(
         self,
@@ -238,10 +237,10 @@ class _SourceChecker:
         }
 
     def globals(self) -> set[str]:
-        """Return the globals that the function uses.
+        """Return the globals the function uses.
 
         Raises:
-            NotLean: for what is not in the vocabulary.
+            NotLean: something is outside the vocabulary.
         """
         function = self._function
         if function.decorator_list or function.args.vararg or function.args.kwarg or function.args.defaults:
@@ -258,7 +257,7 @@ class _SourceChecker:
         return used
 
     def _nodes(self, root: ast.AST) -> Iterator[ast.AST]:
-        """Yield all nodes; of a dotted path that starts at a global only its root."""
+        """Yield all nodes; for a dotted path that starts at a global, only its root."""
         todo = [root]
         while todo:
             node = todo.pop()
@@ -280,7 +279,7 @@ class _SourceChecker:
             todo.extend(ast.iter_child_nodes(node))
 
     def _is_launch(self, call: ast.Call) -> bool:
-        """Tell whether a call is ``kernel.run(…, stream=…)`` of a Triton kernel, and note it."""
+        """Tell whether a call is ``kernel.run(…, stream=…)`` of a Triton kernel, and record it."""
         match call:
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id=name), attr="run"),

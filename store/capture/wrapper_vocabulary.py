@@ -1,4 +1,4 @@
-"""What the wrappers of graphs may use, and may not.
+"""The vocabulary that graph wrappers may use.
 
 Source followed: ``torch/_inductor/codegen/wrapper.py``.
 """
@@ -12,7 +12,7 @@ import torch
 from firebrick.errors import NotLean
 from firebrick.runtime.names import EXTERN_KERNELS, OWN_KERNELS
 
-# Functions of a wrapper that never run in a call.
+# Functions of a wrapper that no call runs.
 UNUSED = frozenset(("benchmark_compiled_module", "get_args", "recursively_apply_fns"))
 BUILTINS = frozenset(
     (
@@ -37,7 +37,7 @@ SYNTAX = (
     *(ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Constant, ast.JoinedStr, ast.FormattedValue),
     *(ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
 )
-# Attributes of values, most of them tensors.
+# Attributes of values, mostly tensors.
 METHODS = frozenset(
     (
         *("clear", "append", "size", "stride", "item", "dtype", "device", "shape", "storage_offset", "numel"),
@@ -72,7 +72,7 @@ _FUNCTIONS = frozenset(
         *("sym_int", "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sqrt", "sym_sum", "Size"),
     )
 )
-ORIGINS = {  # of the names that the runtime has
+ORIGINS = {  # of the runtime's names
     "torch": "torch",
     "math": "math",
     "inf": "math.inf",
@@ -90,7 +90,7 @@ _PLACES = {"cuda": "CUDA", "xpu": "XPU", "mtia": "MTIA"}
 
 
 def path_of(node: ast.expr) -> list[str]:
-    """Return the names of a dotted path, empty where it does not start at a name."""
+    """Return the names of a dotted path; empty if it does not start at a name."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)
@@ -102,7 +102,7 @@ def check_path(path: list[str], aliases: dict[str, ast.Assign]) -> None:
     """Check a dotted path that starts at a global.
 
     Raises:
-        NotLean: naming it.
+        NotLean: naming a path outside the vocabulary.
     """
     seen = 0
     while path and path[0] in aliases and seen < len(aliases):
