@@ -1,6 +1,6 @@
-"""Decide whether stored code still is what torch.compile would make now; one decision for both lanes.
+"""Decide whether stored code is still what torch.compile would produce now; one decision for both lanes.
 
-`reach` digests everything that the traced code can reach by name, `facts` asks again what the compiler folded
-into graphs without a guard, `shipped` tells what is torch's or Python's own, and unchanged. Nothing here
-imports torch's compiler.
+`reach` digests everything the traced code can reach by name, `facts` re-asks what the compiler folded into
+graphs without a guard, `shipped` recognises unchanged code of torch and Python. Nothing here imports torch's
+compiler.
 """

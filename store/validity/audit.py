@@ -1,4 +1,4 @@
-"""What Dynamo made of a frame, as texts that two processes can compare, and how they differ."""
+"""Dynamo's result for a frame as texts that two processes can compare, and their differences."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from firebrick.errors import DecodeError
 if TYPE_CHECKING:
     from firebrick.reports.events import Function
 
-VERSION: Final = 1  # of the canonical form: texts of another version are not compared
+VERSION: Final = 1  # of the canonical form: only texts of this version are compared
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 _CONTEXT: Final = 3  # lines around a difference
 
 
 class Auditor(Protocol):
-    """What audits hits; see `firebrick.session.auditor`."""
+    """An auditor of hits; see `firebrick.session.auditor`."""
 
     def hit(
         self, function: Function, lane: str, text: Callable[[], str], frame: Any, how: Mapping[str, Any]
@@ -30,11 +30,11 @@ class Texts(NamedTuple):
     """One compilation of a frame in canonical form.
 
     Attributes:
-        graphs: one text for each graph, in the order in which the backend got them.
+        graphs: one text for each graph, in the order the backend received them.
         guards: a line for each guard, sorted.
-        code: the bytecode that Dynamo made, and the functions behind its graph breaks.
-        sizes: name of an input -> what Dynamo knew of its sizes; it decides what is dynamic, and
-            is not compared.
+        code: Dynamo's bytecode and its resume functions.
+        sizes: name of an input -> Dynamo's knowledge of its sizes; it decides what is dynamic, and is not
+            compared.
     """
 
     graphs: tuple[str, ...]
@@ -44,15 +44,15 @@ class Texts(NamedTuple):
 
 
 def text_of(texts: Texts) -> str:
-    """Return texts as the one text that a bundle keeps, equal for equal texts."""
+    """Serialise texts into the one text a bundle keeps, equal for equal texts."""
     return _encode([VERSION, list(texts.graphs), list(texts.guards), texts.code, dict(texts.sizes)])
 
 
 def texts_of(text: str) -> Texts:
-    """Return the texts that a bundle keeps.
+    """Parse the text that a bundle keeps.
 
     Raises:
-        DecodeError: it is none of them, or of another version of the canonical form.
+        DecodeError: it is malformed, or of another version of the canonical form.
     """
     try:
         version, graphs, guards, code, sizes = json.loads(text)
@@ -64,13 +64,13 @@ def texts_of(text: str) -> Texts:
 
 
 def whole(texts: Texts) -> str:
-    """Return texts as somebody reads them."""
+    """Return texts in readable form."""
     parts = [f"graph {number}:\n{graph}" for number, graph in enumerate(texts.graphs)]
     return "\n\n".join([*parts, "guards:\n" + "\n".join(texts.guards), "bytecode:\n" + texts.code])
 
 
 def differing(stored: Texts, fresh: Texts) -> tuple[str, ...]:
-    """Return which parts differ: ``graph``, ``guards``, ``bytecode``; nothing where all are equal."""
+    """Return which parts differ: ``graph``, ``guards``, ``bytecode``; empty if all are equal."""
     pairs = (
         ("graph", stored[0], fresh[0]),
         ("guards", stored[1], fresh[1]),
@@ -80,7 +80,7 @@ def differing(stored: Texts, fresh: Texts) -> tuple[str, ...]:
 
 
 def diff(stored: Texts, fresh: Texts) -> str:
-    """Return the difference of both as a unified diff; empty where all is equal."""
+    """Return the differences as a unified diff; empty if there are none."""
     if not differing(stored, fresh):
         return ""
     return "\n".join(_lines(whole(stored).split("\n"), whole(fresh).split("\n")))

@@ -1,4 +1,4 @@
-"""The part of a walk that looks at classes: their bases, entries, members and registrations."""
+"""The part of a walk that visits classes: their bases, entries, members and registrations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from firebrick.base.shipped import is_pinned, is_shipped_class, is_static, shipp
 from firebrick.validity.code_facts import code_facts
 from firebrick.validity.exact import OF_TORCH, PLAIN, peculiarity
 
-# Entries of a class that tell nothing of what it does, unless the code that was traced names them.
+# Entries of a class that say nothing about its behaviour, unless the traced code names them.
 _SILENT: Final = frozenset(
     {
         "__doc__", "__module__", "__dict__", "__weakref__", "__annotations__", "__qualname__",
@@ -26,9 +26,9 @@ _SILENT: Final = frozenset(
         "__jit_unused_properties__", "__jit_ignored_attributes__", "__constants__",
     }
 )  # fmt: skip
-# Methods that make objects: they count where the code that was traced makes some.
+# Methods that create objects: they count if the traced code creates some.
 _MAKING: Final = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"})
-# Methods that Python or torch may call on an object while it is compiled for, without tracing them.
+# Methods that Python or torch may call on an object during compilation without tracing them.
 _NATIVE: Final = frozenset(
     {
         "__eq__", "__ne__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__index__",
@@ -38,18 +38,18 @@ _NATIVE: Final = frozenset(
         "__coerce_same_metadata_as_tangent__", "__subclasshook__",
     }
 )  # fmt: skip
-# Other methods that are called without being named, by nn.Module and by enumerations.
+# Other methods called without being named, by nn.Module and by enumerations.
 CALLED: Final = frozenset({"forward", "_call_impl", "_wrapped_call_impl", "_missing_"})
-_REPLACED: Final = frozenset({"__init__", "__setstate__"})  # of nn.Module, by Dynamo (mutation_guard.py)
+_REPLACED: Final = frozenset({"__init__", "__setstate__"})  # in nn.Module, by Dynamo (mutation_guard.py)
 _METACLASSES: Final = frozenset({"type", "ABCMeta", "EnumType", "EnumMeta"})
 
 
 class Classes:
-    """What there is to look at, what was found, and the classes among it.
+    """The queue of a walk, its findings, and the classes among them.
 
     Args:
         scope: names and code that count (`firebrick.validity.reach.Scope`).
-        whole: follow all code and compare all values: for what the compiler runs without tracing it.
+        whole: follow all code and compare all values: for code the compiler runs without tracing it.
     """
 
     def __init__(self, scope: Any, *, whole: bool = False) -> None:
@@ -59,21 +59,21 @@ class Classes:
         self.entries: dict[str, str] = {}
         self.seen: dict[int, str] = {}
         self.codes: set[str] = set()
-        self.met: list[types.CodeType] = []  # code of the program, where all of it counts
-        self._alive: list[Any] = []  # so that no address is used twice
+        self.met: list[types.CodeType] = []  # user code, if all of it counts
+        self._alive: list[Any] = []  # so that no address is reused
         self._labels: dict[int, str] = {}
         self._named: dict[str, int] = {}
         self._abstract: list[tuple[str, type]] = []
 
     def whole_digest(self, value: Any) -> str:
-        """Return the digest of an object with everything that it can run."""
+        """Return the digest of an object and everything it can run."""
         raise NotImplementedError
 
     def add(self, path: str, value: Any, whole: bool = False) -> None:
-        """Have a value looked at later.
+        """Queue a value to visit.
 
         Args:
-            path: how to call it.
+            path: its label.
             value: the value.
             whole: whether plain values count; otherwise guards compare them.
         """
@@ -82,24 +82,24 @@ class Classes:
             self.todo.append((path, value, whole))
 
     def named(self, path: str, value: Any) -> None:
-        """Have a value looked at later that a name found: that it is there counts, whatever it is."""
+        """Queue a value found by name: its presence counts, whatever it is."""
         if (type(value) in PLAIN or type(value) in OF_TORCH) and not self.whole:
             self.note(path, peculiarity(value) or "there")
         else:
             self.add(path, value)
 
     def note(self, path: str, text: str) -> None:
-        """Note what there is at a place."""
+        """Record what is at a path."""
         known = self.entries.get(path)
         self.entries[path] = text if known is None else f"{known}; {text}"
 
     def see(self, value: Any, path: str) -> None:
-        """Note that this very object is at this place."""
+        """Record that this very object is at this path."""
         self.seen[id(value)] = path
         self._alive.append(value)
 
     def of_class(self, cls: type) -> str:
-        """Return the label of a class, and have it looked at; two of one name get labels of their own."""
+        """Return the label of a class and queue it; two classes with one name get distinct labels."""
         label = self._labels.get(id(cls))
         if label is None:
             name = f"{cls.__module__}:{cls.__qualname__}"
@@ -118,7 +118,7 @@ class Classes:
         return label
 
     def _kind(self, label: str, cls: type) -> None:
-        """Note what makes a class of the program special: its metaclass, members, registrations."""
+        """Record what makes a user class special: its metaclass, members, registrations."""
         if type(cls).__name__ not in _METACLASSES or not is_pinned(type(cls).__module__):
             self.note(f"class {label}", f"metaclass {self.of_class(type(cls))}")
         if isinstance(cls, enum.EnumType):
@@ -135,7 +135,7 @@ class Classes:
         names = self.scope.names
         for name, member in list(vars(cls).items()):
             special = name[:2] == "__" and name[-2:] == "__"
-            silent = name in _SILENT or name in _MAKING  # unless it is named
+            silent = name in _SILENT or name in _MAKING  # unless named
             if name not in names and (silent or not (special or name in CALLED)):
                 if name == "_abc_impl":
                     self._abstract.append((label, cls))
@@ -158,8 +158,8 @@ class Classes:
                 self._run_by_python(f"class {label}.{name}", cls, member)
 
     def _run_by_python(self, path: str, cls: type, member: Any) -> None:
-        """Note all that a method can run which Python calls while a frame is compiled, untraced."""
-        if isinstance(cls, enum.EnumType):  # its members are constants: Python answers for them
+        """Record everything run by a method that Python calls untraced while a frame is compiled."""
+        if isinstance(cls, enum.EnumType):  # its members are constants: Python answers for them itself
             inner = getattr(member, "__func__", None) or getattr(member, "fget", None)
         elif path.rpartition(".")[2] in _NATIVE:
             inner = getattr(member, "__func__", None)
@@ -171,7 +171,7 @@ class Classes:
             self.runs(path, function)
 
     def runs(self, path: str, function: Any) -> None:
-        """Note all that a function can run which may be called without being traced."""
+        """Record everything run by a function that may be called without being traced."""
         self.note(f"{path} runs", self.whole_digest(function))
 
     def registrations(self) -> None:
@@ -192,9 +192,9 @@ class Classes:
                 self.note(f"class {label}", f"registered {', '.join(names)}")
 
 
-# Values of which nothing is to be noted where guards compare them.
+# Types of values that need no entry if guards compare them.
 _QUIET: Final = (PLAIN | OF_TORCH) - {float, complex}
-# Kinds of entries that torch's and Python's own classes hold in C.
+# Kinds of entries implemented in C in torch's and Python's own classes.
 _AS_SHIPPED: Final = frozenset(
     {
         types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType,

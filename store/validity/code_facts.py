@@ -1,4 +1,4 @@
-"""Say of code objects what they do, which globals they load, and which names and texts they hold."""
+"""Describe code objects: what they do, the globals they load, the names and strings they hold."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _GLOBAL: Final = frozenset(
 _LOAD_GLOBAL: Final = dis.opmap["LOAD_GLOBAL"]
 _IMPORT: Final = dis.opmap["IMPORT_NAME"]
 _EXTENDED: Final = dis.EXTENDED_ARG
-_MAX_NAME: Final = 64  # characters of a text that may be the name of an attribute
+_MAX_NAME: Final = 64  # characters; longer strings are not taken for attribute names
 _MAX_KEPT: Final = 20_000
 
 
 class CodeFacts(NamedTuple):
-    """What a code object is, those nested in it included.
+    """The facts of a code object, including those nested in it.
 
     Attributes:
-        digest: of what it does, hexadecimal; for code of torch and Python its place in their files.
-        nested: the same of the code objects in its constants.
-        globals: names that it looks up in its module, or else in the builtins.
-        imports: modules that it imports.
+        digest: of its behaviour, hexadecimal; for code of torch and Python its location in their files.
+        nested: the same for the code objects in its constants.
+        globals: names it looks up in its module or the builtins.
+        imports: modules it imports.
     """
 
     digest: str
@@ -47,11 +47,11 @@ def nested(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from nested(constant)
 
 
-_known: dict[int, tuple[types.CodeType, CodeFacts]] = {}  # by address, which the kept object holds on to
+_known: dict[int, tuple[types.CodeType, CodeFacts]] = {}  # by address; the kept object reserves it
 
 
 def code_facts(code: types.CodeType) -> CodeFacts:
-    """Return the facts of a code object; they are kept, since code objects cannot change.
+    """Return the facts of a code object, cached because code objects cannot change.
 
     Raises:
         EncodeError: a constant has no encoding.
@@ -90,13 +90,13 @@ def _loads(code: types.CodeType, wanted: frozenset[int]) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=1000)
 def written(code: types.CodeType) -> frozenset[str]:
-    """Return the variables of enclosing functions that a code object writes: its state between calls."""
+    """Return the enclosing functions' variables that a code object writes: its state between calls."""
     stored = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_DEREF"}
     return frozenset(stored & set(code.co_freevars))
 
 
 def names_in(code: types.CodeType) -> set[str]:
-    """Return the names that a code object uses, and its texts that can be names of attributes."""
+    """Return the names a code object uses, and its strings that can be attribute names."""
     names = {*code.co_names, *code.co_freevars}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -1,9 +1,9 @@
-"""What configures torch's compiler, as far as it can be seen without importing the compiler.
+"""The configuration of torch's compiler, as far as it is visible without importing the compiler.
 
-A recipe holds the compiler's whole configuration. A process that does not load the compiler cannot know
-it, but it knows all that decides it: the arguments of ``torch.compile``, the environment, the build of
-torch, and whatever the program changed, for which it must have imported the configuration. The digest of
-these facts leads to the configuration that a recording process saw under the same facts.
+A recipe holds the compiler's whole configuration. A process that does not load the compiler cannot know it,
+but knows everything that determines it: the arguments of ``torch.compile``, the environment, the build of
+torch, and the program's own changes, for which it must have imported the configuration. The digest of these
+facts leads to the configuration that a recording process saw under the same facts.
 
 Source followed: ``torch/utils/_config_module.py``, and the ``config.py`` of the compiler's three parts.
 """
@@ -30,8 +30,8 @@ from firebrick.validity.reach import whole_digest
 AMBIENT, OPTIONS = ".ambient", "options"  # context and section of the registry: key -> options of recipes
 ARGUMENTS = "_firebrick_arguments"  # attribute of a backend: the texts of the arguments of torch.compile
 
-# Configuration that does not change what is computed (folders, compilers' names, logs, limits), by
-# prefix, beside what torch itself leaves out of its cache keys.
+# Configuration that does not change results (folders, compilers' names, logs, limits), by prefix, in addition
+# to what torch itself omits from its cache keys.
 _IGNORED_CONFIG: Mapping[str, tuple[str, ...]] = {
     "inductor": (
         "cpp.cxx", "cuda.cuda_cxx", "cutlass.cuda_cxx", "rocm.rocm_home", "rocm.ck_dir",
@@ -53,15 +53,15 @@ _IGNORED_CONFIG: Mapping[str, tuple[str, ...]] = {
 _READONLY = "torch.utils._config_module:ConfigModule._get_dict.readonly_values"
 _ADDRESS = r" at 0x[0-9a-f]+"
 
-# Variables that the configuration reads when it is imported, by prefix or name, less those that tell
-# places, logs and processes.
+# Variables that the configuration reads on import, by prefix or name, except those about paths, logs and
+# processes.
 _VARIABLES = (
     "TORCHINDUCTOR", "TORCH_INDUCTOR", "TORCHDYNAMO", "TORCH_DYNAMO", "TORCHCOMPILE", "TORCH_COMPILE",
     "TORCHFAKE_TENSOR", "TORCH_FAKE_TENSOR", "TORCHSTRICT", "TORCH_STRICT", "TORCHCACHING", "TORCH_CACHING",
     "INDUCTOR_", "AOT_", "AOTINDUCTOR_", "CUTE", "CUTLASS_", "ENABLE_", "PARTITIONER_", "PT2_", "UNSAFE_",
     "FAKE_", "TRITON_", "LOG_AUTOTUNE",
 )  # fmt: skip
-# Variables that the compiler reads while it compiles, and that are no part of its configuration.
+# Variables that the compiler reads while compiling and that are not part of its configuration.
 _READ_LATER = (
     "ATEN_CPU_CAPABILITY", "TENSORIFY_PYTHON_SCALARS", "TORCH_CUDAGRAPH_GC", "PYTORCH_SINK_WAITS_LIMIT",
     "PYTORCH_REORDER_COLLECTIVES_LIMIT", "PYTORCH_JIT", "TVM_SCHEDULER", "FX_PATCH_GETITEM",
@@ -69,12 +69,12 @@ _READ_LATER = (
     "TORCHINDUCTOR_DISABLED_PASSES", "TORCHINDUCTOR_VEC_ISA_OK", "CUBLAS_WORKSPACE_CONFIG",
     "TORCH_COMPILE_USE_LAZY_GRAPH_MODULE", "TRITON_INTERPRET",
 )  # fmt: skip
-# What torch leaves out of its keys because it handles it elsewhere, and what counts here.
+# Settings that torch omits from its keys because it handles them elsewhere, but that count here.
 _HANDLED_ELSEWHERE = (
     "post_grad_custom_p", "joint_custom_p", "pre_grad_custom_pass", "_fuse_ddp_communication_passes",
     "_pre_fusion_custom_pass", "_post_fusion_custom_pass", "pre_grad_pass_timing",
 )  # fmt: skip
-# Tables of the compiler to which programs add functions.
+# Tables of the compiler that programs add functions to.
 _TABLES = (
     ("torch._inductor.lowering", "lowerings"), ("torch._inductor.decomposition", "decompositions"),
     ("torch._decomp", "global_decomposition_table"), ("torch._inductor.lowering", "user_lowerings"),
@@ -82,13 +82,13 @@ _TABLES = (
 _PLACES = (
     r"TORCHINDUCTOR_(CACHE_DIR|COMPILE_THREADS|WORKER_|CK_DIR|CUTLASS_DIR|FILE_LOCK|PROFILE_OUTPUT|PROVENANCE)"
     r"|TORCH_COMPILE_(DEBUG|CPROFILE|DYNAMO_PROFILER|REPLAY|GRAPH_FORMAT)|TRITON_(CACHE_DIR|HOME|DUMP_DIR)"
-    r"|TRITON_(PTXAS|CUOBJDUMP|NVDISASM)\w*_PATH"  # torch sets the first where its wheel has an assembler
+    r"|TRITON_(PTXAS|CUOBJDUMP|NVDISASM)\w*_PATH"  # torch sets the first if its wheel has an assembler
     r"|TORCHDYNAMO_(VERBOSE|REPRO)|TORCH_CACHING_PRECOMPILE|PT2_COMPILE_ID|TRITON_LIBCUDA_PATH"
 )
 
 
 def text_of(value: Any) -> str:
-    """Return a value of an option or of the configuration as text that holds no address."""
+    """Return a value of an option or of the configuration as text without addresses."""
     if value is None or type(value) in (bool, int, float, str):
         return repr(value)
     if callable(getattr(value, "uuid", None)) and (uuid := value.uuid()) is not None:
@@ -105,7 +105,7 @@ def text_of(value: Any) -> str:
 
 
 def _text_of_function(value: Any) -> str:
-    """Return the path of a function or of a callable object; with its digest where it is the program's."""
+    """Return the path of a function or callable object, with its digest if it is user code."""
     name = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     code = getattr(value, "__code__", None)
     if isinstance(value, type) or (code is not None and shipped_file(code.co_filename)):
@@ -114,14 +114,14 @@ def _text_of_function(value: Any) -> str:
 
 
 def compiler_environment() -> str:
-    """Return the variables that the compiler reads while it compiles, as text; empty for none."""
+    """Return the variables that the compiler reads while compiling, as text; empty for none."""
     return "; ".join(f"{name}={os.environ[name]}" for name in _READ_LATER if os.environ.get(name))
 
 
 def registrations() -> str:
     """Return what the program added to the compiler's tables of lowerings and decompositions, as text.
 
-    Tables that are not imported have nothing of the program in them.
+    Tables that are not imported hold no user functions.
     """
     found = []
     for module, name in _TABLES:
@@ -149,16 +149,16 @@ def _ignored(part: str, config: Any) -> tuple[str, ...]:
 
 
 def config_values(part: str, config: Any) -> dict[str, Any]:
-    """Return the values of one part of the configuration that change what is computed."""
+    """Return the values of one part of the configuration that change results."""
     ignored = list(_ignored(part, config))
-    # since torch 2.13 it keeps what it collected, for readers that promise not to change it
+    # since torch 2.13 the dictionary is cached for readers that promise not to change it
     fast = {"readonly_values": True} if has(_READONLY) else {}
     values: dict[str, Any] = config._get_dict(ignored_prefixes=ignored, **fast)
     return values
 
 
 def _configuration(configs: Mapping[str, Any]) -> dict[str, str]:
-    """Return the compiler's configuration as it stands in this thread now, one text per part.
+    """Return the compiler's current configuration in this thread, one text per part.
 
     A text is the digest of all values, followed by those that differ from their defaults.
     """
@@ -172,11 +172,11 @@ def _configuration(configs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def recipe_options(dynamic: Any, fullgraph: bool, options: Any, configs: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arguments of ``torch.compile`` and the compiler's configuration, as a recipe has them.
+    """Return the arguments of ``torch.compile`` and the compiler's configuration, as recipes hold them.
 
     Args:
         dynamic, fullgraph, options: arguments of ``torch.compile``.
-        configs: the compiler's modules of configuration, by part.
+        configs: the compiler's configuration modules, by part.
     """
     return {
         "backend": "inductor",
@@ -190,10 +190,10 @@ def recipe_options(dynamic: Any, fullgraph: bool, options: Any, configs: Mapping
 
 
 def _changed(part: str, config: ModuleType) -> dict[str, str]:
-    """Return the values that are not those which a new process would start with.
+    """Return the values that differ from those of a new process.
 
-    Only what was set, or was read and may have been changed in place, has an override; to look at nothing
-    else takes a hundredth of the time of `config_values`.
+    Only values that were set, or were read and may have been changed in place, have an override; looking at
+    those alone takes a hundredth of the time of `config_values`.
     """
     UNSET = native.unset()
     ignored, changed = _ignored(part, config), {}
@@ -209,7 +209,7 @@ def _changed(part: str, config: ModuleType) -> dict[str, str]:
     return changed
 
 
-# What ``dynamic=`` of ``torch.compile`` sets while a frame is compiled (``make_set_enable_dynamic``).
+# Set by ``dynamic=`` of ``torch.compile`` while a frame is compiled (``make_set_enable_dynamic``).
 _SET_BY_DYNAMIC: Mapping[str, tuple[str, ...]] = {
     "True": ("assume_static_by_default",),
     "False": ("assume_static_by_default", "automatic_dynamic_shapes"),
@@ -217,7 +217,7 @@ _SET_BY_DYNAMIC: Mapping[str, tuple[str, ...]] = {
 
 
 def ambient_key(arguments: Mapping[str, str]) -> str:
-    """Return the digest (hex) of all that decides the compiler's configuration in this process.
+    """Return the digest (hex) of everything that determines the compiler's configuration in this process.
 
     Args:
         arguments: of ``torch.compile``, name -> text.

@@ -1,6 +1,6 @@
-"""Write values as texts that are equal only where type and bits are.
+"""Write values as texts that are equal only if type and bits are.
 
-``==`` takes 1, 1.0, True and an ``IntEnum`` for one another, and 0.0 for -0.0; code that was traced does not.
+``==`` does not distinguish 1, 1.0, True and an ``IntEnum``, or 0.0 and -0.0; traced code does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def exact(value: Any) -> str | None:
     """
     kind = type(value)
     if kind in PLAIN or kind in OF_TORCH:
-        text = repr(value)  # of floats: all bits, and the sign of zero
+        text = repr(value)  # floats: all bits, and the sign of zero
         if len(text) > _LONG:
             digest = hex_digest(text.encode("utf-8", "surrogatepass"))[:16]
             return f"{text[:40]}… ({len(text)} characters, {digest})"
@@ -39,7 +39,7 @@ def exact(value: Any) -> str | None:
         if None in texts:
             return None
         known = [text for text in texts if text is not None]
-        if kind is frozenset:  # in the order of their texts: that of hashes is another fact
+        if kind is frozenset:  # in the order of their texts: hash order is a separate fact
             known.sort()
         return f"{kind.__name__}({', '.join(known)})"
     if issubclass(kind, enum.Enum):
@@ -48,10 +48,10 @@ def exact(value: Any) -> str | None:
 
 
 def peculiarity(value: Any) -> str:
-    """Return what ``==`` does not see of a plain value that a guard compares; empty for nothing.
+    """Return what ``==`` misses about a plain value that a guard compares; empty for nothing.
 
-    The sign of a zero, and inside of tuples and frozen sets the types. Values that change from call to call
-    differ in nothing here, unless they change their type or become -0.0.
+    That is the sign of a zero and, inside tuples and frozen sets, the types. Values that vary between calls
+    do not differ here, unless they change type or become -0.0.
     """
     kind = type(value)
     if kind is float:

@@ -1,4 +1,4 @@
-"""Ask again what the compiler folds into graphs without a guard: the process, the environment, packages."""
+"""Re-ask what the compiler folds into graphs without a guard: the process, the environment, packages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OVERRIDES: Final = "what the program changed of torch's operators"
 OPERATOR: Final = "operator"
 PREPARED: Final = "prepared package"
 
-# Functions of torch that Dynamo calls while it traces, and whose answer is another in another state; by the
-# path under which they are called. Not those whose state torch's guards compare.
+# Functions of torch that Dynamo calls while tracing and whose answer depends on state, by the path they are
+# called by. Not those whose state torch's guards compare.
 FOLDS: Final = frozenset(
     {
         "torch.get_autocast_dtype", "torch.get_autocast_gpu_dtype", "torch._C._get_cublas_allow_tf32",
@@ -30,8 +30,8 @@ FOLDS: Final = frozenset(
         "sys.get_int_max_str_digits", "torch.xpu.get_device_properties",
     }
 )  # fmt: skip
-# Functions that hang on their arguments alone, or on what torch guards: its `GlobalStateGuard`, and the
-# guards of `constant_fold_functions_need_guards`.
+# Functions that depend only on their arguments, or on state that torch guards: its `GlobalStateGuard`, and
+# the guards of `constant_fold_functions_need_guards`.
 PURE: Final = frozenset(
     {
         "torch._assert", "torch.is_complex", "torch.is_floating_point", "torch.promote_types",
@@ -50,7 +50,7 @@ PURE: Final = frozenset(
 
 
 def path_of(function: Any) -> str:
-    """Return the path under which a function is called: its module and its qualified name."""
+    """Return the path a function is called by: its module and qualified name."""
     module = getattr(function, "__module__", None) or getattr(
         getattr(function, "__self__", None), "__name__", ""
     )
@@ -58,7 +58,7 @@ def path_of(function: Any) -> str:
     return _HOMES.sub("", path)
 
 
-# Where functions say that they are from, between the module and the name under which they are called.
+# The modules functions claim to be from, between the module and the name they are called by.
 _HOMES: Final = re.compile(
     r"(?<=torch\.)(_C\.)?_VariableFunctions(Class)?\.|(?<=torch\.distributed\.)distributed_c10d\."
     r"|(?<=_C\._functorch\.)pybind11_detail_function_record\w*\."
@@ -66,12 +66,12 @@ _HOMES: Final = re.compile(
 
 
 def ask(name: str, arguments: Sequence[Any]) -> str:
-    """Return what a fact of the process is now.
+    """Return the present value of a fact of the process.
 
     Args:
         name: `HASH_SEED`, `OVERRIDES`, `OPERATOR`, ``environment``, ``find_spec``, ``package version``,
             `PREPARED`, `CURRENT_GPU`, or the path of a function.
-        arguments: of the call: None, numbers, texts.
+        arguments: the call's arguments: None, numbers, strings.
 
     Raises:
         KeyError: there is no such fact.

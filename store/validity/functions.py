@@ -1,4 +1,4 @@
-"""The part of a walk that looks at functions: their code, defaults, closures, attributes and globals."""
+"""The part of a walk that visits functions: their code, defaults, closures, attributes and globals."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BUILTINS: Final = (
 )
 _MARKS: Final = frozenset({"_torchdynamo_disable", "_dynamo_marked_constant", "_dynamo_forbidden"})
 
-# Modules of torch that are there as soon as torch is, and that programs reach as its attributes. Others may
-# have been imported by the compiler, and are looked at where the program itself has imported them.
+# Modules of torch that exist as soon as torch does, and that programs reach as its attributes. Others may
+# have been imported by the compiler, and are visited only if the program itself imported them.
 _OF_PROGRAMS: Final = (
     "torch.nn", "torch.special", "torch.linalg", "torch.fft", "torch.func", "torch.autograd", "torch.amp",
     "torch.cuda", "torch.cpu", "torch.random", "torch.sparse", "torch.distributions", "torch.overrides",
@@ -34,13 +34,13 @@ _OF_PROGRAMS: Final = (
 
 
 class Functions(Classes):
-    """Looks at functions, and at what holds one."""
+    """The walk's visitor of functions and of objects that hold one."""
 
     def function(self, path: str, function: types.FunctionType) -> None:
-        """Note a function: its code, defaults, closure and attributes; if it was traced, its globals too."""
+        """Record a function: code, defaults, closure and attributes; if it was traced, its globals too."""
         self.see(function, path)
         marks, plain = [], function
-        for _ in range(8):  # what stands for a function, and has it in its place
+        for _ in range(8):  # a wrapper that holds the function
             attributes = vars(plain)
             if is_own(plain.__code__) and ORIGINAL not in attributes and "__wrapped__" in attributes:
                 inner = attributes["__wrapped__"]
@@ -79,7 +79,7 @@ class Functions(Classes):
             self.run_inside(function.__code__, function.__globals__, module)
 
     def _state(self, path: str, function: types.FunctionType, *, shipped: bool) -> None:
-        """Note what a function holds beside its code."""
+        """Record a function's state besides its code."""
         silent = shipped and not path.startswith("class ")
         for number, value in enumerate(() if silent else function.__defaults__ or ()):
             self.add(f"{path}.__defaults__[{number}]", value, whole=True)
@@ -96,19 +96,19 @@ class Functions(Classes):
             self.add(f"{path}.__annotations__", getattr(function, "__annotations__", None), whole=True)
 
     def cell(self, path: str, cell: types.CellType) -> None:
-        """Note what a cell holds."""
+        """Record the content of a cell."""
         try:
             self.add(path, cell.cell_contents, whole=True)
         except ValueError:
             self.note(path, "empty")
 
     def follow(self, facts: CodeFacts, scope: Mapping[str, Any], module: str) -> None:
-        """Look at the globals that code loads; one that is not there is a builtin, or nothing."""
+        """Visit the globals that code loads; an absent one is a builtin, or nothing."""
         builtins = scope.get("__builtins__", {})
         builtins = vars(builtins) if isinstance(builtins, types.ModuleType) else builtins
         shipped = ":" in facts.digest
         for name in facts.globals:
-            if name in scope:  # of torch's own tables and objects only what the program may have put there
+            if name in scope:  # in torch's own tables and objects, only entries the program may have added
                 if not shipped or self.is_patched(module, name, scope[name]):
                     self.named(f"{module}.{name}", scope[name])
             elif name in builtins:
@@ -120,7 +120,7 @@ class Functions(Classes):
                 self.add(f"import {name}", found)
 
     def run_inside(self, code: types.CodeType, scope: Mapping[str, Any], module: str) -> None:
-        """Note all that functions made inside of a function can run, where Python ran them untraced."""
+        """Record everything run by functions defined inside a function, if Python ran them untraced."""
         for inner in nested(code) if self.scope.run else ():
             if inner is not code and code_facts(inner).digest in self.scope.run:
                 cells = tuple(types.CellType() for _ in inner.co_freevars)
@@ -128,7 +128,7 @@ class Functions(Classes):
                 self.runs(f"{module}.{inner.co_qualname}", made)
 
     def is_patched(self, module: str, attribute: str, value: Any) -> bool:
-        """Tell whether an attribute of a module of torch or Python is to be looked at."""
+        """Tell whether to visit an attribute of a module of torch or Python."""
         kind = type(value)
         if kind is types.ModuleType:
             return value.__name__.startswith(_OF_PROGRAMS) or not module.startswith("torch")
@@ -143,7 +143,7 @@ class Functions(Classes):
         return True
 
     def builtin(self, path: str, value: Any) -> None:
-        """Note a function or descriptor written in C where its name is not that of its place."""
+        """Record a function or descriptor written in C whose name does not match its place."""
         name = getattr(value, "__name__", "")
         owner = getattr(value, "__self__", None)
         if type(value) is types.BuiltinFunctionType and not (
@@ -157,7 +157,7 @@ class Functions(Classes):
             )
 
     def descriptor(self, path: str, value: Any) -> bool:
-        """Look at what a descriptor holds; tell whether it is one."""
+        """Visit the content of a descriptor; tell whether it is one."""
         kind = type(value)
         if kind in (staticmethod, classmethod):
             self.add(path, value.__func__, whole=True)
@@ -175,7 +175,7 @@ class Functions(Classes):
 
 
 def _is_in_place(path: str, code: types.CodeType) -> bool:
-    """Tell whether a function of torch or Python stands where its own name puts it."""
+    """Tell whether a function of torch or Python is found under its own name."""
     if path.startswith("class "):
         return path.rpartition(":")[2] == code.co_qualname
     return path.rpartition(".")[2] == code.co_name

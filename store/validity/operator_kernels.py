@@ -1,4 +1,4 @@
-"""Say what operators mean as far as Python decides it: kernels, fakes, gradients, overrides of torch's own.
+"""Describe operators as far as Python defines them: kernels, fakes, gradients, overrides of torch's own.
 
 The C++ dispatcher does not give its Python kernels back, so `OperatorKernels` notes them as they are
 registered. Kernels that were registered before Firebrick was enabled are known by name alone; what torch
@@ -30,7 +30,7 @@ _OF_TORCH: Final = frozenset(
         "quantization", "export", "_inductor_test", "bw", "torch_attn", "_dtensor", "dtensor", "backends",
     }
 )  # fmt: skip
-# Kernels that run when the graph runs, in every process anew: their code is no part of a graph.
+# Kernels that run when the graph runs, in each process: their code is not part of a graph.
 _AT_RUN_TIME: Final = frozenset(
     {"CPU", "CUDA", "XPU", "MPS", "HPU", "MTIA", "PrivateUse1", "SparseCPU", "SparseCUDA"}
 )
@@ -39,13 +39,13 @@ UNKNOWN: Final = "registered before Firebrick was enabled"
 
 
 class OperatorKernels:
-    """The kernels in Python that libraries of the program registered, from `install` on."""
+    """The Python kernels that the program's libraries registered since `install`."""
 
     def __init__(self) -> None:
         self._known: dict[str, list[tuple[str, Any, weakref.ref[Any]]]] = {}
 
     def install(self, patches: Patches) -> None:
-        """Note kernels as they are registered, until the patches are undone."""
+        """Record kernels as they are registered, until the patches are undone."""
         library = torch.library.Library
         patches.set(library, "impl", self._noting(library.impl))
 
@@ -61,11 +61,11 @@ class OperatorKernels:
         return impl
 
     def seen(self) -> set[str]:
-        """Return the entries that were seen to be registered."""
+        """Return the entries whose registration was seen."""
         return set(self._known)
 
     def of(self, entry: str) -> Any:
-        """Return the function of an entry of ``native.python_kernels``; `UNKNOWN`: it was not seen."""
+        """Return the function of an entry of ``native.python_kernels``; `UNKNOWN` if it was not seen."""
         for _, function, library in reversed(self._known.get(entry, ())):
             if library() is not None:
                 return function
@@ -73,11 +73,11 @@ class OperatorKernels:
 
 
 KERNELS: Final = OperatorKernels()
-_own_kernels: dict[str, bool] = {}  # entry of `_impls` that torch registered
+_own_kernels: dict[str, bool] = {}  # entry of `_impls` -> whether torch registered it
 
 
 def _entries(wanted: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
-    """Yield the kernels in Python that are not known to be torch's own."""
+    """Yield the Python kernels not known to be torch's own."""
     own = {entry for entry, known in _own_kernels.items() if known} - KERNELS.seen()
     for entry in sorted(native.python_kernels - own):
         if wanted(entry.partition("/")[0]):
@@ -85,7 +85,7 @@ def _entries(wanted: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
 
 
 def overrides() -> str:
-    """Return what the program changed of torch's own operators; empty for nothing."""
+    """Return the program's changes to torch's own operators; empty for none."""
     found = []
     for entry, function in _entries(_OF_TORCH.__contains__):
         if function is UNKNOWN:
@@ -97,7 +97,7 @@ def overrides() -> str:
 
 
 def _is_of_torch(entry: str) -> bool:
-    """Tell by the file of the library whether torch registered a kernel; the dispatcher keeps its name."""
+    """Tell by the library's file, which the dispatcher keeps, whether torch registered a kernel."""
     if entry not in _own_kernels:
         namespace, name, key = entry.split("/")
         place = ""
@@ -115,7 +115,7 @@ def _is_shipped(function: Any) -> bool:
 
 
 def meaning(name: str) -> str:
-    """Return what Python says of an operator of the program: schema, fake, gradient, kernels that are traced.
+    """Return the Python side of a user operator: schema, fake, gradient, traced kernels.
 
     Args:
         name: ``namespace.operator``.

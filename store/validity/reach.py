@@ -1,13 +1,13 @@
-"""Digest everything that the code of a frame can reach by name.
+"""Digest everything a frame's code can reach by name.
 
-What guards compare by value is left to them. What they do not see is digested here: functions (code,
-defaults, closures, attributes), classes (the whole order of bases, each entry that a traced name or a
-special method finds, members of enumerations with their values), modules by the attributes that are named,
-instances by type and by the code-like part of their state, hooks, and which objects are one and the same.
+Values that guards compare are left to them. Everything they miss is digested here: functions (code, defaults,
+closures, attributes), classes (the whole MRO, each entry found by a traced name or a special method, members
+of enumerations with their values), modules by their named attributes, instances by type and by the code-like
+part of their state, hooks, and which objects are identical.
 
 *Named* means: in the code that Dynamo traced (`Scope`). The same walk runs when a frame is recorded and when
-it is to be served; what was absent then and is there now, or the other way round, changes the digest. Code
-of torch and Python counts by its place in their files, so that only what was patched is looked into.
+it is about to be served; anything that appeared or disappeared in between changes the digest. Code of torch
+and Python counts by its location in their files, so that only patched code is inspected.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from firebrick.validity.functions import BUILTINS, Functions
 from firebrick.validity.tensors import extent_of, tensor_state
 
 _MAX_NODES: Final = 100_000
-_ROUNDS: Final = 6  # of a walk through code that the compiler runs
-_MAX_ITEMS: Final = 20_000  # of one container
+_ROUNDS: Final = 6  # rounds of a walk through code that the compiler runs
+_MAX_ITEMS: Final = 20_000  # items of one container
 _CONTAINERS: Final = (tuple, list, dict, set, frozenset, deque, types.MappingProxyType)
 _OPERATORS: Final = native.OPERATOR_CLASSES
 _HOOKS: Final = frozenset(
@@ -56,16 +56,16 @@ _UNFOLLOWED: Final = frozenset({"logging", "threading", "weakref", "_thread", "_
 
 
 class Scope(NamedTuple):
-    """What the compiler looked at while it traced a frame; kept with the bundle.
+    """The names and code the compiler looked at while tracing a frame; kept with the bundle.
 
     Attributes:
-        names: of globals and attributes, and texts that may be such.
-        codes: digests of the code that was traced (see `code_facts`); the globals that it loads are followed.
+        names: of globals and attributes, and strings that may be such.
+        codes: digests of the traced code (see `code_facts`); the globals it loads are followed.
         roots: ``module:qualified name`` of functions of torch and Python that were traced or are called by
-            the graph, and what they are (`function_text`). They count where their module is imported: what is
-            not imported is as it was shipped.
-        run: digests of code, and ``module:qualified name`` of classes, that Python ran, not traced, while the
-            frame was compiled, such as the key of a ``max`` that was folded: all that these can run counts.
+            the graph, and their identity (`function_text`). They count if their module is imported: otherwise
+            they are as shipped.
+        run: digests of code, and ``module:qualified name`` of classes, that Python ran untraced while the
+            frame was compiled, such as the key of a folded ``max``: everything these can run counts.
     """
 
     names: frozenset[str]
@@ -75,12 +75,12 @@ class Scope(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """What a walk found.
+    """The result of a walk.
 
     Attributes:
         digest: of all entries, 32 bytes.
-        entries: what there is -> what it is, in the order in which it was found.
-        codes: digests of the code objects that were met.
+        entries: path -> what is there, in the order of discovery.
+        codes: digests of the code objects met.
     """
 
     digest: bytes
@@ -95,10 +95,10 @@ def reach(code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, A
         code: the frame's code object.
         scope: the frame's globals.
         values: the frame's locals, cells included.
-        seen: names and code that the compiler looked at.
+        seen: names and code the compiler looked at.
 
     Raises:
-        NotStorable: more is within reach than can be looked at, or code has no digest.
+        NotStorable: too much is within reach, or code has no digest.
     """
     walk = Walk(seen)
     walk.root(code, scope, values)
@@ -106,13 +106,13 @@ def reach(code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, A
 
 
 def roots_changed(seen: Scope) -> list[tuple[str, str | None, str | None]]:
-    """Return which functions of torch and Python are others now: path, what it was, what it is."""
+    """Return the functions of torch and Python that changed: path, old text, new text."""
     found = [(path, text, function_text(path)) for path, text in seen.roots]
     return [(path, text, here) for path, text, here in found if here is not None and here != text]
 
 
 def function_text(path: str) -> str | None:
-    """Return what a function is: its place or code, and its defaults; ``None``: its module is not imported.
+    """Return a function's location or code, and its defaults; ``None`` if its module is not imported.
 
     Args:
         path: ``module:qualified name``.
@@ -128,18 +128,18 @@ def function_text(path: str) -> str | None:
 
 
 class Walk(Functions):
-    """One walk; used once. Runs nothing of the program: no descriptor, no ``__getattr__``, no comparison."""
+    """One walk; used once. Runs no user code: no descriptor, no ``__getattr__``, no comparison."""
 
     def __init__(self, scope: Scope, *, whole: bool = False) -> None:
         super().__init__(scope, whole=whole)
         self._memory: dict[int, list[tuple[int, int, str]]] = {}  # address -> first and last byte, place
 
     def whole_digest(self, value: Any) -> str:
-        """Return the digest of an object with everything that it can run, of a walk of its own."""
+        """Return the digest of an object and everything it can run, from a separate walk."""
         return whole_digest(value)
 
     def root(self, code: types.CodeType, scope: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Begin at a frame."""
+        """Start at a frame."""
         module = str(scope.get("__name__", ""))
         for name, value in list(values.items()):
             self.add(f"local {name}", value)
@@ -154,7 +154,7 @@ class Walk(Functions):
                 self.add(f"torch.nn.{name}", list(hooks.values()))
 
     def finish(self) -> Reach:
-        """Look at everything that is left, and return what there is."""
+        """Visit everything still queued, and return the result."""
         count = 0
         while self.todo:
             path, value, whole = self.todo.popleft()
@@ -170,7 +170,7 @@ class Walk(Functions):
         return Reach(hasher.digest(), self.entries, frozenset(self.codes))
 
     def _overlaps(self) -> None:
-        """Note which tensors lie in the memory of another: what is written to one is seen in the other."""
+        """Record which tensors share memory: a write to one is seen in the other."""
         for places in self._memory.values():
             end, first = -1, (0, "")
             for start, last, path in sorted(places, key=lambda place: place[:2]):
@@ -184,7 +184,7 @@ class Walk(Functions):
         if kind in PLAIN or kind in OF_TORCH:
             if text := exact(value) if whole else peculiarity(value):
                 self.note(path, text)
-        elif kind is tuple or kind is frozenset:  # which of equal ones are the same is chance
+        elif kind is tuple or kind is frozenset:  # whether equal ones are identical is chance
             self._container(path, value, kind, whole)
         elif (first := self.seen.get(id(value))) is not None:
             if first != path and not issubclass(kind, (types.ModuleType, *BUILTINS)):
@@ -238,7 +238,7 @@ class Walk(Functions):
             self._container(path, value, kind, whole)
 
     def _container(self, path: str, value: Any, kind: type, whole: bool) -> None:
-        """Look at the items of a container, past what its class may say of them, and at the object itself."""
+        """Visit the items of a container, bypassing its class's methods, and the object itself."""
         base: Any = next((base for base in _CONTAINERS if issubclass(kind, base)), None)
         if base is not None:
             if (count := base.__len__(value)) > _MAX_ITEMS:
@@ -261,13 +261,9 @@ class Walk(Functions):
     def _mapping(self, path: str, value: Any, whole: bool) -> None:
         items = dict.items(value) if issubclass(type(value), dict) else value.items()
         if issubclass(type(value), OrderedDict) and [*OrderedDict.keys(value)] != [*dict.keys(value)]:
-            self.note(
-                path, f"order of keys {exact(tuple(OrderedDict.keys(value)))}"
-            )  # guards see the other one
+            self.note(path, f"order of keys {exact(tuple(OrderedDict.keys(value)))}")  # guards see the other
         for number, (key, item) in enumerate(list(items)):
-            if type(key) is str and key.startswith(
-                GENERATED
-            ):  # the compiler's, in the globals of the program
+            if type(key) is str and key.startswith(GENERATED):  # the compiler's, among the program's globals
                 continue
             name = exact(key)
             if name is None:
@@ -276,7 +272,7 @@ class Walk(Functions):
             self.add(f"{path}[{name}]", item, whole)
 
     def _set(self, path: str, items: Iterable[Any]) -> None:
-        """Note the items of a set in an order of their own: that of their texts."""
+        """Record the items of a set in the order of their texts."""
         plain: list[str] = []
         named: list[Any] = []
         for item in items:
@@ -292,7 +288,7 @@ class Walk(Functions):
             self.add(f"{path} item {number}", item)
 
     def _module(self, path: str, module: types.ModuleType) -> None:
-        """Look at the attributes of a module that are named; nothing of the compiler's."""
+        """Visit the named attributes of a module; nothing of the compiler's."""
         name = str(vars(module).get("__name__", ""))
         self.see(module, path)
         if path.rpartition(".")[2] != name.rpartition(".")[2] and not path.startswith("import "):
@@ -306,11 +302,11 @@ class Walk(Functions):
                 self.named(f"{name}.{attribute}", value)
         if type(module) is not types.ModuleType and not is_pinned(type(module).__module__):
             self.note(path, f"a {self.of_class(type(module))}")
-        if not pinned and "__getattr__" in attributes:  # Python asks it for what is not there
+        if not pinned and "__getattr__" in attributes:  # Python asks it for absent attributes
             self.runs(f"{name}.__getattr__", attributes["__getattr__"])
 
     def _nn_module(self, path: str, module: torch.nn.Module) -> None:
-        """Note a module: its class, hooks, named attributes, tensors by sameness, and the modules in it."""
+        """Record an nn.Module: its class, hooks, named attributes, tensors by identity, and submodules."""
         attributes = vars(module)
         if type(module).__name__ in _COMPILED and "_orig_mod" in attributes.get("_modules", {}):
             self.note(path, "compiled")
@@ -335,7 +331,7 @@ class Walk(Functions):
                 self.named(f"{path}.{name}", value)
 
     def _instance(self, path: str, value: Any) -> None:
-        """Note an object: its class, and what the names find in it."""
+        """Record an object: its class, and the attributes the names find."""
         kind = type(value)
         self.note(path, f"a {self.of_class(kind)}")
         if kind.__module__.partition(".")[0] in _UNFOLLOWED:
@@ -356,7 +352,7 @@ class Walk(Functions):
 
 
 def _has_dict(kind: type) -> bool:
-    """Tell whether instances of a class have the ordinary dictionary of attributes."""
+    """Tell whether instances of a class have an ordinary attribute dictionary."""
     entries = (vars(base).get("__dict__") for base in kind.__mro__)
     return any(type(entry) in (types.GetSetDescriptorType, types.MemberDescriptorType) for entry in entries)
 
@@ -364,12 +360,12 @@ def _has_dict(kind: type) -> bool:
 def whole_reach(value: Any) -> Reach:
     """Walk from an object: all code is followed, and plain values count wherever they are.
 
-    For what the compiler calls and does not trace: custom passes of Inductor, fakes and other kernels of
-    operators in Python, functions among the options of torch.compile. Their code runs while a graph is
-    compiled, so that all of it counts, and the values of its globals with it.
+    For code the compiler calls without tracing: custom passes of Inductor, fakes and other Python kernels of
+    operators, functions among the options of torch.compile. It runs while a graph is compiled, so all of it
+    counts, including the values of its globals.
 
     Raises:
-        NotStorable: there is no end to it.
+        NotStorable: the walk does not end.
         EncodeError: code has no digest.
     """
     names: frozenset[str] = frozenset({"__call__"})
@@ -385,5 +381,5 @@ def whole_reach(value: Any) -> Reach:
 
 
 def whole_digest(value: Any) -> str:
-    """Return the digest of an object with everything that it can run, hexadecimal; see `whole_reach`."""
+    """Return the digest of an object and everything it can run, hexadecimal; see `whole_reach`."""
     return whole_reach(value).digest.hex()[:32]

@@ -1,8 +1,8 @@
-"""What a bundle says of its validity, and whether that holds for a frame of this process."""
+"""A bundle's validity data, and whether it holds for a frame of this process."""
 
 from __future__ import annotations
 
-import json  # by its classes: the functions may be patched by the program
+import json  # through its classes: the program may patch its functions
 import re
 from collections.abc import Mapping
 from types import CodeType
@@ -14,7 +14,7 @@ from firebrick.validity.reach import Reach, Scope, reach
 
 _decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-Change = tuple[str, str | None, str | None]  # what, as stored, as it is now; None for nothing
+Change = tuple[str, str | None, str | None]  # what, stored, present; None for nothing
 
 
 def scope_text(scope: Scope) -> str:
@@ -23,10 +23,10 @@ def scope_text(scope: Scope) -> str:
 
 
 def scope_of(text: str) -> Scope:
-    """Return the scope that a text stands for.
+    """Parse a scope.
 
     Raises:
-        DecodeError: the text is none of a scope.
+        DecodeError: the text is not a scope.
     """
     try:
         names, codes, roots, run = _decode(text)
@@ -43,22 +43,22 @@ def scope_of(text: str) -> Scope:
 
 
 def entries_text(entries: Mapping[str, str]) -> str:
-    """Return what a walk found as text."""
+    """Return a walk's entries as text."""
     return _encode(list(entries.items()))
 
 
 def changes(stored: str, present: Reach) -> list[Change]:
-    """Return in what a stored walk and one of this process differ, in the order of the walk.
+    """Return the differences between a stored walk and one of this process, in the order of the walk.
 
     Args:
-        stored: as `entries_text` gives it.
+        stored: as `entries_text` returns it.
         present: of this process.
     """
     before: dict[str, str] = dict(_decode(stored))
     now = present.entries
     places = [*before, *(place for place in now if place not in before)]
     found = [(p, before.get(p), now.get(p)) for p in places if before.get(p) != now.get(p)]
-    # what changed says more than what came or went with it
+    # a change says more than an addition or removal it caused
     return [_worded(*c) for c in sorted(found, key=lambda c: (c[1] is None) + (c[2] is None))]
 
 
@@ -66,21 +66,21 @@ _CODE = re.compile(r", code [0-9a-f]{32}")
 
 
 def _worded(place: str, before: str | None, now: str | None) -> Change:
-    """Return one difference in the words of the program."""
+    """Return one difference in the user's terms."""
     name = place.removeprefix("local ")
     if name.startswith("class "):
         module, _, rest = name.removeprefix("class ").partition(":")
         name = where(module, rest)
     name = f"`{name}`"
     if before is not None and now is not None and _CODE.sub("", before) == _CODE.sub("", now):
-        return name, None, None  # the same function, with other code
+        return name, None, None  # the same function with other code
     return name, before and _CODE.sub("", before), now and _CODE.sub("", now)
 
 
 class Frame:
-    """A frame that is to be served: what it is, and what a walk from it finds.
+    """A frame about to be served, with the walks from it.
 
-    Used for one look-up, under one lock of the caller.
+    Used for one look-up, under the caller's lock.
 
     Args:
         code: the frame's code object.
@@ -95,14 +95,14 @@ class Frame:
         self._found: dict[bytes, Reach] = {}
 
     def reach(self, key: bytes, scope: Scope) -> Reach:
-        """Return what a walk finds.
+        """Return the result of a walk, cached by key.
 
         Args:
             key: of the names and code that count.
-            scope: these; bundles of one frame often have the same.
+            scope: these names and code; bundles of one frame often share them.
 
         Raises:
-            NotStorable: more is within reach than can be looked at.
+            NotStorable: too much is within reach.
         """
         if key not in self._found:
             self._found[key] = reach(self.code, self.scope, self.values, scope)

@@ -1,4 +1,4 @@
-"""What traced code can ask of a tensor and torch's guards do not compare."""
+"""Tensor state that traced code can read and torch's guards do not compare."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 
 from firebrick.torch_api.compiler_free import memory_of
 
-# Attributes and methods that Dynamo answers from the tensor at hand.
+# Attributes and methods that Dynamo answers from the actual tensor.
 TENSOR_STATE: Final = frozenset(
     {"is_leaf", "grad_fn", "_base", "_is_view", "output_nr", "is_shared", "retains_grad", "is_pinned"}
 )
 
 
 def tensor_state(value: torch.Tensor, names: frozenset[str]) -> str:
-    """Return the state of a tensor, as far as it is asked for; empty if it is not.
+    """Return the state of a tensor that code reads; empty if it reads none.
 
     Args:
         value: the tensor.
-        names: ``tensor.<attribute>`` for each attribute that the code of the program names.
+        names: ``tensor.<attribute>`` for each attribute that user code names.
     """
     found = []
     for name in sorted(TENSOR_STATE):
@@ -38,15 +38,15 @@ def _asked(value: torch.Tensor, name: str) -> str:
 
 
 def extent_of(value: torch.Tensor) -> tuple[int, int, int] | None:
-    """Return where a tensor lies: the address of its memory, its first and its last byte there.
+    """Return a tensor's location: the address of its memory, its first and last byte there.
 
-    ``None``: it has no elements or no memory of its own, as sparse tensors and fakes.
+    ``None`` if it has no elements or no memory of its own, like sparse tensors and fakes.
     """
     if value.layout is not torch.strided or value.numel() == 0:
         return None
     try:
         memory = memory_of(value)
-    except RuntimeError:  # NotImplementedError, too
+    except RuntimeError:  # including NotImplementedError
         return None
     start, size = value.storage_offset(), value.element_size()
     last = start + sum((n - 1) * stride for n, stride in zip(value.shape, value.stride(), strict=True))
