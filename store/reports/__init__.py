@@ -1,1 +1,1 @@
-"""What became of each function: events, counters, reasons in words. `explain` reads them."""
+"""The outcome for each function: events, counters, worded reasons. `explain` reads them."""

@@ -1,4 +1,4 @@
-"""Say why a recipe has no bundle: what the nearest recipe of the same function has instead."""
+"""Explain why a recipe has no bundle: how the nearest recipe of the same function differs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from firebrick.reports.refusals import Refusal
 from firebrick.reports.wording import code_of, recipe_changes
 from firebrick.storage.store import Store
 
-_LOOKED_AT: Final = 32  # recipes of one function; each is a record of some kilobytes
+_LOOKED_AT: Final = 32  # recipes of one function; each is a record of a few kilobytes
 
 
 def absence(store: Store, recipe: Recipe, function: Function) -> Refusal:
-    """Return why there is no bundle; reads the recipes of this function only, and not all of them."""
+    """Return why there is no bundle; read only some recipes of this function."""
     if function.qualname.endswith("(resumed)"):  # one function has many resume functions
         return _new(function)
     wanted = recipe.components

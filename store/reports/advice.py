@@ -1,4 +1,4 @@
-"""What to do about each reason, for explanations."""
+"""Advice on each reason, for explanations."""
 
 from __future__ import annotations
 

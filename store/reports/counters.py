@@ -1,4 +1,4 @@
-"""Counters of one process: what was found, what was missed and why, what was stored."""
+"""Counters of one process: hits, misses and their reasons, stored bundles."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from firebrick.reports.events import (
 
 
 class Stats:
-    """What Firebrick did since it was enabled. Thread-safe; read it at any time.
+    """Counters since Firebrick was enabled. Thread-safe; may be read at any time.
 
     Attributes:
-        hits: frames that were served from the store.
+        hits: frames served from the store.
         misses: reason -> frames not found.
-        bypasses: reason -> frames that were compiled but could not be stored.
-        faults: kind of error -> faults of the store that were passed over.
-        stored: bundles that were published.
-        bytes_read: raw bytes of the blobs that were read.
-        bytes_written: raw bytes of the blobs that were handed to the store.
-        lean: how many of the hits were served without the compiler.
-        not_lean: reason -> bundles that were stored for the full lane only.
-        audited: hits that an audit found to be what torch makes of the frame now.
-        differed: function -> hits that an audit found to be something else.
+        bypasses: reason -> frames compiled that could not be stored.
+        faults: kind of error -> faults of the store that were ignored.
+        stored: bundles published.
+        bytes_read: raw bytes of blobs read.
+        bytes_written: raw bytes of blobs handed to the store.
+        lean: hits served without the compiler.
+        not_lean: reason -> bundles stored for the full lane only.
+        audited: hits that an audit found equal to torch's present result.
+        differed: function -> hits that an audit found to differ.
         not_audited: reason -> hits that an audit could not compare.
-        seconds_saved: seconds that compiling the served frames took when they were stored.
-        functions: name of a function -> how many frames of it were ``hits``, of these ``lean``, ``misses``,
-            ``bypasses`` and ``stored``; what is zero is left out.
+        seconds_saved: seconds that compiling the served frames took when they were recorded.
+        functions: name of a function -> its ``hits``, of these ``lean``, ``misses``, ``bypasses`` and
+            ``stored`` frames; zeros are left out.
     """
 
     def __init__(self) -> None:
@@ -68,8 +68,8 @@ class Stats:
         """Count an event and keep it in `events`.
 
         Args:
-            event: what became of a frame. A miss of the lean lane is not counted: the full lane is next.
-            saved: for a hit, the seconds of compilation that it saved.
+            event: the outcome of a frame. A miss of the lean lane is not counted: the full lane is next.
+            saved: for a hit, the seconds of compilation it saved.
         """
         if not event.when:
             event = event._replace(when=time.time())
@@ -107,12 +107,12 @@ class Stats:
         return self._events
 
     def fault(self, error: BaseException) -> None:
-        """Count a fault that was passed over."""
+        """Count an ignored fault."""
         with self._lock:
             self.faults[type(error).__name__] += 1
 
     def eligible(self, refused: str | None) -> None:
-        """Count a stored bundle that the compiler-free lane refuses, with the reason."""
+        """Count a stored bundle that the lean lane refuses, by reason."""
         with self._lock:
             if refused is not None:
                 self.not_lean[refused] += 1
@@ -123,7 +123,7 @@ class Stats:
             self.stored += 1
 
     def moved(self, *, read: int = 0, written: int = 0) -> None:
-        """Count raw bytes that were read from or handed to the store."""
+        """Count raw bytes read from or handed to the store."""
         with self._lock:
             self.bytes_read += read
             self.bytes_written += written
@@ -146,7 +146,7 @@ class Stats:
             )
 
     def not_stored(self) -> str:
-        """Return one line that says how many functions were not stored, and why; empty where all were."""
+        """Return one line with the number of functions not stored, and why; empty if all were."""
         with self._lock:
             total = sum(1 for counts in self.functions.values() if counts)
             lost = sum(1 for counts in self.functions.values() if counts["bypasses"])

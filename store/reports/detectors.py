@@ -1,4 +1,4 @@
-"""Find what fills a store without being of use: keys, and bytes, that are others at every start."""
+"""Detect useless growth of a store: keys, or bytes, that differ at every start."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from firebrick.storage.manifest import Compiled, LeanForm, Manifest, unpack_mani
 if TYPE_CHECKING:
     from firebrick.storage.store import Blob, Store
 
-_STARTS: Final = 3  # with a value of their own each, before a key counts as volatile
+_STARTS: Final = 3  # with different values, before a key counts as volatile
 _COMPARED: Final = 16  # bundles of a recipe
 _OF_RECIPES: Final = frozenset({"options", "platform", "code"})
 _OUTPUTS: Final = ("code", "resumes", "backends", "imports")
 
 
 def divergent(store: Store, recipe: bytes, manifest: Blob) -> str:
-    """Return what is another in a new bundle than in an older one of equal inputs; empty where there is none.
+    """Return the differences between a new bundle and an older one of equal inputs; empty for none.
 
     Args:
-        store: has both.
+        store: holds both.
         recipe: key of the recipe.
         manifest: of the new bundle.
 
-    Equal inputs are equal guards, reach and facts of the process under one recipe. Bundles
-    without guards of the full lane are compared by their guard programs.
+    Inputs are equal if guards, reach and process facts are, under one recipe. Bundles without full-lane
+    guards are compared by their guard programs.
     """
     others = store.bundles(recipe)
     if len(others) < 2:
@@ -51,7 +51,7 @@ def divergent(store: Store, recipe: bytes, manifest: Blob) -> str:
 
 
 def _inputs(manifest: Manifest, compiled: Compiled) -> list[Any]:
-    """Return what a bundle is made of."""
+    """Return the inputs of a bundle."""
     lean, reached = manifest.lean, manifest.reached
     program = lean.guards if isinstance(lean, LeanForm) and compiled.guards is None else None
     reach = b"" if reached is None else reached.digest
@@ -60,12 +60,12 @@ def _inputs(manifest: Manifest, compiled: Compiled) -> list[Any]:
 
 
 def _outputs(compiled: Compiled) -> list[Any]:
-    """Return what is made of it, in the order of `_OUTPUTS`."""
+    """Return the outputs of a bundle, in the order of `_OUTPUTS`."""
     return [compiled.code, compiled.resumes, compiled.backends, compiled.imports]
 
 
 def volatile(runs: Sequence[Sequence[Event]], now: Sequence[Event]) -> list[Event]:
-    """Return a notice for each part of a recipe that was another at every start, and was not told of before.
+    """Return a notice for each part of a recipe that differed at every start and was not reported before.
 
     Args:
         runs: events of earlier processes, oldest first.
@@ -97,7 +97,7 @@ def _is_volatile(event: Event) -> bool:
 
 
 def _missed(run: Sequence[Event], place: tuple[Any, str]) -> str:
-    """Return what a run had under a key that it missed; empty where it did not miss."""
+    """Return a run's value for a key that it missed; empty if it did not miss."""
     for event in run:
         for change in event.changes if event.outcome == MISS and event.code in _OF_RECIPES else ():
             if (event.function[:2], change.what) == place:
@@ -106,5 +106,5 @@ def _missed(run: Sequence[Event], place: tuple[Any, str]) -> str:
 
 
 def _value(event: Event, change: Change) -> str:
-    """Return the present value; for code, which has none in words, the recipe stands for it."""
+    """Return the present value; for code, which has none in words, the recipe."""
     return change.here if change.here is not None else event.recipe

@@ -1,7 +1,7 @@
-"""Events: what became of every frame that was looked up, compiled or left alone, in structured form.
+"""Events: the outcome of every frame looked up, compiled or left alone, in structured form.
 
-A process keeps the last ones in memory (`Events`); `runs` keeps those of a process in the store when it
-ends, and `explain` words them. Imports neither torch nor the store.
+A process keeps the latest in memory (`Events`); `runs` writes them to the store at exit, and `explain` words
+them. Imports neither torch nor the store.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _log = logging.getLogger("firebrick")
 
 HIT: Final = "hit"  # served from the store
 MISS: Final = "miss"  # looked up and not found
-BYPASS: Final = "bypass"  # compiled, and not stored
+BYPASS: Final = "bypass"  # compiled, not stored
 STORED: Final = "stored"  # compiled and stored
-LEFT: Final = "left"  # runs as it is, as torch decided
-AUDITED: Final = "audited"  # served, and torch traces it to the same
-NOTICE: Final = "notice"  # something about the store that somebody should look at
+LEFT: Final = "left"  # torch decided to run it uncompiled
+AUDITED: Final = "audited"  # served; torch's trace of it is equal
+NOTICE: Final = "notice"  # something about the store that needs attention
 
 LEAN: Final = "lean"
 FULL: Final = "full"
@@ -73,7 +73,7 @@ CODES: Final[Mapping[str, str]] = {
     "not-audited": "an audit could not compare the function; the reason says why",
     "divergence": "equal inputs gave different bytes, so that one of two stored functions is never needed",
 }
-NEW: Final = "new to the store"  # of a function that nothing is known of
+NEW: Final = "new to the store"  # the store knows nothing of the function
 SERVED: Final = "served", "served from the store"  # code and words
 OTHER_BACKEND: Final = "other-backend", "another backend than Inductor compiles it"
 DIFFERS: Final = "differs"
@@ -82,14 +82,14 @@ LEFT_ALONE: Final = "left-alone", "torch runs it as it is"
 
 
 class Change(NamedTuple):
-    """What is another: its name in the user's words, and both values as texts; ``None`` for no value."""
+    """A difference: its name in the user's terms, and both values as texts; ``None`` for no value."""
 
     what: str
     stored: str | None
     here: str | None
 
     def __str__(self) -> str:
-        """Say it in a few words."""
+        """Return the change in a few words."""
         if self.stored is None and self.here is None:
             return f"{self.what} changed"
         stored = "nothing" if self.stored is None else self.stored
@@ -103,7 +103,7 @@ def listed(changes: Iterable[tuple[str, str | None, str | None]]) -> str:
 
 
 def place(module: str, qualname: str) -> str:
-    """Return where a function of a module stands as ``model.py:Attention.forward``."""
+    """Return the location of a module's function as ``model.py:Attention.forward``."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return f"{os.path.basename(file) if file else module}:{qualname}"
 
@@ -114,7 +114,7 @@ class Function(NamedTuple):
     Attributes:
         module: ``__name__`` of its globals.
         qualname: its qualified name; for a resume function without its line number.
-        name: what the user knows it by: the class of a module, the function behind a wrapper of torch.
+        name: its name to the user: the class of a module, the function behind a wrapper of torch.
         file: the name of its file, without folders.
     """
 
@@ -125,7 +125,7 @@ class Function(NamedTuple):
 
     @property
     def is_wrapper(self) -> bool:
-        """Whether it is torch's function around a callable that Dynamo does not look into."""
+        """Whether it is torch's wrapper of a callable that Dynamo does not trace."""
         return self.qualname.endswith(_WRAPPER)
 
     @property
@@ -138,18 +138,18 @@ class Function(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What became of one frame. Immutable.
+    """The outcome of one frame. Immutable.
 
     Attributes:
-        function: whose frame it was.
+        function: the frame's function.
         lane: ``lean`` or ``full``.
         outcome: ``hit``, ``miss``, ``bypass``, ``stored``, ``left``, ``audited`` or ``notice``.
         code: stable name of the reason, one of `CODES`.
-        reason: the same in words.
-        changes: what is another than it was when the nearest bundle was stored.
-        seconds: what it took: to look it up, or to compile it.
-        recipe: key of the recipe that was looked up, in hexadecimal; empty where none was.
-        others: for a miss, why the other bundles did not serve.
+        reason: the reason in words.
+        changes: differences from the state in which the nearest bundle was stored.
+        seconds: time to look it up, or to compile it.
+        recipe: key of the recipe looked up, in hexadecimal; empty for none.
+        others: for a miss, why the other bundles did not serve the frame.
         when: seconds since 1970.
     """
 
@@ -165,7 +165,7 @@ class Event(NamedTuple):
     when: float = 0.0
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the event as one line."""
         name = self.function.name or self.function.qualname
         return f"{name}: {self.outcome} ({self.lane}): {' '.join(self.reason.split())}"
 
@@ -176,10 +176,10 @@ class Event(NamedTuple):
 
     @classmethod
     def of_plain(cls, value: Any) -> Event:
-        """Return an event from what `plain` returned.
+        """Return the event from the result of `plain`.
 
         Raises:
-            TypeError, ValueError, IndexError: it is something else.
+            TypeError, ValueError, IndexError: the value has another form.
         """
         function, lane, outcome, code, reason, changes, seconds, recipe, others, when = value
         return cls(
@@ -190,23 +190,23 @@ class Event(NamedTuple):
 
 
 class Events:
-    """The last events of a process, oldest first. Any thread may use it.
+    """The latest events of a process, oldest first. Thread-safe.
 
     Args:
-        size: how many are kept in memory.
+        size: number of events kept.
     """
 
     def __init__(self, size: int = KEPT) -> None:
         self._ring: deque[Event] = deque(maxlen=size)  # appending is atomic
-        self._lean = threading.local()  # the miss of the lane without the compiler that comes before ours
+        self._lean = threading.local()  # the lean lane's miss that precedes the full lane's
 
     def add(self, event: Event) -> None:
-        """Keep an event, and write it to the log: what needs no explanation for debugging only."""
+        """Keep an event and log it, at debug level if it needs no explanation."""
         self._ring.append(event)
         _log.log(_LEVELS.get(event.outcome, logging.DEBUG), "%s", event)
 
     def all(self) -> list[Event]:
-        """Return the events that are kept."""
+        """Return the kept events."""
         while True:
             try:
                 return list(self._ring)
@@ -214,19 +214,19 @@ class Events:
                 continue
 
     def clear(self) -> None:
-        """Forget them."""
+        """Forget the events."""
         self._ring.clear()
 
     def told(self) -> list[Event]:
-        """Return those that need an explanation: misses, bypasses and notices."""
+        """Return the events that need an explanation: misses, bypasses and notices."""
         return [event for event in self.all() if event.outcome in TOLD]
 
     def handing_over(self, code: CodeType, event: Event) -> None:
-        """Remember why the lean lane did not serve the frame that this thread now asks the compiler for."""
+        """Remember why the lean lane did not serve the frame this thread now passes to the compiler."""
         self._lean.miss = code, event
 
     def handed_over(self, code: CodeType) -> Event | None:
-        """Return, once, why the lean lane did not serve a frame; ``None`` if it was not asked."""
+        """Return, once, why the lean lane did not serve a frame; ``None`` if it did not try."""
         held, event = getattr(self._lean, "miss", (None, None))
         if held is not code:
             return None
@@ -236,12 +236,12 @@ class Events:
 
 
 def function_of(code: CodeType, module: str, values: Mapping[str, Any] | None = None) -> Function:
-    """Return what a frame's function is called. Runs nothing of the user's.
+    """Return the function of a frame, for reports. Runs no user code.
 
     Args:
         code: the frame's code object.
         module: ``__name__`` of its globals.
-        values: its locals, if at hand: they tell the class of a module.
+        values: its locals, if available: they tell the class of a module.
     """
     from firebrick.bundle.recipe import frame_name
 
@@ -263,7 +263,7 @@ def _user_name(code: CodeType, qualname: str, values: Mapping[str, Any]) -> str:
 
 
 def name_of(value: Any) -> str:
-    """Return the name by which a user knows a function, or the class of a module or callable."""
+    """Return the user's name for a function, or for the class of a module or callable."""
     for _ in range(8):
         inner = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
         inner = getattr(value, "func", None) if type(value).__name__ == "partial" else inner

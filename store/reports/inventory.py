@@ -164,7 +164,7 @@ def unique_bytes(held: Iterable[Held], users: Mapping[bytes, int]) -> int:
 
 
 def components_of(store: Reads, recipes: list[bytes]) -> Mapping[bytes, Mapping[str, str]]:
-    """Return the components of recipes, without those that cannot be read."""
+    """Return the components of recipes that can be read."""
     known = {}
     for key in recipes:
         try:

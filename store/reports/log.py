@@ -1,4 +1,4 @@
-"""Write Firebrick's log to standard error where a setting asks for it."""
+"""Write Firebrick's log to standard error if a setting asks for it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 def to_stderr(level: str | None) -> Callable[[], None]:
-    """Write from a level on to standard error, until the function that is returned is called.
+    """Log to standard error from a level up, until the returned function is called.
 
     Args:
-        level: ``info`` or ``debug``; ``None`` for nothing, and Python's logging stays as the program has it.
+        level: ``info`` or ``debug``; ``None`` leaves Python's logging unchanged.
     """
     if level is None:
         return lambda: None
@@ -19,7 +19,7 @@ def to_stderr(level: str | None) -> Callable[[], None]:
     handler.setFormatter(logging.Formatter("firebrick: %(message)s"))
     log.addHandler(handler)
     log.setLevel(level.upper())
-    log.propagate = False  # a handler of the program would say everything twice
+    log.propagate = False  # a handler of the program would repeat everything
 
     def undo() -> None:
         log.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""The errors that say why a bundle does not serve a frame; a hit imports no more words than these."""
+"""Errors that say why a bundle does not serve a frame; a hit imports no other wording."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Changes = Iterable[tuple[str, str | None, str | None]]
 
 
 class Miss(Exception):
-    """A bundle does not serve a frame; the text is the reason.
+    """A bundle does not serve a frame; the message is the reason.
 
     Args:
         reason: in words.
         code: stable name of the reason, one of `firebrick.reports.events.CODES`.
-        changes: (what, stored value, present value) of what is another now; the values as texts.
+        changes: (what, stored value, present value) of the differences; values are texts.
     """
 
     def __init__(self, reason: str, *, code: str = "error", changes: Changes = ()) -> None:
@@ -25,11 +25,11 @@ class Miss(Exception):
 
 
 class ObjectChanged(Exception):
-    """A guarded object is not what it was; no call of this process will find the guards to pass.
+    """A guarded object has changed; the guards will not pass in this process.
 
     Args:
         reason: in words.
-        changes: what is another, with the stored and the present value as texts.
+        changes: the differences, with the stored and present values as texts.
     """
 
     code = "object"
@@ -40,11 +40,11 @@ class ObjectChanged(Exception):
 
 
 class GuardsNotApplicable(Exception):
-    """The guards cannot be built, or cannot pass, now; they may at another call.
+    """The guards cannot be built or pass now, but may at another call.
 
     Args:
         reason: in words.
-        changes: what is another, with the stored and the present value as texts.
+        changes: the differences, with the stored and present values as texts.
     """
 
     code = "value"

@@ -1,4 +1,4 @@
-"""Turn what kept a bundle from serving a frame into one reason, and choose among the reasons of several."""
+"""Turn the error that kept a bundle from serving a frame into a reason, and choose among several reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from firebrick.reports.events import MISS, Change, Event, Function
 from firebrick.reports.not_served import GuardsNotApplicable, Miss, ObjectChanged
 from firebrick.reports.wording import ANOTHER_OBJECT
 
-# The nearer to serving a bundle was, the better its reason explains. Guards come last in a look-up.
+# The nearer a bundle was to serving, the better its reason explains. Guards come last in a look-up.
 _ORDER: Final = (
     "error", "another-recipe", "version", "missing", "damaged", "lane", "untested", "unknown", "platform",
     "options", "code", "buckets", "process", "changed", "object", "state", "value", "tensor",
@@ -21,7 +21,7 @@ _GUARDS: Final = frozenset({"object", "state", "value", "tensor"})
 
 
 class Refusal(NamedTuple):
-    """Why a bundle, or all of a recipe, did not serve: stable name, words, what is another."""
+    """Why a bundle, or all of a recipe's, did not serve: stable name, words, differences."""
 
     code: str
     reason: str
@@ -29,7 +29,7 @@ class Refusal(NamedTuple):
 
 
 def refusal_of(error: BaseException) -> Refusal:
-    """Return why a bundle does not serve, from the error that was raised."""
+    """Return why a bundle does not serve, from the error raised."""
     if isinstance(error, Miss):
         return Refusal(error.code, str(error), error.changes)
     if isinstance(error, ObjectChanged | GuardsNotApplicable):
@@ -44,7 +44,7 @@ def refusal_of(error: BaseException) -> Refusal:
 
 
 def nearest(refusals: Sequence[Refusal]) -> Refusal:
-    """Return the refusal that explains best: of the bundle that came nearest to serving, the last one."""
+    """Return the refusal that explains best: that of the last bundle among those nearest to serving."""
     return max(reversed(refusals), key=lambda refusal: _RANK.get(refusal.code, 0))
 
 
@@ -60,7 +60,7 @@ def miss(
 
 
 def joined(full: Event, lean: Event | None) -> Event:
-    """Return the miss of the full lane, with the lean lane's reason where that says more."""
+    """Return the miss of the full lane, with the lean lane's reason if that says more."""
     if lean is None:
         return full
     nearer = _RANK.get(lean.code, 0) - _RANK.get(full.code, 0)

@@ -1,7 +1,7 @@
-"""Keep the events of the last processes in the store, for those who ask afterwards.
+"""Keep the events of recent processes in the store, for later explanation.
 
-One entry of the registry per process, written when it ends, and only where something happened that is
-no hit. The entries are bounded in number and size; docs/explain.md describes them.
+Each process writes one registry entry at exit, unless all its events are hits. The entries are bounded in
+number and size; docs/explain.md describes them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("firebrick")
 RUNS: Final = ".runs"  # context of the registry
-SECTION: Final = "run"  # of it; names are times and numbers of processes
+SECTION: Final = "run"  # of that context; names are times and process ids
 KEPT_RUNS: Final = 20
 _EVENTS: Final = 200  # of one run
 _BYTES: Final = 64 << 10  # of one run
 
 
 class Run:
-    """What one process left behind.
+    """The record of one process.
 
     Attributes:
-        when: seconds since 1970, when it ended.
-        pid: number of the process.
+        when: its end, in seconds since 1970.
+        pid: its process id.
         events: misses, bypasses and notices, oldest first.
     """
 
@@ -44,10 +44,10 @@ class Run:
 
 
 def keep(store: Store, stats: Stats) -> None:
-    """Write the events of this process into the store, and drop those of old ones.
+    """Write this process's events into the store, and drop those of old processes.
 
-    Writes nothing into a store that is open for reading, and nothing where every event is a hit. Notices
-    that take several processes to see are added. Faults of the store are passed over.
+    Writes nothing to a read-only store, or if every event is a hit. Adds notices that take several processes
+    to detect. Ignores faults of the store.
     """
     told = stats.events.told()
     if not told or store.readonly:
@@ -70,7 +70,7 @@ def keep(store: Store, stats: Stats) -> None:
 
 
 def _packed(when: float, events: Sequence[Event]) -> bytes:
-    """Return a run as bytes; where it is too large the newest events are left out."""
+    """Return a run as bytes; if it is too large, without the newest events."""
     kept = [event.plain() for event in events[:_EVENTS]]
     while len(data := pack([when, os.getpid(), kept])) > _BYTES and kept:
         del kept[len(kept) * 3 // 4 :]
@@ -78,7 +78,7 @@ def _packed(when: float, events: Sequence[Event]) -> bytes:
 
 
 def read(store: Store) -> dict[str, Run]:
-    """Return the runs that a store keeps by their names, oldest first, without those that cannot be read.
+    """Return a store's runs by name, oldest first, without those that cannot be read.
 
     Raises:
         FirebrickError: the store cannot be read.

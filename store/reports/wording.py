@@ -1,4 +1,4 @@
-"""Put what is another into words: a bundle's facts, values, recipes. Imports no compiler."""
+"""Word differences: of facts, values and recipes. Imports no compiler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from firebrick.bundle.recipe import RecipeDifference
 from firebrick.reports.events import Change
 
 _LONGEST: Final = 160
-ANOTHER_OBJECT: Final = "another object"  # where its name was not kept
+ANOTHER_OBJECT: Final = "another object"  # if its name was not kept
 _CONFIG: Final = re.compile(r"options\.config\.(\w+)")
 _OPTIONS: Final = {
     "inductor": "`options` and `mode` of torch.compile",
@@ -25,22 +25,22 @@ _TORCH: Final = (torch.dtype, torch.device, torch.layout, torch.memory_format, t
 
 
 def source_name(text: str) -> str:
-    """Return a source in the user's words: ``G['SCALE']`` is the global ``SCALE``, locals stay."""
+    """Return a source in the user's terms: ``G['SCALE']`` is the global ``SCALE``, locals stay."""
     plain = re.fullmatch(r"G\['(\w+)'\]", text)
     return f"global `{plain[1]}`" if plain else f"`{clipped(text)}`"
 
 
 def object_change(where: str, stored: tuple[str, str], here: tuple[str, str], value: Any) -> Change:
-    """Return what is another about an object that is known by its name and code.
+    """Return the difference of an object known by its name and code.
 
     Args:
         where: source of the object, or its name.
-        stored: kind and name of what was there.
-        here: the same of what is there now; equal where only the code is another.
-        value: the object.
+        stored: kind and name of the stored object.
+        here: the same of the present object; equal if only the code differs.
+        value: the present object.
     """
     what = source_name(where) if where[:2] in ("L[", "G[") else where
-    if stored[0] == here[0] == "code":  # of a function: has no name of its own
+    if stored[0] == here[0] == "code":  # of a function: code itself has no name
         owner, now = where.removesuffix(".__code__"), getattr(value, "co_qualname", "") or "other code"
         same = re.search(r"(\w+)(?:'\])?$", owner)
         if same is not None and same[1] == now.rpartition(".")[2]:
@@ -52,12 +52,12 @@ def object_change(where: str, stored: tuple[str, str], here: tuple[str, str], va
 
 
 def clipped(text: str) -> str:
-    """Return a text that is not too long for a line."""
+    """Return a text, shortened to fit on a line."""
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def shown(value: Any) -> str:
-    """Return a value as a text. Runs nothing of the user's: an object is named by its class."""
+    """Return a value as a text. Runs no user code: an object is named by its class."""
     return clipped(_shown(value, 3))
 
 
@@ -88,11 +88,11 @@ def _shown(value: Any, depth: int) -> str:
 
 
 def recipe_changes(differences: Iterable[RecipeDifference], function: str) -> list[Change]:
-    """Return what is another in a recipe than in the nearest stored one.
+    """Return the differences between a recipe and the nearest stored one.
 
     Args:
         differences: of both, stored first.
-        function: where the function stands, for its code.
+        function: the function's location, for its code.
     """
     changes: list[Change] = []
     for component, old, new in differences:
@@ -110,7 +110,7 @@ def recipe_changes(differences: Iterable[RecipeDifference], function: str) -> li
 
 
 def _configuration(part: str, old: str | None, new: str | None) -> list[Change]:
-    """Return the values of the compiler's configuration that are others; a text names what is no default."""
+    """Return the compiler's configuration values that differ; a text names those that are not defaults."""
     sides = [dict(_settings(text)) for text in (old, new)]
     names = sorted(set(sides[0]) | set(sides[1]))
     found = [
@@ -128,7 +128,7 @@ def _settings(text: str | None) -> list[tuple[str, str]]:
 
 
 def code_of(changes: Sequence[RecipeDifference]) -> str:
-    """Return the stable name of the reason why a recipe is another: of the difference that counts most."""
+    """Return the stable name of the reason a recipe differs: of the difference that counts most."""
     parts = {component: component.partition(".")[0] for component, *_ in changes}
     if "function.code" in parts:
         return "code"
