@@ -1,1 +1,1 @@
-"""How Firebrick joins ``torch.compile``: enable, hooks, and what they put in place."""
+"""How Firebrick joins ``torch.compile``: enabling, and the hooks it installs."""

@@ -1,8 +1,8 @@
-"""Audits: trace what the store serves afresh, and say where it comes to something else.
+"""Audits: trace served frames afresh, and report differences.
 
-Off by default, and not even imported then. In audit mode each hit of either lane is traced once more by
-Dynamo, at the hit and before its result is used; nothing is executed, and nothing compiled. A difference is
-an `AuditError`. A start that is audited as one of a share of all does the same in forks, and only reports.
+Off by default, and then not even imported. In audit mode Dynamo traces each hit of either lane once more,
+before its result is used; nothing is executed or compiled. A difference is an `AuditError`. A start sampled
+for audit does the same in forks, and only reports.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from firebrick.validity.audit import Texts
 
 _log = logging.getLogger("firebrick")
-_FORKS: Final = 32  # of one start: a model has as many frames, a loop that compiles has more
-_SECONDS: Final = 600  # that one of them may take
+_FORKS: Final = 32  # per start: a model has as many frames, a loop that compiles has more
+_SECONDS: Final = 600  # time limit of one fork
 _SAME: Final = "audited", "torch traces it to what is stored"
 
 
 class Audits:
-    """What audits found since they were switched on.
+    """The results of audits since they were switched on.
 
     Attributes:
-        same: hits that were traced to what is stored.
-        differed: the errors of those that were not.
+        same: hits whose trace equals the stored one.
+        differed: the errors of hits whose trace differs.
         not_audited: reason -> hits that could not be compared.
     """
 
@@ -58,7 +58,7 @@ class Audits:
 
 
 class AuditedSession(Protocol):
-    """The session whose hits are audited."""
+    """A session whose hits are audited."""
 
     settings: Settings
     stats: Stats
@@ -69,12 +69,12 @@ class AuditedSession(Protocol):
 
 
 class SessionAuditor:
-    """Audits the hits of a session. Used where a frame is served, by one thread at a time.
+    """An auditor of a session's hits. Used by one thread at a time, where a frame is served.
 
     Args:
-        session: whose hits.
-        raises: whether a difference is raised.
-        forks: audit in forks of this process, which report into the store and to the log.
+        session: audits its hits.
+        raises: whether to raise on a difference.
+        forks: audit in forks of this process, which report to the store and the log.
     """
 
     def __init__(self, session: AuditedSession, *, raises: bool = True, forks: bool = False) -> None:
@@ -91,13 +91,13 @@ class SessionAuditor:
 
         Args:
             function: of the frame, for reports.
-            lane: which serves it.
-            text: reads what the bundle keeps for audits; empty where it keeps nothing.
+            lane: the lane that serves it.
+            text: reads the text the bundle keeps for audits; empty for none.
             frame: torch's view of the frame.
-            how: the arguments of ``torch.compile`` on which a trace hangs.
+            how: the arguments of ``torch.compile`` that affect a trace.
 
         Raises:
-            AuditError: it is traced to something else than is stored.
+            AuditError: the trace differs from the stored one.
         """
         if not self._forks:
             self._audit(function, lane, text, frame, how)
@@ -144,7 +144,7 @@ class SessionAuditor:
         self._session.stats.record(event)
 
     def _cannot_fork(self) -> str:
-        """Return why this process cannot be forked to audit in the background; empty where it can."""
+        """Return why this process cannot be forked to audit in the background; empty if it can."""
         if sys.platform != "linux":
             return "processes are forked on Linux alone"
         if self._forked >= _FORKS:
@@ -157,9 +157,9 @@ class SessionAuditor:
         return ""
 
     def _in_fork(self, audit: Callable[[], None]) -> None:
-        """Run an audit in a fork of a fork, so that nobody has to wait for it; never raises.
+        """Run an audit in a fork of a fork, so that nobody has to wait for it. Never raises.
 
-        The copy has the frame as it is now, whatever the program does with it next.
+        The copy keeps the frame as it is now, whatever the program does with it next.
         """
         try:
             with warnings.catch_warnings():
@@ -178,9 +178,9 @@ class SessionAuditor:
             os._exit(0)
 
     def _alone(self, audit: Callable[[], None]) -> None:
-        """Audit in a fork, with the lowest priority, and keep what was found in the store.
+        """Audit in a fork, at the lowest priority, and keep the result in the store.
 
-        A lock that a thread of a library held at the fork stays closed: then the alarm ends the process.
+        A lock held by a library's thread at the fork stays locked: then the alarm ends the process.
         """
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_SECONDS)
@@ -188,7 +188,7 @@ class SessionAuditor:
         os.setsid()
         os.nice(19)
         session = self._session
-        session.stats.events.clear()  # those of the parent are its own to keep
+        session.stats.events.clear()  # the parent keeps its own
         sys.modules["torch"].set_num_threads(1)
         with contextlib.suppress(Exception):
             audit()
@@ -199,9 +199,9 @@ class SessionAuditor:
 
 
 def let_go() -> None:
-    """Let go of the pipes and sockets of the process that was forked: nobody is to wait for this one.
+    """Release the pipes and sockets of the parent process, so that nobody waits for this one.
 
-    Their numbers stay taken, by the null device, so that nothing else is closed in their place later.
+    The null device takes their numbers, so that nothing else is later closed in their place.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for number in [*range(3), *map(int, os.listdir("/proc/self/fd"))]:
@@ -212,21 +212,21 @@ def let_go() -> None:
 
 
 def auditor_of(session: AuditedSession) -> SessionAuditor | None:
-    """Return what audits a session by its settings: every hit, or those of a share of the starts."""
+    """Return a session's auditor by its settings: of every hit, or of those in a share of the starts."""
     share = session.settings.audit
     if share >= 1.0:
         return SessionAuditor(session)
-    chosen = random.SystemRandom().random() < share  # the program's own numbers stay as they are
+    chosen = random.SystemRandom().random() < share  # leaves the program's generators alone
     return SessionAuditor(session, raises=False, forks=True) if chosen else None
 
 
 def retraced(stored: Texts, frame: Any, how: Mapping[str, Any]) -> Texts:
-    """Trace a frame afresh, and return what Dynamo makes of it in canonical form.
+    """Trace a frame afresh, and return Dynamo's result in canonical form.
 
     Args:
-        stored: of the bundle that serves it: what Dynamo knew of sizes when it was recorded counts again.
+        stored: of the bundle that serves it; Dynamo's recorded knowledge of sizes applies again.
         frame: torch's view of the frame.
-        how: the arguments of ``torch.compile`` on which a trace hangs.
+        how: the arguments of ``torch.compile`` that affect a trace.
 
     Raises:
         Exception: torch cannot trace it. Imports torch's compiler.
@@ -240,7 +240,7 @@ def retraced(stored: Texts, frame: Any, how: Mapping[str, Any]) -> Texts:
 
     def patch(patches: Patches) -> None:
         api.as_recorded(patches)
-        api.note_tracing(patches, lambda: traced)  # looking at a value can add a guard
+        api.note_tracing(patches, lambda: traced)  # reading a value can add a guard
 
     made = api.retrace(frame, listener, patch, **how)
     listener.guards(made.guards)

@@ -12,17 +12,17 @@ from firebrick.session.auditor import Audits, SessionAuditor
 
 @contextlib.contextmanager
 def audit(*, raises: bool = True) -> Iterator[Audits]:
-    """Audit every hit in a ``with`` block, whatever the setting ``audit`` says, and yield what is found.
+    """Audit every hit in a ``with`` block, whatever the setting ``audit`` says, and yield the results.
 
     Args:
-        raises: raise at the first hit that differs; otherwise it is served, and told in the result.
+        raises: raise at the first hit that differs; otherwise serve it and add it to the results.
 
     Raises:
-        UsageError: where Firebrick is not enabled.
-        AuditError: in the block, out of the call of the compiled function.
+        UsageError: Firebrick is not enabled.
+        AuditError: inside the block, from the call of the compiled function.
 
-    Functions that were served before the block are in use, and are not served again. The block holds for all
-    threads. It ends with the session in which it began.
+    Functions served before the block are in use and are not served again. The block applies to all threads.
+    It ends with the session in which it began.
     """
     session = attach.session()
     if session is None:

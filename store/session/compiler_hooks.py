@@ -1,10 +1,9 @@
-"""The places where Firebrick takes hold of torch's compiler, and what it does there.
+"""The hooks into torch's compiler.
 
-`Hooks.attach`, at the first Inductor backend (see `import_hooks`), puts everything in place. torch then
-records packages by its own ``caching_precompile``, whose ``DynamoCache`` we replace and whose loss of guards
-we mend.
+`Hooks.attach` installs them at the first Inductor backend (see `import_hooks`). torch then records packages
+through its own ``caching_precompile``, whose ``DynamoCache`` we replace and whose loss of guards we repair.
 
-A hook never raises of its own accord: faults go to `Session.fault`, and torch's own function runs.
+A hook never raises an error of its own: faults go to `Session.fault`, and torch's own function runs.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Hooks:
-    """Everything of one session that is hooked into torch. Torch's compile lock serialises its use."""
+    """All hooks of one session into torch. Serialised by torch's compile lock."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -54,7 +53,7 @@ class Hooks:
         self._lean = session.settings.lean
         self._asked = False
         self._api: Any = None
-        self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()  # of what was compiled under this session
+        self._contexts: weakref.WeakSet[Any] = weakref.WeakSet()  # of compilations under this session
         self._ambient: set[str] = set()
         self._patches = Patches()
         self._watching: Recorder | None = None
@@ -63,12 +62,12 @@ class Hooks:
         self._serving = threading.local()
 
     def flush(self) -> None:
-        """Store what waits for a backward graph that has not run."""
+        """Store functions that wait for a backward graph that has not run."""
         if self._watching is not None:
             self._watching.flush()
 
     def remove(self) -> None:
-        """Give torch back as it was."""
+        """Restore torch."""
         with self._lock:
             if self._watching is not None:
                 self._watching.close(ending=self._session.ending)
@@ -84,7 +83,7 @@ class Hooks:
         return self._watching
 
     def optimize(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Stand for a call of ``_optimize`` for Inductor: everything is in place before it begins."""
+        """Replace a call of ``_optimize`` for Inductor: all hooks are installed before it begins."""
         self.attach()
         made = original(*args, **kwargs)
         if self._recording and not self._asked:
@@ -92,11 +91,11 @@ class Hooks:
         return made
 
     def aside(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context for other backends: they record nothing."""
+        """Return a context for other backends, in which nothing is recorded."""
         return registry.without_precompile() if self._attached else contextlib.nullcontext()
 
     def attach(self) -> None:
-        """Put the hooks in place that need the whole compiler; does nothing the second time."""
+        """Install the hooks that need the whole compiler; do nothing the second time."""
         with self._lock:
             if self._attached:
                 return
@@ -114,7 +113,7 @@ class Hooks:
         session, patches = self._session, self._patches
         store, _ = session.opened()
         api = self._api = torch_api.load()
-        # a program that turns torch's own precompile on wants to see compilations in torch's registry
+        # a program that enables torch's own precompile wants compilations in torch's registry
         self._asked = bool(api.dynamo_config.caching_precompile)
         libraries = Libraries()
         kernels = WrapperLibraries(libraries, session.fault)
@@ -192,13 +191,13 @@ class Hooks:
             "record_artifact",
             classmethod(artifacts.recording(torch_registry.record_artifact.__func__, self._recorder)),
         )
-        # the default and not the value: a value holds for the thread that sets it
+        # the default, not the value: a value applies to the thread that sets it
         patches.set(api.dynamo_config._config["caching_precompile"], "default", True)
 
     # Frames.
 
     def _converting(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap a frame converter: serve the frame from the store, else watch its compilation."""
+        """Wrap a frame converter: serve the frame from the store, or else watch its compilation."""
 
         @functools.wraps(original)
         def convert(
@@ -246,12 +245,12 @@ class Hooks:
         return WouldCompile(function.name or function.place, reason)
 
     def _note(self, frame: Any, outcome: str, code: str, reason: str) -> None:
-        """Record what became of a frame that is neither looked up nor watched."""
+        """Record the outcome of a frame that is neither looked up nor watched."""
         function = function_of(frame.f_code, frame.f_globals.get("__name__", ""), frame.f_locals)
         self._session.stats.record(Event(function, FULL, outcome, code, reason))
 
     def _unwatched(self, converter: Any, frame: Any, result: Any, backend: Any) -> None:
-        """Record that torch compiled a frame for which Firebrick does nothing."""
+        """Record that torch compiled a frame that Firebrick ignores."""
         if getattr(result, "guarded_code", None) is None:
             return
         if self._api.is_export(converter):
@@ -270,7 +269,7 @@ class Hooks:
         return make_recipe(frame.f_code, frame.f_globals.get("__name__", ""), options, host_facts())
 
     def _note_ambient(self, backend: Any, options: dict[str, str]) -> None:
-        """Keep under which options frames are stored, for processes that cannot ask the compiler."""
+        """Store the options frames are recorded under, for processes that cannot ask the compiler."""
         if (arguments := getattr(backend, ARGUMENTS, None)) is None:
             return
         key = ambient_key(arguments)
@@ -281,7 +280,7 @@ class Hooks:
                 store.registry_update(AMBIENT, {(OPTIONS, key): packed})
 
     def _catching(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap ``CatchErrorsWrapper.__call__``: keep which frames torch does not look into."""
+        """Wrap ``CatchErrorsWrapper.__call__``: record the frames that torch does not trace."""
 
         @functools.wraps(original)
         def catch(self_: Any, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
@@ -327,7 +326,7 @@ class Hooks:
         recipe, self._serving.recipe = (
             self._serving.recipe,
             None,
-        )  # frames inside are frames of their own
+        )  # inner frames are separate frames
         package = self._api.compile_package(self_)
         if not self._recording or package is None:
             result = original(self_, frame, cache_entry, *args, **kw)
@@ -375,7 +374,7 @@ class Hooks:
         return result
 
     def _audited(self, compilation: Compilation) -> None:
-        """Write what an audit of the bundle is to compare; a frame without it is served as well."""
+        """Write the text for audits of the bundle; a frame without it is served as well."""
         try:
             texts = compilation.audited.texts(compilation.compiled, compilation.resumes, compilation.code)
             compilation.audit = text_of(texts)
@@ -388,7 +387,7 @@ class Hooks:
         self._session.stats.record(compilation.event(BYPASS, "failed", reason))
 
     def _skipped(self, compilation: Compilation, frame: Any, cache_entry: Any) -> None:
-        # a frame of torch is shared by many modules: what one of them made it do says nothing of the others
+        # a frame of torch is shared by many modules: its behaviour for one says nothing about the others
         shared = compilation.recipe.components["function.module"].startswith("torch.")
         if compilation.traced and cache_entry is None and compilation.refused is None and not shared:
             compilation.reach(frame.f_locals)

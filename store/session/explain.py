@@ -1,7 +1,7 @@
-"""Explain what became of a function: `firebrick.explain`.
+"""Explain the outcome for a function: `firebrick.explain`.
 
-An explanation is made of an event (`firebrick.reports.events`): of this process, or of the last one that the
-store keeps. What the event does not say, the nearest stored recipe, is read when it is asked.
+An explanation is made from an event (`firebrick.reports.events`) of this process, or of the last one kept in
+the store. The nearest stored recipe, which the event does not name, is read on demand.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
     from firebrick.storage.store import Store
 
 _OF_RECIPES: Final = frozenset({"unknown", "code", "options", "platform"})
-_SCANNED: Final = 2000  # recipes of a store from before there was an index
+_SCANNED: Final = 2000  # recipes of a store that predates the index
 
 
 class Explanation:
     """Why a function was served, compiled or not stored. Prints as text.
 
     Attributes:
-        event: what happened; ``None`` where nothing did yet.
-        function: whose explanation it is.
+        event: the event; ``None`` if there is none yet.
+        function: the function explained.
         outcome: ``hit``, ``miss``, ``bypass``, ``stored``, ``left``, ``notice``, or ``none``.
-        code: stable name of the reason, one of `firebrick.reports.events.CODES`; empty where nothing
-            happened.
-        reason: in words.
-        changes: what is another, with the stored and the present value.
-        nearest: key of the nearest stored recipe in hexadecimal; ``None`` where there is none.
+        code: stable name of the reason, one of `firebrick.reports.events.CODES`; empty if nothing happened.
+        reason: the reason in words.
+        changes: the differences, with stored and present values.
+        nearest: key of the nearest stored recipe in hexadecimal; ``None`` if there is none.
         advice: what to do.
     """
 
@@ -52,7 +51,7 @@ class Explanation:
         self.advice = ADVICE.get(self.code, "")
 
     def __str__(self) -> str:
-        """Say it in a few lines."""
+        """Return the explanation in a few lines."""
         name = self.function.name or self.function.qualname
         where = "" if self.function.place == name else self.function.place
         lane = f", {self.event.lane} lane" if self.event is not None else ""
@@ -70,7 +69,7 @@ class Explanation:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        """Show what it is about."""
+        """Show the function and outcome."""
         return f"<{type(self).__name__} of {self.function.name or self.function.qualname}: {self.outcome}>"
 
 
@@ -78,7 +77,7 @@ class Explanations(Sequence[Explanation]):
     """The explanations of a process. Prints as text.
 
     Attributes:
-        source: whose events they are.
+        source: the process the events belong to.
     """
 
     def __init__(self, source: str, items: Iterable[Explanation]) -> None:
@@ -86,15 +85,15 @@ class Explanations(Sequence[Explanation]):
         self._items = list(items)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of explanations."""
         return len(self._items)
 
     def __getitem__(self, index: Any) -> Any:
-        """Return one of them, or several."""
+        """Return one explanation, or a slice."""
         return self._items[index]
 
     def __str__(self) -> str:
-        """Say all of them, a block each."""
+        """Return all explanations, one block each."""
         if not self._items:
             return f"{self.source}: no misses and no bypasses"
         return "\n\n".join([f"{self.source}:", *map(str, self._items)])
@@ -103,7 +102,7 @@ class Explanations(Sequence[Explanation]):
 
 
 def worded(change: Change) -> str:
-    """Return a change as a user says it: ``global `SCALE` was 2, is 3``."""
+    """Return a change in the user's terms: ``global `SCALE` was 2, is 3``."""
     what, stored, here = change
     if stored is None and here is None:
         return f"{what} changed"
@@ -120,14 +119,14 @@ def explain(what: Any = None) -> Explanation | Explanations:
     """Explain why a function was compiled, served or not stored.
 
     Args:
-        what: a function, a module, or what ``torch.compile`` made of one; or an event of
-            ``firebrick.stats().events``. Without it, all misses and bypasses of this process are explained;
-            where there are none, those of the last process that the store keeps.
+        what: a function, a module, or the result of ``torch.compile`` for one; or an event of
+            ``firebrick.stats().events``. By default all misses and bypasses of this process are explained; if
+            there are none, those of the last process kept in the store.
 
     Raises:
-        UsageError: for something else.
+        UsageError: it is something else.
 
-    Never raises for the sake of the store: what cannot be read is left out. Any thread may call it.
+    Never raises for faults of the store: unreadable parts are left out. Any thread may call it.
     """
     session = attach.session()
     store = session.store if session is not None else None
@@ -152,7 +151,7 @@ def explain(what: Any = None) -> Explanation | Explanations:
 
 
 def _distinct(events: Sequence[Event]) -> list[Event]:
-    """Return the events that need an explanation, one for each function and reason."""
+    """Return the events that need an explanation, one per function and reason."""
     found: dict[Any, Event] = {}
     full = {event.function for event in events if event.lane == FULL and event.outcome in (MISS, HIT)}
     for event in events:
@@ -170,10 +169,10 @@ def _last_run(store: Store) -> Explanations:
 
 
 def explain_runs(store: Store, number: int) -> list[Explanations]:
-    """Explain the misses and bypasses of the last processes that a store keeps, the last one first.
+    """Explain the misses and bypasses of the latest processes kept in a store, latest first.
 
     Args:
-        store: where they are kept.
+        store: holds their events.
         number: of processes.
 
     Raises:
@@ -208,14 +207,14 @@ def _explained(event: Event, store: Store | None) -> Explanation:
 
 
 def _nearest(event: Event, store: Store) -> tuple[str | None, list[RecipeDifference]]:
-    """Return the stored recipe of the same function that differs least, and in what."""
+    """Return the stored recipe of the same function that differs least, and its differences."""
     from firebrick.bundle.recipe import nearest
     from firebrick.reports.inventory import components_of
 
     recipe = bytes.fromhex(event.recipe)
     known = dict(components_of(store, _recipes(store, event.function)))
     known.pop(recipe, None)
-    wanted = store.components(recipe)  # there once it was stored
+    wanted = store.components(recipe)  # present if it was stored
     found = nearest(wanted, known) if wanted else None
     if found is not None and not event.function.qualname.endswith("(resumed)"):
         return found[0].hex(), found[1]
@@ -223,7 +222,7 @@ def _nearest(event: Event, store: Store) -> tuple[str | None, list[RecipeDiffere
 
 
 def _recipes(store: Store, function: Function) -> list[bytes]:
-    """Return the recipes of a function; a store without a whole index is searched, up to a limit."""
+    """Return the recipes of a function; a store without a complete index is scanned, up to a limit."""
     found = store.recipes_of(function.module, function.qualname, limit=_SCANNED)
     if found or store.indexed:
         return found
@@ -256,7 +255,7 @@ def _is(function: Function, known: Function) -> bool:
 
 
 def _functions(what: Any) -> list[Function]:
-    """Return under which names the frames of a function or module may be known.
+    """Return the names by which the frames of a function or module may be known.
 
     Raises:
         UsageError: it is neither.

@@ -1,9 +1,8 @@
-"""What is hooked as soon as ``torch._dynamo`` is imported: little, since many programs import it and go on.
+"""Minimal hooks installed when ``torch._dynamo`` is imported; the rest waits for the first Inductor backend.
 
-``_optimize``, which ``torch.compile`` calls, gets a wrapper; other backends than Inductor pass. The first
-Inductor backend imports Inductor and puts the other hooks in place (`compiler_hooks`). A start that the lane
-without the compiler serves never gets there. torch's registry of artifacts and the context are one from now
-on.
+``_optimize``, which ``torch.compile`` calls, is wrapped; backends other than Inductor pass through. The first
+Inductor backend imports Inductor and installs the other hooks (`compiler_hooks`); a start served by the lean
+lane never gets there. torch's artifact registry and the context are one from now on.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class LazyHooks:
-    """The hooks of one session for the time before, and what leads to the others. Thread-safe.
+    """The hooks of one session until Inductor is needed, which then install the others. Thread-safe.
 
     Raises:
-        Unsupported: for a torch that is not supported.
+        Unsupported: this torch is not supported.
     """
 
     def __init__(self, session: Session) -> None:
@@ -41,7 +40,7 @@ class LazyHooks:
         self._lock = threading.RLock()
 
     def start(self) -> None:
-        """Wrap the entry of ``torch.compile``, and make torch's registry and the context one."""
+        """Wrap the entry of ``torch.compile``, and unite torch's registry with the context."""
         from firebrick.torch_api.dynamo_modules import eval_frame
 
         if self._session.entry is not None:
@@ -53,12 +52,12 @@ class LazyHooks:
             self._undo_mirror = registry.mirror_onto(registry.registry_class(), context)
 
     def flush(self) -> None:
-        """Store what waits for a backward graph that has not run."""
+        """Store functions that wait for a backward graph that has not run."""
         if self._hooks is not None:
             self._hooks.flush()
 
     def remove(self) -> None:
-        """Give torch back as it was."""
+        """Restore torch."""
         with self._lock:
             if self._hooks is not None:
                 self._hooks.remove()
@@ -68,7 +67,7 @@ class LazyHooks:
 
     @property
     def hooks(self) -> Hooks:
-        """The other hooks, made when they are first asked for."""
+        """The other hooks, made on first access."""
         with self._lock:
             if self._hooks is None:
                 from firebrick.session.compiler_hooks import Hooks
@@ -85,7 +84,7 @@ class LazyHooks:
                 if self._session.entry is not None:
                     self._session.entry.made(backend, made)
                 return made
-            if self._hooks is None:  # else each frame is told of
+            if self._hooks is None:  # otherwise each frame is reported
                 name = getattr(backend, "compiler_name", None) or getattr(backend, "__name__", str(backend))
                 function = Function("", f"torch.compile(backend={name!r:.60})")
                 self._session.stats.record(Event(function, FULL, LEFT, *OTHER_BACKEND))

@@ -1,8 +1,8 @@
 """Join `torch.compile`: enable and disable Firebrick in this process.
 
-Nothing of torch's compiler is imported before the program does so. When ``torch._dynamo`` is imported its
-``_optimize`` gets a wrapper (`import_hooks`); the first compilation for Inductor then puts the other hooks in
-place (`compiler_hooks`). With an unknown torch, or any fault while attaching, torch works as without us.
+No part of torch's compiler is imported before the program does so. When ``torch._dynamo`` is imported its
+``_optimize`` is wrapped (`import_hooks`); the first compilation for Inductor installs the other hooks
+(`compiler_hooks`). With an unknown torch, or any fault while attaching, torch works as if we were absent.
 """
 
 from __future__ import annotations
@@ -41,14 +41,16 @@ _DYNAMO = "torch._dynamo"
 
 
 class FirebrickWarning(RuntimeWarning):
-    """Firebrick stands aside, or goes on without its store; the program runs as without it."""
+    """Firebrick is inactive, or continues without its store; the program runs as it would without
+    Firebrick.
+    """
 
 
 class Session:
     """One process's use of one store: the store, the context, the counters and the hooks.
 
-    Made by `enable`; ended by `disable` or at the exit of the process. After a fork the child goes on
-    with the same session; its store is opened again when it is next used.
+    Made by `enable`; ended by `disable` or at process exit. After a fork the child continues with the same
+    session; its store is reopened on next use.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
@@ -58,8 +60,8 @@ class Session:
         self.store: Store | None = None
         self.context: Context | None = None
         self.entry: LeanEntry | None = None
-        self.auditor: Auditor | None = None  # what audits hits; mostly nobody
-        self.ending = False  # whether the process ends, and starts no threads
+        self.auditor: Auditor | None = None  # audits hits; usually None
+        self.ending = False  # whether the process is exiting and can start no threads
         self._hooks: LazyHooks | None = None
         self._finders: list[AfterImport] = []
         self._patches = Patches()
@@ -69,7 +71,7 @@ class Session:
         self._quiet: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Open the store and wait for torch's compiler, or attach at once where it is loaded."""
+        """Open the store and wait for torch's compiler, or attach at once if it is loaded."""
         settings = self.settings
         self._quiet = to_stderr(settings.log)
         self.store = self._open_store()
@@ -83,7 +85,7 @@ class Session:
         self._after_import(_DYNAMO, self._attach)
 
     def _open_store(self) -> Store:
-        """Open the store, for reading alone where nothing can be written to it, which is said."""
+        """Open the store, read-only with a warning if it cannot be written."""
         from firebrick.storage.store import Store
 
         settings = self.settings
@@ -103,11 +105,11 @@ class Session:
 
     @property
     def recording(self) -> bool:
-        """Whether what torch compiles is written to the store."""
+        """Whether compilations are written to the store."""
         return self.settings.record and self.store is not None and not self.store.readonly
 
     def _after_import(self, name: str, then: Callable[[], None]) -> None:
-        """Call a function now if a module is there, else right after it is imported."""
+        """Call a function now if a module is imported, else right after its import."""
         if name in sys.modules:
             then()
         else:
@@ -115,13 +117,13 @@ class Session:
             sys.meta_path.insert(0, self._finders[-1])
 
     def _note_kernels(self) -> None:
-        """Note the kernels of operators that the program registers in Python."""
+        """Record the operator kernels that the program registers in Python."""
         from firebrick.validity.operator_kernels import KERNELS
 
         KERNELS.install(self._patches)
 
     def _enter(self) -> None:
-        """Stand for ``torch.compile``; without it the full lane serves alone."""
+        """Replace ``torch.compile``; without that only the full lane serves."""
         try:
             import torch
 
@@ -145,12 +147,12 @@ class Session:
                 mark_step = marking(compiler.cudagraph_mark_step_begin)
                 self._patches.set(compiler, "cudagraph_mark_step_begin", mark_step)
         except Unsupported:
-            return  # said when the compiler is imported
+            return  # reported when the compiler is imported
         except Exception as error:
             self.fault(error)
 
     def opened(self) -> tuple[Store, Context]:
-        """Return store and context; the context is opened when it is first asked for.
+        """Return store and context; the context is opened on first use.
 
         Raises:
             StoreClosed: before `start` and after `close`.
@@ -166,7 +168,7 @@ class Session:
         return self.store, self.context
 
     def fault(self, error: BaseException, outcome: str = "") -> None:
-        """Count a fault and warn once for its kind, saying what comes of it; in strict mode raise it."""
+        """Count a fault and warn once per kind of its consequence; in strict mode raise it."""
         self.stats.fault(error)
         if self.settings.strict:
             raise error
@@ -180,7 +182,7 @@ class Session:
         _log.debug("fault", exc_info=error)
 
     def stand_aside(self, error: Unsupported) -> None:
-        """Say once that torch works as without Firebrick, and why; in strict mode raise it."""
+        """Warn once that torch works without Firebrick, and why; in strict mode raise the error."""
         self.stats.fault(error)
         if self.settings.strict:
             raise error
@@ -201,13 +203,13 @@ class Session:
                 self.fault(error)
 
     def flush(self) -> None:
-        """Compile the backward graphs that stored functions wait for, and store these functions."""
+        """Compile the backward graphs that functions wait for, and store these functions."""
         with self._lock:
             if not self._closed and self._hooks is not None:
                 self._hooks.flush()
 
     def close(self) -> None:
-        """Take the hooks out, close the store and log the counters."""
+        """Remove the hooks, close the store and log the counters."""
         with self._lock:
             if self._closed:
                 return
@@ -246,7 +248,7 @@ class Session:
 
 _session: Session | None = None
 _misspelt_told: str = ""
-_aside: Settings | None = None  # with which it was said already that this torch is not supported
+_aside: Settings | None = None  # the settings for which the warning of an unsupported torch was given
 _stats = Stats()
 _lock = threading.RLock()
 
@@ -257,7 +259,7 @@ def warn(text: str) -> None:
 
 
 def warn_of_misspelt() -> None:
-    """Warn of variables ``FIREBRICK_…`` that are no settings, once for the same ones."""
+    """Warn about ``FIREBRICK_…`` variables that are not settings, once for the same ones."""
     global _misspelt_told
     if (text := worded_misspelt()) and text != _misspelt_told:
         _misspelt_told = text
@@ -265,7 +267,7 @@ def warn_of_misspelt() -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Put an error into one line: its class, what happened and, where there is advice, what to do."""
+    """Describe an error in one line: its class, message and advice, if any."""
     text = f"{type(error).__name__}: {error}"
     return f"{text}. {error.hint}" if isinstance(error, FirebrickError) else text
 
@@ -285,16 +287,16 @@ ask_session(_context)
 def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
     """Enable Firebrick in this process: serve compiled functions from a store, and fill it.
 
-    Enabling again with the same settings does nothing; with others, the first use is ended.
+    Enabling again with the same settings does nothing; with others, the first session ends.
 
     Args:
-        path: folder of the store; without it, ``FIREBRICK_CACHE_DIR`` counts.
+        path: directory of the store; by default ``FIREBRICK_CACHE_DIR``.
         settings: fields of `Settings`.
 
     Raises:
-        UsageError: for a setting that is not valid, or where no folder is given anywhere.
-        Exception: in strict mode, whatever keeps Firebrick from being enabled, a torch that is not supported
-            included. Otherwise one warning is given and the program goes on without a store.
+        UsageError: a setting is invalid, or no directory is given anywhere.
+        Exception: in strict mode, whatever prevents enabling, including an unsupported torch. Otherwise
+            Firebrick warns once and the program continues without a store.
     """
     global _aside, _session, _stats
     chosen = Settings.read(cache_dir=path, **settings)
@@ -310,7 +312,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
             check_installed()
             with no_collection():
                 new.start()
-        except Unsupported as error:  # nothing was opened or hooked
+        except Unsupported as error:  # nothing has been opened or hooked
             new.stand_aside(error)
             _aside, _stats = chosen, new.stats
             return
@@ -327,9 +329,9 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
 
 
 def disable() -> None:
-    """Give torch back as it was and close the store. Does nothing where Firebrick is not enabled.
+    """Restore torch and close the store. Does nothing if Firebrick is not enabled.
 
-    Functions that were served stay in use until torch drops them (``torch._dynamo.reset``).
+    Served functions stay in use until torch drops them (``torch._dynamo.reset``).
     """
     global _aside, _session
     with _lock:
@@ -346,11 +348,11 @@ def _end() -> None:
 
 
 def flush() -> None:
-    """Store now what would be stored at the exit: functions whose backward graph has never run.
+    """Store now what would be stored at exit: functions whose backward graph has never run.
 
-    Their backward graphs are compiled, which takes about as long as it did for their forward graphs. For
-    programs that a signal ends, such as servers after their warm-up. Does nothing where Firebrick is not
-    enabled or the setting ``compile_backward`` is off.
+    Compiles their backward graphs, which takes about as long as their forward graphs did. For programs ended
+    by a signal, such as servers, after their warm-up. Does nothing if Firebrick is not enabled or the setting
+    ``compile_backward`` is off.
     """
     if _session is not None:
         _session.flush()
@@ -358,7 +360,7 @@ def flush() -> None:
 
 @contextlib.contextmanager
 def enabled(path: str | os.PathLike[str] | None = None, **settings: Any) -> Iterator[None]:
-    """Enable Firebrick for the length of a ``with`` block; what was enabled before comes back."""
+    """Enable Firebrick for a ``with`` block, then restore the previous session."""
     before = _session
     enable(path, **settings)
     try:
@@ -371,14 +373,14 @@ def enabled(path: str | os.PathLike[str] | None = None, **settings: Any) -> Iter
 
 
 def compile(model: Any = None, **options: Any) -> Any:
-    """Compile as ``torch.compile`` does, with Firebrick enabled from the environment if it is not.
+    """Compile like ``torch.compile``, enabling Firebrick from the environment if necessary.
 
     Args:
-        model: function or module; without it a decorator is returned.
+        model: function or module; if omitted, return a decorator.
         options: of ``torch.compile``.
 
     Raises:
-        UsageError: where Firebrick is not enabled and ``FIREBRICK_CACHE_DIR`` is not set.
+        UsageError: Firebrick is not enabled and ``FIREBRICK_CACHE_DIR`` is not set.
     """
     import torch
 
