@@ -1,1 +1,1 @@
-"""What decides whether a bundle may be used: the recipe of a function, and the platform."""
+"""The conditions for using a bundle: the recipe of a function, and the platform."""

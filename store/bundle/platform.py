@@ -1,4 +1,4 @@
-"""What this machine is, as far as it decides whether stored code may run here."""
+"""The facts of this machine that decide whether stored code may run on it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 CURRENT_GPU: Final = "current GPU"  # name of a fact of the process
-NO_FACT: Final = "none"  # in front of why there is none
+NO_FACT: Final = "none"  # followed by the reason there is none
 
-# Flags of /proc/cpuinfo (x86) and its "Features" (Arm) that stand for instructions which a compiler, or
-# the vector classes of ATen, use of their own accord. Others (crypto, random numbers, cache control,
-# bug work-arounds, virtualisation, power) do not change the code of a kernel.
+# Flags of /proc/cpuinfo (x86) and its "Features" (Arm) for instructions that a compiler or ATen's vector
+# classes use without being asked. Others (crypto, random numbers, cache control, bug workarounds,
+# virtualisation, power) do not change a kernel's code.
 _ISA_PREFIXES = (
     "sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "abm", "lzcnt", "popcnt", "movbe", "gfni", "cx16",
     "lahf_lm", "asimd", "sve", "fp", "atomics", "i8mm", "bf16", "fcma", "jscvt",
@@ -22,10 +22,10 @@ _ISA_PREFIXES = (
 
 @functools.cache
 def isa_flags() -> frozenset[str]:
-    """Return the instruction-set flags of this CPU, empty where the system does not tell them.
+    """Return the instruction-set flags of this CPU; empty if the system does not report them.
 
-    Follows ``torch/_inductor/cpu_vec_isa.py`` in the source of the flags, /proc/cpuinfo; unlike it,
-    starts no process and compiles nothing.
+    Reads /proc/cpuinfo as ``torch/_inductor/cpu_vec_isa.py`` does, but starts no process and compiles
+    nothing.
     """
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
@@ -45,10 +45,10 @@ def missing_isa(required: Iterable[str]) -> list[str]:
 
 @functools.cache
 def host_facts() -> dict[str, str]:
-    """Return the facts that every recipe holds: Python, torch and the kind of machine.
+    """Return the facts in every recipe: Python, torch and the kind of machine.
 
-    Imports torch. The facts of a GPU are not among them: a function that runs on the CPU does not
-    depend on the GPU beside it. They are kept with the bundles that need them (`gpu_facts`).
+    Imports torch. GPU facts are not among them, since a function on the CPU does not depend on the GPU; the
+    bundles that need them keep them (`gpu_facts`).
     """
     import torch
 
@@ -62,10 +62,10 @@ def host_facts() -> dict[str, str]:
 
 
 def gpu_facts() -> dict[str, str]:
-    """Return what a bundle with GPU code needs: model, architecture, toolkit and Triton's version.
+    """Return the requirements of a bundle with GPU code: model, architecture, toolkit and Triton's version.
 
-    The index of the device is not among the facts: one bundle serves all devices of a kind.
-    Follows ``SystemInfo`` of ``torch/_dynamo/package.py``. Empty without CUDA.
+    The device index is not a fact: one bundle serves all devices of a kind. Follows ``SystemInfo`` of
+    ``torch/_dynamo/package.py``. Empty without CUDA.
     """
     import torch
 
@@ -81,11 +81,11 @@ def gpu_facts() -> dict[str, str]:
 
 
 def process_fact(name: str, arguments: Sequence[Any] = ()) -> str:
-    """Return what a function of torch says of this process; Dynamo folds it into graphs without a guard.
+    """Return a torch function's answer about this process, which Dynamo folds into graphs without a guard.
 
     Args:
         name: of the function, one of `PROCESS_FUNCTIONS`, or `CURRENT_GPU`.
-        arguments: of the call: None, numbers, texts, lists of numbers.
+        arguments: the call's arguments: None, numbers, strings, lists of numbers.
 
     Raises:
         KeyError: there is no such fact.
@@ -110,7 +110,7 @@ def process_fact(name: str, arguments: Sequence[Any] = ()) -> str:
 
 
 _OF_GPU: Final = "torch.cuda.get_device_properties"
-_OF_ONE_GPU: Final = ("uuid", "pci_")  # and not of the others of its kind
+_OF_ONE_GPU: Final = ("uuid", "pci_")  # properties of one GPU rather than its kind
 _C10D: Final = "torch.distributed.distributed_c10d"
 # Those of `constant_fold_functions` (torch/_dynamo/variables/torch.py) without a guard that may differ
 # between processes, and those of `is_constant_pg_functions` (distributed.py beside it).

@@ -1,10 +1,10 @@
-"""Recipes: what decides whether a bundle may be used for a frame.
+"""Recipes: the facts that decide whether a bundle may be used for a frame.
 
-A recipe is a map from component name to text; its key is the digest of the map. The components
-stay beside the key in the store, so that a miss can be explained. Only facts on this list enter:
-the frame's function (module, qualified name, digest of its code), the options of ``torch.compile``,
-the configuration of the compiler where it differs from the default, and the platform. Whatever else
-may differ between two processes (folders, ports, ranks, process ids, device indices) does not.
+A recipe maps component names to texts; its key is the digest of the map. The store keeps the components
+beside the key, so that a miss can be explained. Only these facts enter: the frame's function (module,
+qualified name, digest of its code), the options of ``torch.compile``, the compiler's non-default
+configuration, and the platform. Nothing else that may differ between two processes (directories, ports,
+ranks, process ids, device indices) does.
 """
 
 import re
@@ -18,7 +18,7 @@ from firebrick.storage.keys import recipe_key
 
 _RESUME = r"torch_dynamo_resume_in_(.*)_at_\d+"
 
-# In place of options: torch leaves a function alone because of its file, whatever the options are.
+# In place of options: torch skips a function because of its file, whatever the options are.
 SKIPPED_FILE: Mapping[str, str] = {"file": "skipped by torch"}
 
 
@@ -49,7 +49,7 @@ def make_recipe(
     """Return the recipe of a frame.
 
     Args:
-        code: the code object of the frame as Python runs it, not the compiled one.
+        code: the frame's code object as Python runs it, not the compiled one.
         module: ``__name__`` of the frame's globals.
         options: options of ``torch.compile`` and configuration, name -> text.
         platform: facts about this machine, name -> text.
@@ -66,7 +66,7 @@ def make_recipe(
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[RecipeDifference]:
-    """Return the components in which two recipes differ, in the order of their names."""
+    """Return the components in which two recipes differ, ordered by name."""
     return [
         RecipeDifference(name, old.get(name), new.get(name))
         for name in sorted(set(old) | set(new))
@@ -77,9 +77,9 @@ def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[RecipeDi
 def nearest(
     wanted: Mapping[str, str], known: Mapping[bytes, Mapping[str, str]]
 ) -> tuple[bytes, list[RecipeDifference]] | None:
-    """Return the known recipe of the same function that differs least, and in what.
+    """Return the known recipe of the same function that differs least, and its differences.
 
-    Recipes of other functions do not count: they would explain nothing.
+    Recipes of other functions are ignored: they would explain nothing.
     """
     best: tuple[bytes, list[RecipeDifference]] | None = None
     for key in sorted(known):
