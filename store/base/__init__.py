@@ -1,1 +1,1 @@
-"""Small tools that every room may use. Nothing here knows of the store or of torch."""
+"""Small tools that any room may use. Nothing here knows about the store or torch."""

@@ -1,6 +1,6 @@
 """Digests: the only module that imports blake3.
 
-Two uses never share a digest where one of them names its own *context* (BLAKE3's mode ``derive_key``).
+Two uses never share a digest if one of them names its own *context* (BLAKE3's mode ``derive_key``).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ Data = bytes | bytearray | memoryview
 
 
 def hasher_for(context: str) -> Hasher:
-    """Return a new hasher for one use; a context that is derived costs more than a small value."""
+    """Return a new hasher for one use; deriving a context costs more than hashing a small value."""
     return Hasher(derive_key_context=context)
 
 
 def digest(data: Data) -> bytes:
-    """Return 32 bytes."""
+    """Return the digest as 32 bytes."""
     return Hasher(data).digest()
 
 
 def hex_digest(data: Data) -> str:
-    """Return 64 characters."""
+    """Return the digest as 64 hexadecimal characters."""
     return Hasher(data).hexdigest()

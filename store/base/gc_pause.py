@@ -1,4 +1,4 @@
-"""Hold off garbage collection: one over the heap of a process with torch takes longer than a whole load."""
+"""Pause garbage collection: one pass over the heap of a process with torch outlasts a whole load."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import TracebackType
 
 
 class no_collection:
-    """Context manager: no cyclic garbage collection in this block, in any thread."""
+    """A context manager that stops cyclic garbage collection, in all threads."""
 
     def __enter__(self) -> None:
         self._collecting = gc.isenabled()

@@ -1,7 +1,7 @@
-"""Named tuples whose classes are cheap to make: those that a start without the compiler needs at once.
+"""Named tuples with cheap class creation, for those that a lean start needs at once.
 
-`typing.NamedTuple` compiles every annotation and a constructor per class, about 0.15 ms; there are some
-thirty classes on the way to a first call. Type checkers see `typing.NamedTuple` itself.
+`typing.NamedTuple` compiles every annotation and a constructor per class, about 0.15 ms; a first call needs
+some thirty classes. Type checkers see `typing.NamedTuple` itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ else:
             return {"__slots__": ()}
 
     class NamedTuple(tuple, metaclass=_Slotless):
-        """Base of named tuples, used as `typing.NamedTuple` is."""
+        """A base of named tuples, used like `typing.NamedTuple`."""
 
         _fields: tuple[str, ...] = ()
         _field_defaults: dict[str, Any] = {}
@@ -29,7 +29,7 @@ else:
 
         def __init_subclass__(cls) -> None:
             if not (fields := tuple(cls.__annotations__)):
-                return  # those of its base
+                return  # the base's fields
             cls._fields = cls.__match_args__ = fields
             cls._field_defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}
             cls._defaults = tuple(cls._field_defaults.values())
@@ -71,12 +71,12 @@ else:
 
 
 def namedtuple_scope(name: str) -> dict[str, Any] | None:
-    """Return the globals of the ``__new__`` of named tuples, or ``None`` for the name of a real module.
+    """Return the globals of named tuples' ``__new__``, or ``None`` for the name of a real module.
 
-    They are no module's: ``collections.namedtuple`` makes them for each class, always alike.
+    They belong to no module: ``collections.namedtuple`` makes equal ones for each class.
 
     Args:
-        name: what stands as ``__name__`` in them.
+        name: their ``__name__``.
     """
     if not name.startswith("namedtuple_"):
         return None

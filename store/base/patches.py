@@ -9,15 +9,15 @@ _ABSENT = object()
 
 
 class Patches:
-    """Attributes that were replaced, in order. Not thread-safe: the owner holds a lock."""
+    """Replaced attributes, in order. Not thread-safe: the owner holds a lock."""
 
     def __init__(self) -> None:
         self._undo: list[tuple[Any, str, Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        """Replace an attribute, keeping the object that stood there (a descriptor as it is).
+        """Replace an attribute, keeping the old object (a descriptor unbound).
 
-        What a class inherits, or does not have, it gets as its own until the undo.
+        An attribute that a class inherits or lacks becomes its own until the undo.
         """
         if isinstance(owner, type) and name not in vars(owner):
             original: Any = _ABSENT
@@ -30,7 +30,7 @@ class Patches:
         setattr(owner, name, value)
 
     def undo(self) -> None:
-        """Put everything back, last first."""
+        """Restore everything, last first."""
         while self._undo:
             owner, name, original = self._undo.pop()
             if original is _ABSENT:

@@ -1,7 +1,7 @@
-"""Tell what is torch's and Python's own, as it was shipped; their versions are facts of every recipe.
+"""Recognise torch's and Python's own code as shipped; their versions are facts of every recipe.
 
-A function counts as shipped by the file that its code was compiled from, a class by the name that leads to
-it. A patch of either is code from elsewhere, or code of another name, and is looked at like the program's.
+A function counts as shipped by the file its code was compiled from, a class by the name that leads to it. A
+patch of either comes from elsewhere or has another name, and is treated like user code.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FIREBRICK: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _PACKAGES: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _ROOTS: Final = frozenset({"torch", "builtins", "functorch", *sys.stdlib_module_names})
 COMPILER: Final = ("torch._dynamo", "torch._inductor", "torch._functorch", "torch.fx.experimental", "sympy")
-_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made at run time, which can be changed
+_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class created at run time, which is mutable
 
 
 @functools.lru_cache(4096)
 def shipped_file(file: str) -> str:
-    """Return the name of a source file of torch or Python below its root, empty for any other."""
+    """Return the path of a torch or Python source file below its root; empty for any other."""
     if file.startswith("<frozen "):
         return file
     if file.startswith(_TORCH):
@@ -43,12 +43,12 @@ def shipped_file(file: str) -> str:
 
 
 def is_own(code: types.CodeType) -> bool:
-    """Tell whether code is Firebrick's: what stands for a function of torch while it is enabled."""
+    """Tell whether code is Firebrick's own, such as its replacements for torch's functions."""
     return code.co_filename.startswith(_FIREBRICK)
 
 
 def code_key(code: types.CodeType) -> str:
-    """Return the name of a shipped code object, unique in its build; empty for code of the program."""
+    """Return the name of a shipped code object, unique in its build; empty for user code."""
     file = shipped_file(code.co_filename)
     return f"{file}:{code.co_firstlineno}:{code.co_qualname}" if file else ""
 
@@ -59,7 +59,7 @@ def is_pinned(module: Any) -> bool:
 
 
 def of_compiler(module: Any) -> bool:
-    """Tell whether a module belongs to what a start without the compiler does not import."""
+    """Tell whether a module belongs to the compiler, which a lean start does not import."""
     return isinstance(module, str) and any(
         module == name or module.startswith(name + ".") for name in COMPILER
     )
@@ -71,7 +71,7 @@ def is_static(cls: type) -> bool:
 
 
 def is_shipped_class(cls: type) -> bool:
-    """Tell whether a class is torch's or Python's own: its module is, and its name leads to it there."""
+    """Tell whether a class is torch's or Python's own: its module is, and its name there leads to it."""
     if is_static(cls):
         return True
     module = cls.__module__
@@ -84,7 +84,7 @@ def is_shipped_class(cls: type) -> bool:
 
 
 def find(path: str) -> Any:
-    """Return what ``module:qualified name`` leads to, without running descriptors; None for nothing."""
+    """Return the object at ``module:qualified name`` without running descriptors, or None."""
     module, _, qualname = path.partition(":")
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
