@@ -1,6 +1,6 @@
-"""Turn what torch.compile makes into blobs and back: one codec per kind.
+"""Encode torch.compile's products as blobs and decode them: one codec per kind.
 
-The table below is the registration; nothing is found by walking a path.
+The table below is the registration; no codec is discovered.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TABLE: Final[dict[Kind, tuple[str, str]]] = {
 
 
 class _Codecs(Mapping[Kind, Codec[Any]]):
-    """The codecs by kind; the module of one is imported when it is first asked for."""
+    """The codecs by kind; each module is imported on first use."""
 
     def __init__(self) -> None:
         self._made: dict[Kind, Codec[Any]] = {}
@@ -62,27 +62,27 @@ CODECS: Final[Mapping[Kind, Codec[Any]]] = _Codecs()
 
 
 class Encoded(NamedTuple):
-    """Hold the blobs of one artifact; each child is there once, before what refers to it."""
+    """The blobs of one artifact; each child occurs once, before its parents."""
 
     root: Blob
     children: list[Blob]
 
 
 class Collector:
-    """Collect child blobs; call it as a sink. Use from one thread."""
+    """A sink that collects child blobs. Use from one thread."""
 
     def __init__(self) -> None:
         self.blobs: dict[ContentKey, Blob] = {}
 
     def __call__(self, kind: Kind, data: bytes, version: int) -> ContentKey:
-        """Add a blob and give its key."""
+        """Add a blob and return its key."""
         key = content_key(kind, data, version)
         self.blobs.setdefault(key, Blob(kind, data, version))
         return key
 
 
 def codec_for(kind: int) -> Codec[Any]:
-    """Give the codec of a kind; UnknownKind if there is none."""
+    """Return the codec of a kind; raise UnknownKind if there is none."""
     try:
         return CODECS[Kind(kind)]
     except (KeyError, ValueError):
@@ -107,12 +107,12 @@ def decode(kind: int, version: int, data: bytes | memoryview, source: Source) ->
     Args:
         kind: Kind of the blob.
         version: Version of the codec that wrote it.
-        data: The body; it must have been checked against its content key.
-        source: Gives child blobs, checked likewise.
+        data: The body, already checked against its content key.
+        source: Returns child blobs, checked likewise.
 
     Raises:
         UnknownKind, UnknownVersion: This Firebrick cannot read it.
-        CodecError: The bytes are not valid.
+        CodecError: The bytes are invalid.
     """
     try:
         return codec_for(kind).decode(data, source, version)

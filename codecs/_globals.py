@@ -1,8 +1,8 @@
-"""Name classes, functions and constants as "module:qualname", and find them again without importing
-or running anything.
+"""Name classes, functions and constants as "module:qualname", and find them without importing or running
+anything.
 
-A name is accepted in one spelling only: the object's own `__module__` and `__qualname__`. So
-`os.system` cannot be smuggled in through another module that happens to import it.
+Only one spelling of a name is accepted: the object's own `__module__` and `__qualname__`. So `os.system`
+cannot be smuggled in through another module that imports it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _CONSTANTS: dict[str, object] = {
     "builtins:Ellipsis": Ellipsis,
     "builtins:NotImplemented": NotImplemented,
 }
-# Types of torch whose values are attributes of the module torch, as str() spells them.
+# torch types whose values are attributes of the module torch, spelt as str() spells them.
 TORCH_CONSTANTS = frozenset({"dtype", "layout", "memory_format"})
 
 
 def qualified(value: Any) -> str:
-    """Spell the name of a class or function; it need not be possible to find it again."""
+    """Return the name of a class or function, which need not resolve."""
     return f"{getattr(value, '__module__', None)}:{getattr(value, '__qualname__', None)}"
 
 
@@ -41,11 +41,10 @@ def is_tensor_class(cls: type) -> bool:
 
 
 def name_of(value: Any) -> str:
-    """Name a class, function, module-level constant or module, so that `resolve` finds it.
+    """Return the name by which `resolve` finds a class, function, module-level constant or module.
 
     Raises:
-        EncodeError: It cannot be found under its own name (a lambda, a local or replaced
-            function).
+        EncodeError: Its own name does not lead to it (a lambda, a local or replaced function).
     """
     if value is Ellipsis:
         return "builtins:Ellipsis"
@@ -67,14 +66,13 @@ def name_of(value: Any) -> str:
 
 
 def resolve(name: str) -> Any:
-    """Find what `name_of` named, in modules that are imported already.
+    """Return the object that `name_of` named, from modules already imported.
 
-    Attributes are read from the dictionaries of modules and classes, so no `__getattr__` and no
-    descriptor runs.
+    Attributes are read from module and class dictionaries, so no `__getattr__` or descriptor runs.
 
     Raises:
-        ForbiddenGlobal: The module is not imported, there is no such attribute, the way leads
-            through another module, or the object has another name of its own.
+        ForbiddenGlobal: The module is not imported, there is no such attribute, the path leads through
+            another module, or the object's own name differs.
     """
     module_name, colon, qualname = name.partition(":")
     if not colon:

@@ -1,4 +1,4 @@
-"""Rebuild an object graph from nodes; see `_graph_format` for what they mean."""
+"""Rebuild an object graph from its nodes, which `_graph_format` defines."""
 
 from __future__ import annotations
 
@@ -39,13 +39,12 @@ _LIMITS = Limits(depth=4, items=MAX_NODES)
 
 
 class Decoder:
-    """Decode one graph; use once.
+    """A decoder of one graph; use once.
 
     Args:
-        policy: What may be named, built and called.
-        source: Gives child blobs.
-        volatile: Values that were handed aside at encoding, in the same order; None puts None in
-            their places.
+        policy: The names, instances and calls it admits.
+        source: Returns child blobs.
+        volatile: Values set aside at encoding, in the same order; None puts None in their places.
         leaves: Codecs of the kinds that a CHILD may have.
     """
 
@@ -67,7 +66,7 @@ class Decoder:
         self._builders: dict[int, Callable[[], Any]] = {}
 
     def run(self, data: bytes | memoryview) -> Any:
-        """Run the program and give its root."""
+        """Run the program and return its root."""
         body = unpack(data, _LIMITS)
         if type(body) is not list or len(body) != 3 or type(body[0]) is not list:
             raise DecodeError("an object graph is [nodes, storages, root]")
@@ -86,7 +85,7 @@ class Decoder:
             return self._at(root)
         except FirebrickError:
             raise
-        except Exception as error:  # constructors and hashes of rebuilt objects may raise anything
+        except Exception as error:  # constructors and hashes of rebuilt objects can raise anything
             raise DecodeError(f"node {at or len(values)}: {type(error).__name__}: {error}") from error
 
     def _at(self, position: Any) -> Any:
@@ -251,7 +250,7 @@ class Decoder:
         return self._callable(node[1])(*arguments, **keywords)
 
     def _builder(self, position: Any) -> Callable[[], Any]:
-        """Give what makes an empty instance of the class at `position`."""
+        """Return a function that makes an empty instance of the class at `position`."""
         cls, name = self._at(position), self._names.get(position, "")
         if not isinstance(cls, type) or not name:
             raise DecodeError(f"{cls!r:.60} is not a class")
@@ -308,7 +307,7 @@ class Decoder:
         return value
 
     def _made(self, position: Any) -> Any:
-        """Give an object that this graph made; nothing that existed before is changed."""
+        """Return an object that this graph made; existing objects are never changed."""
         value, node = self._at(position), self.nodes[position]
         if type(node) is not list or node[0] not in _MAKERS:
             raise ForbiddenGlobal(repr(value)[:60], "only objects that the graph makes get state")

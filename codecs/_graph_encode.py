@@ -1,4 +1,4 @@
-"""Turn an object graph into nodes; see `_graph_format` for what they mean."""
+"""Turn an object graph into nodes, which `_graph_format` defines."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ _DATACLASS_SETSTATE = getattr(dataclasses, "_dataclass_setstate", None)
 
 @dataclass(slots=True)
 class _Class:
-    """Hold what is decided once per class."""
+    """The decisions made once per class."""
 
     name: str
     volatile: frozenset[str]
     replace: Callable[[Any], Any] | None
-    is_value: bool  # equal arguments make equal objects: they may share one node
+    is_value: bool  # equal arguments make equal objects, which may share one node
 
 
 class Encoder(NodeWriter):
-    """Encode one graph; use once."""
+    """An encoder of one graph; use once."""
 
     def __init__(self, policy: Policy, sink: Sink) -> None:
         super().__init__(policy, sink)
         self._classes: dict[type, _Class] = {}
 
     def visit(self, value: Any) -> int:
-        """Write the nodes of a value, unless they are there, and give its position."""
+        """Write the nodes of a value, unless already written, and return its position."""
         visitor = _VISITORS.get(type(value))
         return self._visit_other(value) if visitor is None else visitor(self, value)
 
@@ -144,7 +144,7 @@ class Encoder(NodeWriter):
         info = self._class(type(value))
         try:
             reduced = info.replace(value) if info.replace else _reduce(value)
-        except Exception as error:  # whatever the object's own code raises
+        except Exception as error:  # the object's own code can raise anything
             raise self._refuse(value, f"it does not reduce: {error}") from None
         if isinstance(reduced, Leaf):
             return self._child(reduced.codec, reduced.value)
@@ -206,7 +206,7 @@ class Encoder(NodeWriter):
             raise Refused(ForbiddenGlobal(info.name, NO_NEW))
 
     def _call(self, value: Any, function: Any, arguments: tuple[Any, ...]) -> list[Any]:
-        """Give the operation that makes an object from arguments."""
+        """Return the operation that makes an object from arguments."""
         op, keywords = Op.CALL, None
         if function is _RECONSTRUCTOR:
             cls, base, contents = arguments
@@ -290,7 +290,7 @@ def _reduce(value: Any) -> Any:
 
 
 _CODE = CodeCodec()
-# The contents of an instance of a builtin's subclass, whatever the subclass overrides.
+# The contents of an instance of a builtin's subclass, despite overrides.
 _CONTENTS: dict[type, Callable[[Any], Any]] = {
     int: int.__pos__,
     float: float.__pos__,

@@ -1,15 +1,13 @@
-"""Define the encoding of object graphs: the policy that bounds it and the operations it consists
-of.
+"""The encoding of object graphs: the policy that bounds it and its operations.
 
-The body is `[nodes, storages, root]`. `nodes` is a program that runs from front to back; each entry
-defines one value, which later entries name by its position. An entry that is not an array stands
-for itself (None, bool, int of 64 bits, float, str, bytes). An array is an operation: its code and
-its operands.
+The body is `[nodes, storages, root]`. `nodes` is a program that runs from front to back; each entry defines
+one value, which later entries refer to by position. An entry that is not an array is a literal (None, bool,
+int of 64 bits, float, str, bytes). An array is an operation: its code and operands.
 
-Equal immutable values (scalars, tuples, names, and objects that define their own hash and consist
-of arguments only) have one node, whether or not they were one object: identity of immutables
-depends on caches and interning and would make encodings differ. Mutable objects have one node each,
-so sharing and cycles survive.
+Equal immutable values (scalars, tuples, names, and objects that define their own hash and consist of
+arguments only) have one node, whether or not they were one object: the identity of immutables depends on
+caches and interning and would make encodings differ. Mutable objects have one node each, so sharing and
+cycles survive.
 """
 
 from __future__ import annotations
@@ -26,13 +24,13 @@ from firebrick.codecs._globals import is_tensor_class, is_torch_constant
 VERSION: Final = 1
 MAX_NODES: Final = 1 << 22
 LEAF_BYTES: Final = 4096
-VOLATILE: Final = -1  # in place of the position of a value that was handed aside
+VOLATILE: Final = -1  # in place of the position of a value set aside
 
 
 class Op(enum.IntEnum):
-    """Name the operations; operands are positions unless said otherwise.
+    """The operations; operands are positions unless stated otherwise.
 
-    Numbers are stable for ever.
+    Numbers never change.
     """
 
     GLOBAL = 0  # "module:qualname"
@@ -68,23 +66,20 @@ class Op(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Bound what an object graph may hold.
+    """The bounds on the contents of an object graph.
 
     Args:
-        callables: "module:qualname" of what decode may call; a class admits `cls(…)` and
+        callables: "module:qualname" of callables that decode may call; a class admits `cls(…)` and
             `cls.__new__(cls, …)`, and "module:qualname.__setstate__" admits that method.
-        instances: Prefixes of modules, or "module:qualname", of classes that may be rebuilt:
-            `__new__` of the builtin base without arguments, then the state put into `__dict__` and
-            slots. No `__init__`, no `__setstate__`.
-        names: Prefixes of modules, or "module:qualname", of what may be named at all; ("",) is
-            everything importable. What `callables` and `instances` admit may be named too.
+        instances: Prefixes of modules, or "module:qualname", of classes that may be rebuilt: `__new__` of the
+            builtin base without arguments, then the state put into `__dict__` and slots. No `__init__`, no
+            `__setstate__`.
+        names: Prefixes of modules, or "module:qualname", of objects that may be named at all; ("",) is
+            everything importable. Those that `callables` and `instances` admit may be named too.
         tensor_classes: Admit the names of all subclasses of torch.Tensor.
-        volatile: Class ("module:qualname") to attributes that are left out of the bytes and handed
-            aside.
-        replace: Class to a function that gives the reduce tuple in place of the object's own
-            `__reduce_ex__`.
-        leaf_bytes: bytes and str of at least this length, and storages of tensors, become child
-            blobs.
+        volatile: Class ("module:qualname") to attributes that are omitted from the bytes and set aside.
+        replace: Class to a function that replaces the object's own `__reduce_ex__`.
+        leaf_bytes: bytes, str and tensor storages of at least this length become child blobs.
     """
 
     callables: frozenset[str] = frozenset()
@@ -114,7 +109,7 @@ def _admits(prefixes: tuple[str, ...], name: str) -> bool:
     return any(p in ("", name, module) or module.startswith(p + ".") for p in prefixes)
 
 
-# Why something is refused.
+# Reasons for refusals.
 NO_CALL: Final = "the policy does not admit calling it"
 NO_INSTANCES: Final = "the policy does not admit instances of this class"
 NO_NEW: Final = "it has a __new__ of its own, which the policy does not admit"
@@ -135,7 +130,7 @@ BUILTIN_BASES: Final = (int, float, complex, str, bytes, tuple, frozenset)
 
 
 def setstate_name(cls: type) -> str:
-    """Name the `__setstate__` of a class by the class that defines it; empty if there is none."""
+    """Return the name of a class's `__setstate__`, by its defining class; empty if there is none."""
     for base in cls.__mro__:
         if "__setstate__" in base.__dict__:
             return f"{base.__module__}:{base.__qualname__}.__setstate__"
@@ -143,7 +138,7 @@ def setstate_name(cls: type) -> str:
 
 
 def find_function(cls: type, name: str) -> types.FunctionType | None:
-    """Find a Python function in a class without running descriptors; None for anything else."""
+    """Return a Python function of a class without running descriptors; None for anything else."""
     for base in cls.__mro__:
         if name in base.__dict__:
             value = base.__dict__[name]
@@ -152,7 +147,7 @@ def find_function(cls: type, name: str) -> types.FunctionType | None:
 
 
 def builtin_new(cls: type) -> bool:
-    """Tell whether `cls.__new__` is implemented in C, so that it runs no Python of the class."""
+    """Tell whether `cls.__new__` is implemented in C and so runs no Python of the class."""
     for base in cls.__mro__:
         if "__new__" in base.__dict__:
             return not isinstance(base.__dict__["__new__"], staticmethod)

@@ -1,6 +1,6 @@
 """Write the nodes of an object graph: positions, scalars and containers.
 
-`_graph_format` says what they mean.
+`_graph_format` defines them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _TEXT = TextCodec()
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Mark a value that a reducer of `Policy.replace` wants as a child blob of its own kind."""
+    """A value that a reducer of `Policy.replace` makes a child blob of its own kind."""
 
     codec: Codec[Any]
     value: Any
 
 
 class Refused(Exception):
-    """Carry an error outwards and collect the path to the value on the way."""
+    """An error on its way outwards, collecting the path to the value."""
 
     def __init__(self, error: CodecError) -> None:
         super().__init__()
@@ -52,11 +52,9 @@ class Refused(Exception):
 
 
 class Open:
-    """Remember an object that is being visited: `value` keeps it alive, `at` is its position once
-    it has one.
+    """An object being visited: `value` keeps it alive, `at` is its position once it has one.
 
-    `create` is the operation that makes it when something inside refers back to it; None where that
-    is impossible.
+    `create` is the operation that makes it when its contents refer back to it; None if that is impossible.
     """
 
     __slots__ = ("at", "create", "value")
@@ -68,12 +66,12 @@ class Open:
 
 
 def key_only(kind: Kind, data: bytes, version: int) -> ContentKey:
-    """Answer as a sink would, but keep nothing."""
+    """Return a key as a sink does, but keep nothing."""
     return content_key(kind, data, version)
 
 
 class NodeWriter(ABC):
-    """Write the nodes of one graph; use once."""
+    """A writer of one graph's nodes; use once."""
 
     def __init__(self, policy: Policy, sink: Sink) -> None:
         self.policy = policy
@@ -86,7 +84,7 @@ class NodeWriter(ABC):
 
     @abstractmethod
     def visit(self, value: Any) -> int:
-        """Write the nodes of a value, unless they are there, and give its position."""
+        """Write the nodes of a value, unless already written, and return its position."""
 
     def finish(self, root: Any) -> bytes:
         """Encode everything reachable from `root`."""
@@ -116,7 +114,7 @@ class NodeWriter(ABC):
         return self._constant(node, list(node))
 
     def _open(self, value: Any, create: list[Any] | None) -> Open | int:
-        """Give the position of an object that was seen before, or note that its visit begins."""
+        """Return the position of an object seen before, or record that its visit begins."""
         seen = self._memo.get(id(value))
         if seen is None:
             seen = self._memo[id(value)] = Open(value, create)
@@ -246,7 +244,7 @@ class NodeWriter(ABC):
         return self._container(value, Op.SET, Op.ADD, lambda: self._visit_all(self._sorted(value)))
 
     def _sorted(self, items: Iterable[Any]) -> list[Any]:
-        """Sort the items of a set by what each would be as a graph of its own."""
+        """Sort the items of a set by each item's encoding as a separate graph."""
         keyed = [(type(self)(self.policy, key_only).finish(item), item) for item in items]
         keyed.sort(key=lambda pair: pair[0])
         return [item for _, item in keyed]

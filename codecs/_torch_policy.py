@@ -1,9 +1,8 @@
-"""Say what of torch may occur in a backend artifact, what in it is volatile, and what is worth a
-blob of its own.
+"""The torch objects admitted in a backend artifact, its volatile values, and the parts that get blobs of
+their own.
 
-Valid for torch 2.11 to 2.14; names that a release does not have do no harm. Nothing here imports
-torch. Whoever wants more stored extends the tables; what they do not admit is refused at encoding,
-with its name and place.
+Valid for torch 2.11 to 2.14; names that a release lacks do no harm. Nothing here imports torch. To store
+more, extend the tables; anything they do not admit is refused at encoding, with its name and path.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ INSTANCES: Final = (
     "triton.runtime.autotuner:Config",
     "triton.runtime.jit",
 )
-# Named, never called by us: what the artifact's own machinery looks up or calls.
+# Named, never called by us: the artifact's own machinery looks them up or calls them.
 NAMES: Final = (
     "builtins:dict",
     "builtins:int",
@@ -109,7 +108,7 @@ VOLATILE: Final = {
 
 
 def policy() -> Policy:
-    """Give the policy for backend artifacts, for what of torch is imported at this moment."""
+    """Return the policy for backend artifacts, for the parts of torch imported at this moment."""
     modules = ("torch._dynamo.source", "torch._C._functionalization", "sympy")
     return _policy(tuple(name in sys.modules for name in modules))
 

@@ -1,7 +1,7 @@
-"""Say how objects of torch are taken apart for encoding, and put the parts together again.
+"""Take torch objects apart for encoding, and rebuild them.
 
-The `reduce_…` functions stand in for the objects' own `__reduce_ex__`; the others are called at
-decoding and are on the allow-list of `_torch_policy`. Nothing here imports torch.
+The `reduce_…` functions replace the objects' own `__reduce_ex__`; the others are called at decoding and are
+on the allow-list of `_torch_policy`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _KERNEL_PATH = re.compile(r"^(\s*# kernel path: ).*[/\\]", re.MULTILINE)
 
 
 def wrapper_text(source: str) -> str:
-    """Take the count of compilations and the cache directory out of the comments of a wrapper."""
+    """Remove the compilation count and the cache directory from a wrapper's comments."""
     return _KERNEL_PATH.sub(r"\1", _AOT_ID.sub(r"\1", source))
 
 
 def _code_hash(source: str) -> str:
-    # As torch._inductor.codecache.code_hash: the wrapper's file is named so.
+    # As torch._inductor.codecache.code_hash, which names the wrapper's file.
     return "c" + base64.b32encode(hashlib.sha256(source.encode()).digest())[:51].decode().lower()
 
 
@@ -57,7 +57,7 @@ def _instance(value: Any, **changes: Any) -> Any:
 
 
 def reduce_fx_graph(graph: Any) -> Any:
-    """Take a compiled graph apart: its wrapper becomes a child, counts of compilations go."""
+    """Take a compiled graph apart: its wrapper becomes a child, compilation counts go."""
     if graph.current_callable is not None:
         raise ValueError("the graph was not prepared for serialisation")
     source = wrapper_text(graph.source_code)
@@ -71,9 +71,9 @@ def reduce_fx_graph(graph: Any) -> Any:
 
 
 def reduce_graph_module(serialized: Any) -> Any:
-    """Take a serialised graph apart, so that graphs in it (of `torch.cond` and its kin) stay serialised too.
+    """Take a serialised graph apart, so that subgraphs (of `torch.cond` and similar) stay serialised too.
 
-    What is decoded is text: modules are made when torch asks for the outer one.
+    Decoding yields text: modules are made when torch asks for the outer one.
     """
     body, imports = serialized.args
     inner = {
@@ -90,7 +90,7 @@ def _is_graph(module: Any) -> bool:
 
 
 def graph_module(body: dict[str, Any], imports: str) -> Any:
-    """Make a graph's module from what `reduce_graph_module` kept, with the graphs in it."""
+    """Make a graph's module, with its subgraphs, from the parts `reduce_graph_module` kept."""
     modules = {
         name: child.deserialize() if hasattr(child, "deserialize") else child
         for name, child in body["_modules"].items()
@@ -110,20 +110,20 @@ def reduce_library(library: Any) -> Any:
 
 
 def reduce_aot_config(config: Any) -> Any:
-    """Take an AOTConfig apart without its id, which counts compilations and only makes names."""
+    """Take an AOTConfig apart without its id, a compilation count used only in names."""
     return _instance(config, aot_id=0, precompile_backend_id=None)
 
 
 class CachePath:
-    """Mark a path in Inductor's cache directory while an artifact is encoded."""
+    """A path in Inductor's cache directory, while an artifact is encoded."""
 
     def __init__(self, path: str) -> None:
-        """Take a path whose last two components say where it is in the directory."""
+        """Accept a path whose last two components locate it in the directory."""
         self.parts = re.split(r"[/\\\\]", path)[-2:]
 
 
 def cache_path(*parts: Any) -> str:
-    """Find the place of a file in this process's Inductor cache directory."""
+    """Return the path of a file in this process's Inductor cache directory."""
     if not all(
         type(part) is str and part not in ("", "..") and not set(part) & set("/\\\0") for part in parts
     ):
@@ -133,12 +133,12 @@ def cache_path(*parts: Any) -> str:
 
 
 def reduce_cache_path(path: Any) -> Any:
-    """Make a marked path one of the process that decodes."""
+    """Turn a marked path into one of the decoding process."""
     return cache_path, tuple(path.parts)
 
 
 def reduce_autotuner(tuner: Any) -> Any:
-    """Take a CachingAutotuner apart without times, and with its file relative to the cache."""
+    """Take a CachingAutotuner apart without times, its file relative to the cache."""
     state = tuner.__getstate__()
     changes = {
         "autotune_time_taken_ns": 0,
@@ -151,7 +151,7 @@ def reduce_autotuner(tuner: Any) -> Any:
 
 
 def reduce_autotune_cache(cache: Any) -> Any:
-    """Take an AutotuneCache apart with its file relative to the cache."""
+    """Take an AutotuneCache apart, its file relative to the cache."""
     state = cache.__getstate__()
     if state.get("local_cache"):
         backend, path = state["local_cache"]
@@ -160,7 +160,7 @@ def reduce_autotune_cache(cache: Any) -> Any:
 
 
 def reduce_bundle(bundle: Any) -> Any:
-    """Take a TritonBundle apart with its kernels sorted: parallel compilation shuffles them."""
+    """Take a TritonBundle apart, its kernels sorted: parallel compilation shuffles them."""
     kernels = sorted(bundle.kernel_artifacts, key=lambda kernel: (kernel.kernel_hash, kernel.device))
     return _instance(bundle, kernel_artifacts=kernels)
 
@@ -171,7 +171,7 @@ def reduce_kernels(kernels: Any) -> Any:
 
 
 def kernel_artifacts(kernel: Any, device: Any) -> Any:
-    """Make what torch's TritonBundler writes to Triton's cache directory."""
+    """Make the object that torch's TritonBundler writes to Triton's cache directory."""
     bundler = sys.modules[_BUNDLER]
     if not isinstance(kernel, TritonKernel) or type(device) is not int:
         raise DecodeError("a kernel's artifacts are a kernel and a device index")
@@ -192,7 +192,7 @@ def reduce_expression(value: Any) -> Any:
 def expression(cls: Any, *arguments: Any) -> Any:
     """Rebuild a symbolic expression.
 
-    Text is taken as the name of a symbol only, so that SymPy never parses it.
+    Text is only ever a symbol's name, so that SymPy never parses it.
     """
     sympy = sys.modules["sympy"]
     if f"{cls.__module__}:{cls.__qualname__}" not in SYMPY:

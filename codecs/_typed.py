@@ -1,6 +1,6 @@
-"""Turn named tuples into lists and back, checking the type of every field by its annotation.
+"""Convert named tuples to lists and back, checking each field's type against its annotation.
 
-Fields at the end that have their defaults are left out, so that a class may get more of them.
+Trailing fields with default values are omitted, so that a class can gain fields.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _argument(value: Any) -> Any:
 
 
 def typed(value: Any, hint: Any) -> Any:
-    """Rebuild a value of a field, checking its type."""
+    """Rebuild a field's value, checking its type."""
     if hint is Any:
         return _argument(value)
     if hasattr(hint, "_fields"):
@@ -68,7 +68,7 @@ def typed(value: Any, hint: Any) -> Any:
 
 
 def rebuilt(cls: Any, values: Any) -> Any:
-    """Rebuild a named tuple from the list of its fields; DecodeError where a type is another."""
+    """Rebuild a named tuple from the list of its fields; raise DecodeError on a wrong type."""
     hints, defaults = _hints(cls), cls._field_defaults
     least = len(hints) - len(defaults)
     if type(values) is not list or not least <= len(values) <= len(hints):

@@ -1,12 +1,10 @@
-"""Define what a codec is.
+"""The interface of codecs.
 
-A codec turns one kind of value into the body of a blob and back. Parts that are worth sharing
-become blobs of their own: the encoder hands them to a sink, which answers with their content key,
-and the decoder asks a source for them.
+A codec turns one kind of value into the body of a blob and back. Parts worth sharing become separate blobs:
+the encoder passes them to a sink, which returns their content key, and the decoder asks a source for them.
 
-Bodies are canonical: equal values give equal bytes, in any process. Decoding calls nothing that the
-bytes name, except what the codec's allow-list admits. Codecs hold no state; any thread may use
-them.
+Bodies are canonical: equal values give equal bytes, in any process. Decoding calls nothing the bytes name
+unless the codec's allow-list admits it. Codecs hold no state; any thread may use them.
 """
 
 from __future__ import annotations
@@ -20,23 +18,23 @@ from firebrick.storage.format import KEY_BYTES, Kind
 from firebrick.storage.keys import ContentKey
 
 T = TypeVar("T")
-MAX_COUNT: Final = 1 << 20  # of values that a number in an encoding stands for
+MAX_COUNT: Final = 1 << 20  # of values that a number in an encoding may demand
 
 
 class Stored(Protocol):
-    """Show a blob as a source gives it; a view must stay valid until `decode` returns."""
+    """A blob as returned by a source; a view must stay valid until `decode` returns."""
 
     @property
     def kind(self) -> Kind:
-        """Tell the kind of the blob."""
+        """The kind of the blob."""
 
     @property
     def version(self) -> int:
-        """Tell the version of the codec that wrote the blob."""
+        """The version of the codec that wrote the blob."""
 
     @property
     def data(self) -> bytes | memoryview:
-        """Give the body, verified and not compressed."""
+        """The body, verified and uncompressed."""
 
 
 Sink = Callable[[Kind, bytes, int], ContentKey]  # adds a child blob (kind, body, codec version)
@@ -44,25 +42,25 @@ Source = Callable[[ContentKey], Stored]
 
 
 class Codec(ABC, Generic[T]):
-    """Turn values of one kind into bytes and back."""
+    """A converter of values of one kind to bytes and back."""
 
     kind: ClassVar[Kind]
     version: ClassVar[int] = 1
 
     @abstractmethod
     def encode(self, value: T, sink: Sink) -> bytes:
-        """Give the canonical body of `value`; children go to `sink` before it returns.
+        """Return the canonical body of `value`; children go to `sink` before it returns.
 
         Raises:
-            CodecError: The value has no faithful encoding (EncodeError), names what is not allowed,
-                or exceeds a limit.
+            CodecError: The value has no faithful encoding (EncodeError), names something forbidden, or
+                exceeds a limit.
         """
 
     @abstractmethod
     def decode(self, data: bytes | memoryview, source: Source, version: int) -> T:
-        """Rebuild the value from a body that `version` of this codec wrote.
+        """Rebuild the value from a body written by `version` of this codec.
 
-        The result owns its memory: nothing in it refers to `data` or to what `source` returned.
+        The result owns its memory: nothing in it refers to `data` or to blobs from `source`.
 
         Raises:
             CodecError: The bytes are not a valid encoding; nothing else is raised for bad bytes.
@@ -75,15 +73,15 @@ class Codec(ABC, Generic[T]):
 
 
 def child(source: Source, key: Any, kind: Kind) -> Stored:
-    """Fetch a child blob and check that it is of the kind that its parent expects.
+    """Fetch a child blob and check that it is of the kind its parent expects.
 
     Args:
-        source: Gives the blob.
-        key: What stands where the parent names it: 32 bytes, or the parent is not valid.
-        kind: What it must be.
+        source: Returns the blob.
+        key: The key in the parent: 32 bytes, or the parent is invalid.
+        kind: The expected kind.
 
     Raises:
-        DecodeError: The key is none, or the blob is of another kind. And what `source` raises.
+        DecodeError: The key is invalid, or the blob is of another kind. `source` may raise more.
     """
     if type(key) is not bytes or len(key) != KEY_BYTES:
         raise DecodeError(f"{key!r:.40} is not a content key")
@@ -94,13 +92,13 @@ def child(source: Source, key: Any, kind: Kind) -> Stored:
 
 
 def check_count(what: str, count: int) -> None:
-    """Refuse with a DecodeError a number, by which something will be made, outside 0 to `MAX_COUNT`."""
+    """Raise DecodeError for a number of things to make outside 0 to `MAX_COUNT`."""
     if not 0 <= count <= MAX_COUNT:
         raise DecodeError(f"{what} is {count}, expected 0 to {MAX_COUNT}")
 
 
 def check_arguments(arguments: Iterable[Any]) -> None:
-    """Refuse arguments from which a constructor makes far more than was encoded: a long range."""
+    """Refuse arguments from which a constructor makes far more than was encoded, such as a long range."""
     for argument in arguments:
         if type(argument) is range and argument[MAX_COUNT:]:
             length = (argument[-1] - argument[0]) // argument.step + 1

@@ -1,7 +1,7 @@
-"""The shared libraries that travel with a compiled graph.
+"""Shared libraries that travel with a compiled graph.
 
-torch's artifacts name their C++ kernels by source text only. While an artifact is recorded, and
-after it was read from a store, each of its graphs carries the libraries as an attribute of its own.
+torch's artifacts name their C++ kernels by source text only. While an artifact is recorded, and after it is
+read from a store, each of its graphs carries the libraries as an attribute.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ LIBRARIES: Final = "_firebrick_libraries"  # attribute of a compiled graph
 class LibrarySet(dict[str, Library]):
     """Shared libraries by the digest (hex) of the request that loads them; treat it as immutable.
 
-    Copies share it, and in a pickle it is an empty dictionary, so that torch's own caches never
-    hold a class of ours.
+    Copies share it, and it pickles as an empty dictionary, so that torch's own caches never hold a class of
+    ours.
     """
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -28,5 +28,5 @@ class LibrarySet(dict[str, Library]):
 
 
 def library_set(libraries: dict[str, Library]) -> LibrarySet:
-    """Make a set from what was decoded."""
+    """Make a set from decoded libraries."""
     return LibrarySet(libraries)

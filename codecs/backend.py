@@ -1,8 +1,7 @@
-"""Encode backend artifacts of torch's PrecompileContext: what AOTAutograd and Inductor made for one
-graph.
+"""Encode backend artifacts of torch's PrecompileContext: AOTAutograd's and Inductor's output for one graph.
 
-The body is an object graph under the policy of `_torch_policy`. Wrappers, Triton kernels, tensors
-and long texts are children. The artifact's key holds a uuid and is not part of it.
+The body is an object graph under the policy of `_torch_policy`. Wrappers, Triton kernels, tensors and long
+texts are children. The artifact's key, which holds a uuid, is left out.
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ def encode_backend(artifact: Any, sink: Sink) -> tuple[bytes, list[Any]]:
     """Encode a BackendCacheArtifact without its key.
 
     Returns:
-        The body, and the volatile values (times, texts for debugging) in the order in which they
-        were met.
+        The body, and the volatile values (times, debugging texts) in the order met.
 
     Raises:
-        CodecError: As `encode_graph`; the message names the part that cannot be stored.
+        CodecError: As for `encode_graph`; the message names the part that cannot be stored.
     """
     if not isinstance(getattr(artifact, "key", None), str):
         raise EncodeError(type(artifact).__name__, reason="not a backend artifact")
@@ -42,12 +40,12 @@ def decode_backend(
 
     Args:
         data: The body.
-        source: Gives the child blobs.
-        key: The name under which this process knows the artifact.
-        volatile: What `encode_backend` handed aside; None leaves None in those attributes.
+        source: Returns the child blobs.
+        key: This process's name for the artifact.
+        volatile: The values `encode_backend` set aside; None leaves None in those attributes.
 
     Raises:
-        CodecError: As `decode_graph`. torch's modules must be imported already.
+        CodecError: As for `decode_graph`. torch's modules must be imported already.
     """
     artifact = decode_graph(data, _torch_policy.policy(), source, volatile)
     if not hasattr(artifact, "after_deserialization"):
@@ -60,13 +58,13 @@ def decode_backend(
 
 
 class BackendCodec(Codec[Any]):
-    """Encode backend artifacts without volatile values and key; `encode_backend` keeps them."""
+    """The codec of backend artifacts without volatile values and key; `encode_backend` keeps them."""
 
     kind = Kind.BACKEND
     version = VERSION
 
     def encode(self, value: Any, sink: Sink) -> bytes:
-        """Give the object graph of an artifact."""
+        """Return the object graph of an artifact."""
         return encode_backend(value, sink)[0]
 
     def decode(self, data: bytes | memoryview, source: Source, version: int) -> Any:

@@ -1,12 +1,12 @@
-"""Encode Python code objects without marshal, digest what they do, and rename what they name.
+"""Encode Python code objects without marshal, digest their behaviour, and rename names in them.
 
-The body is `[tag, magic, code]`: the interpreter's cache tag and bytecode magic, which must be
-those of the reader, and the fields of the code object. Constants that msgpack cannot hold are
-`[letter, …]`; see `_TAGS`.
+The body is `[tag, magic, code]`: the interpreter's cache tag and bytecode magic, which must equal the
+reader's, and the fields of the code object. Constants that msgpack cannot hold are `[letter, …]`; see
+`_TAGS`.
 
-The bytecode is taken from `co_code`, which CPython gives without specialisations, inline counters
-and instrumentation. It is checked only as far as building a code object needs it: like every Python
-bytecode it is trusted by who runs it.
+The bytecode is that of `co_code`, which CPython returns without specialisations, inline counters and
+instrumentation. It is checked only as far as building a code object requires: like all Python bytecode it is
+trusted by whoever runs it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from firebrick.storage.format import Kind
 from firebrick.storage.msgpack import INT64, Limits, pack, unpack
 
 _LIMITS = Limits(depth=120)
-_MAIN = ("__main__", "__mp_main__")  # names of the module that Python runs
-_HAVE_CODE_UNIT = 2  # bytes of an instruction
-_LOST_MODULE = r"<firebrick module (.+)>"  # the file of a module that is not imported
+_MAIN = ("__main__", "__mp_main__")  # names of the main module
+_HAVE_CODE_UNIT = 2  # bytes per instruction
+_LOST_MODULE = r"<firebrick module (.+)>"  # file name for a module that is not imported
 _NUMBERS = (
     "co_argcount",
     "co_posonlyargcount",
@@ -56,7 +56,7 @@ _BEHAVIOUR = (
 
 @functools.lru_cache(1)
 def _module_files(count: int) -> dict[str, str]:
-    """Map source files to modules; `count` of modules is only there to notice imports."""
+    """Map source files to modules; the module `count` only serves to notice imports."""
     files: dict[str, str] = {}
     for name, module in sorted(sys.modules.items(), key=lambda item: (item[0] in _MAIN, item[0])):
         file = getattr(module, "__dict__", {}).get("__file__")
@@ -66,9 +66,9 @@ def _module_files(count: int) -> dict[str, str]:
 
 
 def module_files() -> Mapping[str, str]:
-    """Give the source files of all imported modules, each with its module's name.
+    """Return the source files of all imported modules, each with its module's name.
 
-    Of several modules with one file the first in the alphabet counts, `__main__` and its alias last.
+    Of several modules with one file, the alphabetically first counts, `__main__` and its alias last.
     """
     return _module_files(len(sys.modules))
 
@@ -86,7 +86,7 @@ def _put_constant(value: Any, put_code: Callable[[types.CodeType], Any]) -> Any:
         return ["S", *map(int, value)]
     if isinstance(value, enum.Enum):
         return ["E", name_of(kind), value.name]
-    return ["g", name_of(value)]  # classes, functions, dtypes; refuses what has no name
+    return ["g", name_of(value)]  # classes, functions, dtypes; refuses anything without a name
 
 
 def _put_set(value: frozenset[Any], put_code: Callable[[types.CodeType], Any]) -> list[Any]:
@@ -113,7 +113,7 @@ def _put_class_method(value: Any) -> list[Any]:
 
 
 def class_method(owner: Any, name: Any) -> types.MethodType | None:
-    """Bind a class method; it is looked up without running descriptors. None where there is no such."""
+    """Bind a class method, looked up without running descriptors; None if there is none."""
     found = inspect.getattr_static(owner, name, None) if isinstance(owner, type) else None
     return types.MethodType(found.__func__, owner) if isinstance(found, classmethod) else None
 
@@ -145,7 +145,7 @@ def _get_enum(name: str, member: str) -> Any:
 
 
 def _tensors() -> Any:
-    from firebrick.codecs import tensor  # few functions have constants of torch's
+    from firebrick.codecs import tensor  # few functions have torch constants
 
     return tensor
 
@@ -199,7 +199,7 @@ def _get_file(kind: str, name: str) -> str:
 def _check_caches(code: bytes) -> None:
     """Refuse bytecode whose last instruction lacks its inline caches.
 
-    CPython writes to them when it builds the object, behind the end of the bytecode if need be.
+    CPython writes to them when it builds the object, even past the end of the bytecode.
     """
     caches = cast(Any, opcode)._inline_cache_entries
     count, at = len(code) // _HAVE_CODE_UNIT, 0
@@ -216,7 +216,7 @@ def _get_code(fields: Any) -> types.CodeType:
     numbers, code, constants, names, file, name, qualname, line, lines, exceptions = fields
     _check_caches(code)
     co_names, varnames, freevars, cellvars = (tuple(map(sys.intern, group)) for group in names)
-    build: Any = types.CodeType  # its arguments differ between Python versions
+    build: Any = types.CodeType  # its parameters differ between Python versions
     code_object: types.CodeType = build(
         *numbers,
         code,
@@ -236,14 +236,13 @@ def _get_code(fields: Any) -> types.CodeType:
 
 
 class CodeCodec(Codec[types.CodeType]):
-    """Encode a code object of this Python minor.
+    """The codec of code objects of this Python minor version.
 
-    The file is named by its module, if that is imported, else by its last component, so that the
-    encoding does not depend on where the program is installed; decoding puts the module's own file
-    in.
+    The file is named by its module, if imported, else by its last component, so that the encoding does not
+    depend on where the program is installed; decoding inserts the module's own file.
 
     Args:
-        files: Source file to module name; None looks at `sys.modules`.
+        files: Source file to module name; None uses `sys.modules`.
     """
 
     kind = Kind.CODE
@@ -252,7 +251,7 @@ class CodeCodec(Codec[types.CodeType]):
         self._files = files
 
     def encode(self, value: types.CodeType, sink: Sink) -> bytes:
-        """Give the fields of a code object; EncodeError names a constant that has no encoding."""
+        """Return the fields of a code object; EncodeError names a constant without an encoding."""
         if not isinstance(value, types.CodeType):
             raise EncodeError(type(value).__name__, reason="not a code object")
         files = module_files() if self._files is None else self._files
@@ -268,9 +267,8 @@ class CodeCodec(Codec[types.CodeType]):
         """Rebuild a code object.
 
         Raises:
-            UnknownVersion: It was made by another Python.
-            CodecError: As for every codec; ForbiddenGlobal where a constant's class is not
-                imported.
+            UnknownVersion: Another Python made it.
+            CodecError: As for every codec; ForbiddenGlobal if a constant's class is not imported.
         """
         self.check_version(version)
         try:
@@ -285,11 +283,11 @@ class CodeCodec(Codec[types.CodeType]):
 
 
 def code_digest(code: types.CodeType) -> bytes:
-    """Digest what decides the behaviour of a code object: 32 bytes of BLAKE3.
+    """Digest everything that determines the behaviour of a code object: 32 bytes of BLAKE3.
 
-    Bytecode, constants, names, flags, argument counts and the exception table, recursively; not the
-    file, line numbers, the line table or qualified names. Moving a function inside its file, or its
-    file on disk, does not change the digest.
+    That is bytecode, constants, names, flags, argument counts and the exception table, recursively; not the
+    file, line numbers, line table or qualified names. Moving a function inside its file, or its file on disk,
+    does not change the digest.
 
     Raises:
         EncodeError: A constant has no encoding.
@@ -313,11 +311,11 @@ def rename(
 
     Args:
         code: the code object.
-        names: what stands there -> what is to stand there.
-        exchange: gives what is to stand for another constant, most often itself.
+        names: old -> new.
+        exchange: returns the replacement of any other constant, usually itself.
 
     Returns:
-        A copy, or the same object if nothing is to be replaced.
+        A copy, or the same object if nothing is replaced.
     """
 
     def constant(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Read what a CUDA binary (cubin) says of its kernels, without a driver.
+"""Read the properties of a CUDA binary's (cubin's) kernels, without a driver.
 
 Source: the section ``.nv.info`` of cubins, as ``cuobjdump --dump-resource-usage`` reads it: entries of a
 format (u8), an attribute (u8) and a value or its length (u16).
@@ -20,16 +20,16 @@ _ENTRY = struct.Struct("<BBH")
 _PAIR = struct.Struct("<II")
 _IDENT: Final = b"\x7fELF\x02\x01"  # 64 bit, little-endian
 _CUDA: Final = 190  # machine
-_SIZED: Final = 4  # format of entries that are followed by their value
+_SIZED: Final = 4  # format of entries followed by their value
 _REGISTERS: Final = 0x2F  # attribute: index of a symbol, number of registers
 _INFO: Final = ".nv.info"
 
 
 def registers(data: bytes | memoryview) -> Mapping[str, int]:
-    """Return the registers of a thread by the names of the kernels; empty where the binary does not say.
+    """Return registers per thread by kernel name; empty if the binary does not record them.
 
     Raises:
-        DecodeError: it is no whole cubin.
+        DecodeError: it is not a complete cubin.
     """
     view = memoryview(data)
     try:
@@ -56,7 +56,7 @@ def _registers(view: memoryview) -> Iterator[tuple[str, int]]:
     titles = body(names)
     for number, section in enumerate(sections):
         if _text(titles, section[0]) == _INFO:
-            symbols = sections[section[6]]  # the section that this one is linked to
+            symbols = sections[section[6]]  # the section this one is linked to
             texts = body(symbols[6])
             for symbol, value in _pairs(body(number)):
                 name = _SYMBOL.unpack_from(body(section[6]), symbol * _SYMBOL.size)[0]

@@ -1,12 +1,10 @@
-"""Encode Dynamo entries: `torch._dynamo.package._DynamoCacheEntry`, what Dynamo made of one
-function.
+"""Encode Dynamo entries: `torch._dynamo.package._DynamoCacheEntry`, Dynamo's output for one function.
 
-The body is an object graph. Code objects and guard states are children. The text of the modules
-that were inlined from is left out: of each only the BLAKE3 digest is kept, and decoding reads the
-text from the module again, if it is still the same.
+The body is an object graph. Code objects and guard states are children. The source of modules inlined from is
+replaced by its BLAKE3 digest, and decoding reads the source from the module again if it is still the same.
 
-Dynamo's generated names hold uuids and counters. The caller gives a mapping to canonical names, and
-at decoding one back; see `generated_names`.
+Dynamo's generated names contain uuids and counters. The caller passes a mapping to canonical names, and its
+inverse at decoding; see `generated_names`.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _PACKAGE: Final = "torch._dynamo.package"
 _HERE: Final = "firebrick.codecs.dynamo"
 _LOST_TEXT: Final = "_firebrick_digest"
 NO_NAMES: Final[Mapping[str, str]] = {}
-_BUILTINS = re.compile(r"__builtins_dict___\d+")  # numbered anew for every graph
+_BUILTINS = re.compile(r"__builtins_dict___\d+")  # renumbered for every graph
 
 
 def _reduce_code(code: Any) -> Any:
@@ -65,11 +63,11 @@ def inlined_source(digest: Any, names: Any, *values: Any) -> Any:
     source = sys.modules[_PACKAGE].InlinedSource(**fields, content=content)
     if _digest(content) != digest:
         source = dataclasses.replace(source, content="")
-        object.__setattr__(source, _LOST_TEXT, digest)  # so that it is stored as it was
+        object.__setattr__(source, _LOST_TEXT, digest)  # so that it is stored unchanged
     return source
 
 
-@functools.lru_cache(16)  # one text stands for all functions of its module
+@functools.lru_cache(16)  # all functions of a module share its text
 def _digest(text: str) -> bytes:
     return digest(text.encode("utf-8", "surrogatepass"))
 
@@ -95,12 +93,10 @@ POLICY: Final = Policy(
 
 
 def generated_names(entry: Any) -> list[str]:
-    """List the names that Dynamo generated for an entry, each once, in the order in which they
-    appear.
+    """Return the names Dynamo generated for an entry, each once, in order of appearance.
 
     These are the ids of its backends (`__compiled_fn_…`), the names of its resume functions
-    (`__resume_at_…`), and those under which the module finds the dict of builtins
-    (`__builtins_dict___…`).
+    (`__resume_at_…`), and the globals that hold the dict of builtins (`__builtins_dict___…`).
     """
     names: dict[str, None] = {}
     for code in entry.codes:
@@ -120,11 +116,10 @@ def _renamed_code(code: Any, names: Mapping[str, str]) -> Any:
 
 
 def renamed(entry: Any, names: Mapping[str, str]) -> Any:
-    """Give a copy of an entry in which every generated name is replaced; names that the mapping
-    lacks stay.
+    """Return a copy of an entry with generated names replaced; names that the mapping lacks stay.
 
-    They are replaced in the lists of ids and functions, in code objects and in guard states. The
-    copy shares what does not change.
+    They are replaced in the lists of ids and functions, in code objects and in guard states. The copy shares
+    all unchanged parts.
     """
     entry = copy.copy(entry)
     entry.codes = [copy.copy(code) for code in entry.codes]
@@ -140,17 +135,17 @@ def renamed(entry: Any, names: Mapping[str, str]) -> Any:
 
 
 class DynamoCodec(Codec[Any]):
-    """Encode Dynamo entries."""
+    """The codec of Dynamo entries."""
 
     kind = Kind.DYNAMO
     version = VERSION
 
     def encode(self, value: Any, sink: Sink, rename: Mapping[str, str] = NO_NAMES) -> bytes:
-        """Give the object graph of an entry.
+        """Return the object graph of an entry.
 
         Args:
             value: A `_DynamoCacheEntry`.
-            sink: Takes code objects and guard states.
+            sink: Accepts code objects and guard states.
             rename: Generated name to canonical name.
         """
         if f"{type(value).__module__}:{type(value).__qualname__}" != f"{_PACKAGE}:_DynamoCacheEntry":
@@ -164,7 +159,7 @@ class DynamoCodec(Codec[Any]):
         version: int,
         rename: Mapping[str, str] = NO_NAMES,
     ) -> Any:
-        """Rebuild an entry; `rename` takes canonical names to those of this process.
+        """Rebuild an entry; `rename` maps canonical names to those of this process.
 
         torch._dynamo must be imported already.
         """
@@ -176,5 +171,5 @@ class DynamoCodec(Codec[Any]):
             return entry
         try:
             return renamed(entry, rename)
-        except Exception as error:  # fields of other types than Dynamo's
+        except Exception as error:  # fields of unexpected types
             raise DecodeError(f"not a Dynamo entry: {type(error).__name__}: {error}") from None

@@ -1,7 +1,7 @@
-"""Encode graphs of Python objects: what pickle does, with an allow-list, in canonical form and
-without running what is stored.
+"""Encode graphs of Python objects: like pickle, but with an allow-list, canonical, and without running stored
+code.
 
-`Policy` says what may be named, built and called; both directions check it.
+`Policy` lists what may be named, built and called; both directions check it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ __all__ = [
 
 
 class GraphCodec(Codec[Any]):
-    """Encode containers, scalars, code objects and tensors; nothing is named, built or called."""
+    """The codec of containers, scalars, code objects and tensors; nothing is named, built or called."""
 
     kind = Kind.GRAPH
     version = VERSION
 
     def encode(self, value: Any, sink: Sink) -> bytes:
-        """Give the nodes of the graph."""
+        """Return the nodes of the graph."""
         return Encoder(PLAIN, sink).finish(value)
 
     def decode(self, data: bytes | memoryview, source: Source, version: int) -> Any:
@@ -67,12 +67,12 @@ def encode_graph(value: Any, policy: Policy, sink: Sink) -> tuple[bytes, list[An
     """Encode everything reachable from `value`.
 
     Returns:
-        The body of a blob of kind GRAPH (or of a kind that consists of a graph), and the volatile
-        values, in the order in which they were met; they are the objects themselves.
+        The body of a blob of kind GRAPH (or of a kind that consists of a graph), and the volatile values (the
+        objects themselves) in the order met.
 
     Raises:
         EncodeError: Something has no faithful encoding; `where` is the path to it.
-        ForbiddenGlobal: Something is named, built or called that the policy does not admit.
+        ForbiddenGlobal: The policy does not admit something that is named, built or called.
         LimitExceeded: Too many objects, or nested too deeply for Python's stack.
 
     Runs the objects' own `__reduce_ex__`; they must not change meanwhile.
@@ -84,16 +84,15 @@ def encode_graph(value: Any, policy: Policy, sink: Sink) -> tuple[bytes, list[An
 def decode_graph(
     data: bytes | memoryview, policy: Policy, source: Source, volatile: list[Any] | None = None
 ) -> Any:
-    """Rebuild what `encode_graph` encoded.
+    """Rebuild a value that `encode_graph` encoded.
 
     Args:
         data: The body.
-        policy: What may be named, built and called; only modules that are imported already are
-            looked at.
-        source: Gives the child blobs.
-        volatile: What `encode_graph` handed aside, to be put back; None puts None there.
+        policy: The names, instances and calls admitted; only modules already imported are consulted.
+        source: Returns the child blobs.
+        volatile: The values `encode_graph` set aside; None puts None in their places.
 
     Raises:
-        CodecError: The bytes are not a valid encoding, or ask for what the policy does not admit.
+        CodecError: The bytes are not a valid encoding, or ask for something the policy does not admit.
     """
     return Decoder(policy, source, volatile, LEAVES).run(data)

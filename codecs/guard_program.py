@@ -1,9 +1,9 @@
 """Encode guard programs: the recorded steps that built the tree of guard managers of one specialisation.
 
 A program is a closed language. Its body is msgpack, one array with the fields of `GuardProgram` in their
-order. `steps` refer to the other fields, its tables, by position; `OPERATIONS` says for every operation
-what its operands are. Values that guards compare with are *terms*: what msgpack holds stands for itself,
-everything else is an array whose first item is a `Term`.
+order. `steps` refer to the other fields, its tables, by position; `OPERATIONS` lists the operands of each
+operation. Values that guards compare with are *terms*: values msgpack can hold are literals, anything else is
+an array whose first item is a `Term`.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _LIMITS = Limits(size=64 << 20, depth=24, items=1 << 20)
 
 
 class Term:
-    """Name the kinds of values that msgpack does not hold."""
+    """The kinds of values that msgpack cannot hold."""
 
     BIGINT = 0  # big-endian, signed
     COMPLEX = 1  # real, imaginary
@@ -67,7 +67,7 @@ _TERM_ITEMS: Final = {
 
 
 class Operand:
-    """Name what an operand of a step is; the values are those of `OPERATIONS`."""
+    """The kinds of operands of a step, as used in `OPERATIONS`."""
 
     SCOPE = "scope"  # the globals of the frame; not stored
     STACK = "stack"  # a user's stack; not stored
@@ -93,13 +93,13 @@ class Operand:
 
 
 class Operation(NamedTuple):
-    """Describe one method or function of ``torch._C._dynamo.guards``.
+    """One method or function of ``torch._C._dynamo.guards``.
 
     Attributes:
-        name: of the method, or of the function.
-        operands: argument's name and what it is, in the order of the C++ signature.
+        name: of the method or function.
+        operands: argument name and kind, in the order of the C++ signature.
         makes: the result is a manager, which gets the next number.
-        function: not a method: there is no manager that it belongs to.
+        function: a function, not a method of a manager.
     """
 
     name: str
@@ -187,7 +187,7 @@ NUMBERS: Final = {operation.name: number for number, operation in enumerate(OPER
 _NOT_STORED: Final = frozenset({Operand.SCOPE, Operand.STACK, Operand.EMPTY, Operand.KEYS})
 STORED: Final = tuple(tuple(s for _, s in o.operands if s not in _NOT_STORED) for o in OPERATIONS)
 
-# Python functions that stand in guards and accessors: name -> what follows it.
+# Python functions used in guards and accessors: name -> types of its operands.
 FUNCTIONS: Final[dict[str, tuple[type, ...]]] = {
     "module": (str,),  # accessor: the imported module of this name
     "from_numpy": (),  # accessor: the tensor over a NumPy array
@@ -197,30 +197,30 @@ FUNCTIONS: Final[dict[str, tuple[type, ...]]] = {
     "dataclass_fields": (),  # accessor
     "namedtuple_fields": (),  # accessor
     "no_functorch": (),  # guard: no functorch transformation is on
-    "no_inline_hooks": (),  # guard: no hooks on saved tensors that Dynamo would inline
+    "no_inline_hooks": (),  # guard: no saved-tensor hooks that Dynamo would inline
     "count": (int,),  # guard: an itertools.count of (position of a term, a tuple)
     "base_value": (str, int),  # guard: an instance of a subclass of int, float or str with this value
     "shapes": (str,),  # guard over all locals: statements in the language of `firebrick.guards.shapes`
 }
 BASES: Final = frozenset({"int", "float", "str"})
-OF_NODES: Final = -2  # length of torch's table of pytree nodes, which grows when the compiler is imported
-FIND, SOURCE = 0, 1  # how an identity is found again: by its name, or where the guard looks
+OF_NODES: Final = -2  # length of torch's pytree node table, which grows when the compiler is imported
+FIND, SOURCE = 0, 1  # how an identity is found: by its name, or at the guard's source
 
 
 class GuardProgram(NamedTuple):
-    """Hold a recorded guard program.
+    """A recorded guard program.
 
     Attributes:
-        immutable_tensors: configuration of Dynamo that torch's C++ code read while it was built.
+        immutable_tensors: Dynamo configuration that torch's C++ code read while building the guards.
         saved_pointers: likewise.
-        builtins: generated global through which guards reach the builtins, empty if none does.
-        imports: other generated globals and the modules that they stand for.
-        device: the default device that guards compare with, as a term; None if there was none.
+        builtins: generated global through which guards reach the builtins; empty for none.
+        imports: other generated globals and their modules.
+        device: the default device that guards compare with, as a term; None for none.
         texts: names and sources.
-        parts: texts of guards; ``"\\0"`` stands for the address of the object in question.
+        parts: texts of guards; ``"\\0"`` marks the address of the object in question.
         terms: values, as terms.
-        identities: kind, name, digest and how the object is found (`FIND`, `SOURCE`).
-        examples: of guarded values: identity of the type or -1, immutable, length of a dict (-1: of none,
+        identities: kind, name, digest and how to find the object (`FIND`, `SOURCE`).
+        examples: of guarded values: identity of the type or -1, immutable, length of a dict (-1 for no dict,
             or `OF_NODES`).
         tensors: dtype, device type, device index or None, requires_grad, dispatch keys.
         functions: name and operands, as in `FUNCTIONS`.
@@ -243,12 +243,12 @@ class GuardProgram(NamedTuple):
 
 
 class GuardProgramCodec(Codec[GuardProgram]):
-    """Encode guard programs."""
+    """The codec of guard programs."""
 
     kind: ClassVar[Kind] = Kind.GUARD_PROGRAM
 
     def encode(self, value: GuardProgram, sink: Sink) -> bytes:
-        """Give the body; EncodeError says where the program contradicts itself."""
+        """Return the body; EncodeError says where the program contradicts itself."""
         if type(value) is not GuardProgram:
             raise EncodeError(type(value).__name__, reason="not a guard program")
         body = pack(list(value), maps=False)
@@ -259,7 +259,7 @@ class GuardProgramCodec(Codec[GuardProgram]):
         return body
 
     def decode(self, data: bytes | memoryview, source: Source, version: int) -> GuardProgram:
-        """Rebuild a program; every position in it is one that is there."""
+        """Rebuild a program; every position in it is valid."""
         self.check_version(version)
         fields = unpack(data, _LIMITS)
         if type(fields) is not list or len(fields) != len(GuardProgram._fields):

@@ -1,9 +1,9 @@
-"""Keep the guard states that torch pickles, look into them without running them, and unpickle them
-under an allow-list.
+"""Store guard states that torch pickles, inspect them without running them, and unpickle them under an
+allow-list.
 
-The body is `[[name, …], pickle]`: the globals that the pickle names ("module:qualname", sorted), so
-that tools can show them, and the pickle as it is. A pickle that names anything else than its list
-says, or uses an opcode that could reach a global in another way, is refused.
+The body is `[[name, …], pickle]`: the globals that the pickle names ("module:qualname", sorted), so that
+tools can show them, and the pickle unchanged. A pickle whose globals differ from its list, or with an opcode
+that could reach a global in another way, is refused.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from firebrick.storage.msgpack import Limits, pack, unpack
 
 _LIMITS = Limits(depth=2)
 
-# Opcodes of pickle protocol 4 and 5, and the bytes of their arguments. What is not here is refused:
-# text opcodes, persistent references, the extension registry, out-of-band buffers, INST, OBJ and
-# GLOBAL, which call or name in ways of their own, and PUT, whose operand says what is allocated.
+# Opcodes of pickle protocols 4 and 5, and the bytes of their arguments. All others are refused: text opcodes,
+# persistent references, the extension registry, out-of-band buffers, INST, OBJ and GLOBAL, which call or name
+# in other ways, and PUT, whose operand decides the allocation.
 _LENGTHS: Final = {
     **dict.fromkeys(b"(.012NRabd}el]st)u\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94", 0),
     **dict.fromkeys(b"\x80Kh", 1),
     ord("M"): 2,
     **dict.fromkeys(b"Jj", 4),
     **dict.fromkeys(b"G\x95", 8),
-    # negative: the argument has its length in front, in so many bytes
+    # negative: a length of so many bytes precedes the argument
     **dict.fromkeys(b"C\x8a\x8c", -1),
     **dict.fromkeys(b"BX\x8b", -4),
     **dict.fromkeys(b"\x8d\x8e\x96", -8),
@@ -44,9 +44,9 @@ _STRINGS, _GETS = frozenset(b"X\x8c\x8d"), frozenset(b"hj")
 
 
 def _opcodes(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Give code, start, start of the argument's contents and end of each opcode.
+    """Yield code, start, start of the argument's contents and end of each opcode.
 
-    Every byte belongs to one.
+    Every byte belongs to one opcode.
     """
     at, size, arguments = 0, len(data), _ARGUMENTS
     while at < size:
@@ -71,7 +71,7 @@ def _opcodes(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def scan(data: bytes | memoryview) -> list[str]:
-    """List the globals that a pickle names ("module:qualname"), sorted, without running it.
+    """Return the globals that a pickle names ("module:qualname"), sorted, without running it.
 
     Raises:
         DecodeError: Not one whole pickle of protocol 4 or 5, an opcode that could reach a global in
@@ -80,7 +80,7 @@ def scan(data: bytes | memoryview) -> list[str]:
     data = bytes(memoryview(data))
     found: set[str] = set()
     memo: dict[int, str | None] = {}
-    module: str | None = None  # the two values on top of the stack, where they are known strings
+    module: str | None = None  # the two values on top of the stack, if they are known strings
     name: str | None = None
     for code, _, start, end in _opcodes(data):
         if code in _STRINGS:
@@ -105,11 +105,10 @@ def replace(data: bytes, names: Mapping[str, str]) -> bytes:
 
     Args:
         data: A pickle that `scan` accepts.
-        names: Names, which must be identifiers, to what is put in their places.
+        names: Names, which must be identifiers, to their replacements.
 
     Returns:
-        A pickle whose frames are as long as their contents; replacing back gives the bytes that
-        were there.
+        A pickle whose frames fit their contents; the inverse replacement restores the original bytes.
 
     Raises:
         DecodeError: As `scan`.
@@ -121,8 +120,8 @@ def replace(data: bytes, names: Mapping[str, str]) -> bytes:
     hits = (match.start() for match in re.finditer(pattern.pattern.encode(), data))
     hit = next(hits, len(data))
     parts: list[bytes] = []
-    done = 0  # what lies before this in `data` is in `parts`
-    # of the present frame: where it is in `parts`, its end in `data`, its length in the result
+    done = 0  # `data` before this offset is in `parts`
+    # of the current frame: its index in `parts`, its end in `data`, its length in the result
     frame = frame_end = frame_length = 0
     for code, start, argument, end in _opcodes(data):
         if code == _FRAME:
@@ -158,15 +157,15 @@ def _string(text: str) -> bytes:
 
 
 class GuardUnpickler(pickle.Unpickler):
-    """Unpickle a guard state, admitting named globals only.
+    """An unpickler of guard states that admits listed globals only.
 
     Args:
         data: The pickle.
-        allowed: "module:qualname" of what may be found.
-        prefixes: Modules below which every class and function may be found.
+        allowed: "module:qualname" of admitted globals.
+        prefixes: Modules below which every class and function is admitted.
 
-    Modules that are admitted but not imported yet are imported. A name must be the object's own, so
-    that nothing of another module can be reached through one that imports it.
+    Admitted modules are imported if necessary. A name must be the object's own, so that no module gives
+    access to objects it imported.
     """
 
     def __init__(
@@ -177,7 +176,7 @@ class GuardUnpickler(pickle.Unpickler):
         self._prefixes = tuple(prefixes)
 
     def find_class(self, module: str, name: str) -> Any:
-        """Find an admitted global; ForbiddenGlobal for everything else."""
+        """Return an admitted global; raise ForbiddenGlobal for any other."""
         full = f"{module}:{name}"
         admitted = full in self._allowed or any(
             module == p or module.startswith(p + ".") for p in self._prefixes
@@ -187,7 +186,7 @@ class GuardUnpickler(pickle.Unpickler):
         if module not in sys.modules:
             __import__(module)
         if name.startswith("torch.") and "torch" in sys.modules:
-            # Memory formats reduce to "torch.<name>", in whatever module has an attribute torch.
+            # Memory formats reduce to "torch.<name>", in any module with an attribute torch.
             constant = vars(sys.modules["torch"]).get(name.removeprefix("torch."))
             if is_torch_constant(constant):
                 return constant
@@ -199,12 +198,12 @@ class GuardUnpickler(pickle.Unpickler):
 
 
 class GuardsCodec(Codec[bytes]):
-    """Encode a pickled guard state; it is never unpickled here."""
+    """The codec of pickled guard states, which are never unpickled here."""
 
     kind = Kind.GUARDS
 
     def encode(self, value: bytes, sink: Sink) -> bytes:
-        """Give the list of globals and the pickle."""
+        """Return the list of globals and the pickle."""
         try:
             if not isinstance(value, bytes):
                 raise EncodeError(type(value).__name__, reason="not a pickled guard state")
@@ -213,7 +212,7 @@ class GuardsCodec(Codec[bytes]):
             raise EncodeError("guard state", reason=error.reason) from None
 
     def decode(self, data: bytes | memoryview, source: Source, version: int) -> bytes:
-        """Give the pickle, after comparing its globals with the list."""
+        """Return the pickle, after comparing its globals with the list."""
         names, state = self.open(data, version)
         found = scan(state)
         if found != names:
@@ -222,7 +221,7 @@ class GuardsCodec(Codec[bytes]):
         return state
 
     def open(self, data: bytes | memoryview, version: int = 1) -> tuple[list[str], bytes]:
-        """Give list and pickle without comparing them; for tools that show what is there."""
+        """Return list and pickle without comparing them, for tools that show them."""
         self.check_version(version)
         body = unpack(data, _LIMITS)
         if (

@@ -1,8 +1,8 @@
-"""Encode how a Triton kernel is launched in one configuration, for a process that has no Triton.
+"""Encode the launch of a Triton kernel in one configuration, for a process without Triton.
 
-The body is the list of the fields of `Launch`, in their order, with ``[version, key]`` of the kernel's
-TRITON blob in the place of the kernel: the one that the full lane's artifact names too. A grid is made of
-expressions: an integer, or ``[operation, operands …]``; operations are in `OPERATIONS`.
+The body lists the fields of `Launch`, in order, with ``[version, key]`` of the kernel's TRITON blob, which
+the full lane's artifact names too, in place of the kernel. A grid consists of expressions: an integer, or
+``[operation, operands …]``; operations are in `OPERATIONS`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from firebrick.storage.msgpack import Limits, pack, unpack
 
 Expression = int | tuple[Any, ...]
 
-# Name -> least and largest number of operands. Of `argument` and `temporary` the operand is an index;
-# `guarded` is 0 where its first operand is 0, and its second otherwise.
+# Name -> least and largest number of operands. The operand of `argument` and `temporary` is an index;
+# `guarded` is 0 if its first operand is 0, else its second.
 OPERATIONS: Final[Mapping[str, tuple[int, int]]] = {
     "argument": (1, 1),
     "temporary": (1, 1),
@@ -29,7 +29,7 @@ OPERATIONS: Final[Mapping[str, tuple[int, int]]] = {
     "add": (2, 2),
     "subtract": (2, 2),
     "multiply": (2, 2),
-    "divide": (2, 2),  # and round down
+    "divide": (2, 2),  # rounding down
     "modulo": (2, 2),
     "maximum": (2, 64),
     "minimum": (2, 64),
@@ -46,21 +46,21 @@ _SYMBOL = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.]{0,1023}\Z")
 
 
 class Launch(NamedTuple):
-    """Hold what launches a kernel.
+    """The launch of a kernel.
 
     Args:
         symbol: name of the entry point in the binary.
-        configuration: names the configuration that it was compiled for: block sizes, warps, stages.
-        architecture: what the binary is for, 90 for sm_90.
-        arguments: number of arguments that a wrapper passes.
-        passed: which of them the kernel takes; the others only decide about the grid.
-        letters: the type of each argument that the kernel takes, one of `LETTERS`.
-        scratch: number of null pointers behind them.
-        temporaries: values that the grid uses more than once; each may use those before it.
+        configuration: names the configuration it was compiled for: block sizes, warps, stages.
+        architecture: of the binary, 90 for sm_90.
+        arguments: number of arguments a wrapper passes.
+        passed: indices of those the kernel takes; the others only affect the grid.
+        letters: the type of each argument the kernel takes, one of `LETTERS`.
+        scratch: number of null pointers after them.
+        temporaries: values the grid uses more than once; each may use earlier ones.
         grid: numbers of blocks in x, y and z.
-        warps: of a block.
+        warps: per block.
         shared: bytes of dynamic shared memory.
-        kernel: with the binary.
+        kernel: its binary.
     """
 
     symbol: str
@@ -78,13 +78,13 @@ class Launch(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Hold what decides which configuration of a kernel is launched.
+    """The inputs to the choice of a kernel's configuration.
 
     Args:
         source: digest of the kernel's source, torch's `kernel_hash`.
-        device: index of the device for which torch compiled it.
-        descends: torch goes on from the quickest configuration to ones that are not there yet.
-        configurations: as `Launch.configuration` names them.
+        device: index of the device torch compiled it for.
+        descends: torch continues from the fastest configuration to others not yet compiled.
+        configurations: named as in `Launch.configuration`.
     """
 
     source: str
@@ -94,7 +94,7 @@ class Choice(NamedTuple):
 
 
 class Autotuned(NamedTuple):
-    """Hold a kernel with all configurations that torch compiled; which one is launched is decided at load.
+    """A kernel with all configurations that torch compiled; loading decides which one is launched.
 
     The first fields are those of `Choice`.
     """
@@ -106,16 +106,16 @@ class Autotuned(NamedTuple):
 
     @property
     def choice(self) -> Choice:
-        """What decides between the configurations."""
+        """The inputs to the choice between the configurations."""
         return Choice(*self[:3], tuple(launch.configuration for launch in self.launches))
 
 
-# Gives the index of the configuration that is launched, or a launch of a configuration that is not there.
+# Returns the index of the configuration to launch, or a launch of another configuration.
 Choose = Callable[[Choice], int | Launch]
 
 
 def _check_expression(value: Any, arguments: int, temporaries: int) -> Expression:
-    """Return an expression with lists as tuples, or raise DecodeError."""
+    """Return an expression with lists as tuples; raise DecodeError if it is invalid."""
     if type(value) is int:
         return value
     if type(value) not in (list, tuple) or not value or value[0] not in OPERATIONS:
@@ -177,12 +177,12 @@ def _plain(value: Any) -> Any:
 
 
 class LaunchCodec(Codec[Launch]):
-    """Encode launches; nothing that is decoded is loaded here."""
+    """The codec of launches; nothing decoded is loaded here."""
 
     kind = Kind.LAUNCH
 
     def encode(self, value: Launch, sink: Sink) -> bytes:
-        """Give the fields; the kernel is a child."""
+        """Return the fields; the kernel is a child."""
         if not isinstance(value, Launch):
             raise EncodeError(type(value).__name__, reason="not a Launch")
         fields = [_plain(field) for field in value[:-1]]
@@ -197,7 +197,7 @@ class LaunchCodec(Codec[Launch]):
         """Rebuild a launch.
 
         Raises:
-            DecodeError: these are not the fields of one, or an index or number is out of range.
+            DecodeError: these are not a launch's fields, or an index or number is out of range.
         """
         self.check_version(version)
         try:
@@ -215,10 +215,11 @@ _LAUNCH = LaunchCodec()
 
 
 def put_autotuned(kernels: Mapping[str, Autotuned], sink: Sink) -> list[Any]:
-    """Give ``[name, source, device, descends, [[configuration, version, key], …]]`` of kernels by name.
+    """Return ``[name, source, device, descends, [[configuration, version, key], …]]`` for each kernel, by
+    name.
 
     Raises:
-        EncodeError: a kernel has no configuration, or one twice, or cannot be encoded.
+        EncodeError: a kernel has no configuration, a repeated one, or cannot be encoded.
     """
     fields = []
     for name, kernel in sorted(kernels.items()):
@@ -237,10 +238,10 @@ def put_autotuned(kernels: Mapping[str, Autotuned], sink: Sink) -> list[Any]:
 
 
 def get_autotuned(fields: list[Any], source: Source, choose: Choose | None) -> dict[str, Autotuned]:
-    """Rebuild kernels by name; with `choose` each has the one configuration that is launched.
+    """Rebuild kernels by name; with `choose` each has only the configuration to launch.
 
     Raises:
-        DecodeError, TypeError, ValueError: these are not the fields of any. And what `choose` raises.
+        DecodeError, TypeError, ValueError: the fields are invalid. `choose` may raise more.
     """
     kernels: dict[str, Autotuned] = {}
     for name, digest, device, descends, launches in fields:

@@ -1,15 +1,14 @@
 """Encode backend functions for the compiler-free loader.
 
-A lean backend is what one ``__compiled_fn_…`` of Dynamo's bytecode runs: the code of Inductor's wrapper
-modules, kernels, constants, and a *program*: what AOTAutograd does around them, as plain values.
+A lean backend implements one ``__compiled_fn_…`` of Dynamo's bytecode: the code of Inductor's wrapper
+modules, kernels, constants, and a *program*: AOTAutograd's steps around them, as plain values.
 
-The body is msgpack: ``[program, forward, backward or None, libraries]``. A graph is
-``[[version, key] of its CODE, kernels, constants, check, restore]`` with kernels ``[[name, digest of the
-request], …]`` and constants ``[[name, version, key], …]`` sorted by name. Up to three fields follow, as
-many as are needed: its Triton kernels, as `put_autotuned` gives them; the fields of `CudaGraphs` or None;
-the index of its GPU. Libraries are ``[[digest, version, key], …]`` sorted by digest. The fields of a program
-and of CUDA graphs are those of the classes below, in their order; fields at the end that are as the class
-has them by default are left out.
+The body is msgpack: ``[program, forward, backward or None, libraries]``. A graph is ``[[version, key] of its
+CODE, kernels, constants, check, restore]`` with kernels ``[[name, digest of the request], …]`` and constants
+``[[name, version, key], …]`` sorted by name. Up to three fields follow, as needed: its Triton kernels, as
+`put_autotuned` returns them; the fields of `CudaGraphs` or None; the index of its GPU. Libraries are
+``[[digest, version, key], …]`` sorted by digest. The fields of a program and of CUDA graphs are those of
+their classes, in order; trailing defaults are omitted.
 """
 
 import functools
@@ -38,11 +37,11 @@ _CODE, _LIBRARY = CodeCodec(), LibraryCodec()
 
 
 class CudaGraphs(NamedTuple):
-    """Hold what of a wrapper is captured in CUDA graphs.
+    """The parts of a wrapper to capture in CUDA graphs.
 
     Args:
         device: index of the device.
-        static: for each partition of the wrapper, the arguments that stay at their addresses.
+        static: for each partition of the wrapper, the arguments with fixed addresses.
     """
 
     device: int
@@ -50,17 +49,17 @@ class CudaGraphs(NamedTuple):
 
 
 class LeanGraph(NamedTuple):
-    """Hold one graph that Inductor compiled.
+    """One graph compiled by Inductor.
 
     Args:
-        code: code of a module that defines ``call(args)`` on the runtime's names.
+        code: code of a module that defines ``call(args)`` in terms of the runtime's names.
         kernels: global name -> digest (hex) of the request of its library.
         constants: global name -> tensor.
-        check: inputs that are copied when their memory is not aligned.
+        check: inputs to copy if misaligned.
         restore: those of them that the graph mutates.
         launches: global name -> Triton kernel.
-        cuda_graphs: None where every kernel is launched by itself.
-        device: index of the GPU that it was compiled for, if it can be moved to another of the same kind.
+        cuda_graphs: None if every kernel is launched individually.
+        device: index of the GPU it was compiled for, if it can move to another of the same kind.
     """
 
     code: types.CodeType
@@ -74,7 +73,7 @@ class LeanGraph(NamedTuple):
 
 
 class LeanBackend(NamedTuple):
-    """Hold a backend function; `libraries` by the digest (hex) of the request that loads them."""
+    """A backend function; `libraries` by the digest (hex) of the request that loads them."""
 
     program: Program
     forward: LeanGraph
@@ -83,12 +82,12 @@ class LeanBackend(NamedTuple):
 
 
 class LeanBackendCodec(Codec[LeanBackend]):
-    """Encode lean backends. Nothing that is decoded is run or loaded here."""
+    """The codec of lean backends. Nothing decoded is run or loaded here."""
 
     kind = Kind.LEAN_BACKEND
 
     def encode(self, value: LeanBackend, sink: Sink) -> bytes:
-        """Give the body; code, libraries and constants are children.
+        """Return the body; code, libraries and constants are children.
 
         Raises:
             EncodeError: a part has no faithful encoding, or a kernel has no library.
@@ -124,10 +123,10 @@ class LeanBackendCodec(Codec[LeanBackend]):
 
         Args:
             data, source, version: as for `decode`.
-            choose: decides which configuration of a Triton kernel is fetched; what it raises goes through.
+            choose: decides which configuration of a Triton kernel is fetched; its exceptions propagate.
 
         Raises:
-            DecodeError: these are not the fields of one, or an index is out of range.
+            DecodeError: these are not a lean backend's fields, or an index is out of range.
         """
         self.check_version(version)
         try:
@@ -179,7 +178,7 @@ def _get_graph(fields: Any, source: Source, choose: "Choose | None") -> LeanGrap
     put, graphs, device = [*more, None, None, None][:3]
     launches: Mapping[str, Autotuned] = _NO_LAUNCHES
     if put:
-        from firebrick.codecs.launch import get_autotuned  # a start on a CPU does without
+        from firebrick.codecs.launch import get_autotuned  # not needed for a start on a CPU
 
         launches = get_autotuned(put, source, choose)
     cuda_graphs = None if graphs is None else rebuilt(CudaGraphs, graphs)
@@ -214,7 +213,7 @@ def _child(source: Source, key: Any, kind: Kind) -> bytes | memoryview:
 
 
 def _named(items: list[Any]) -> list[Any]:
-    """Check that lists begin with names, in order and each once."""
+    """Check that lists begin with unique, sorted names."""
     names = [typed(name, str) for name, *_ in items]
     if names != sorted(set(names)):
         raise DecodeError("names out of order, or twice")

@@ -15,16 +15,16 @@ MEMORY_FORMATS: Final = ("contiguous_format", "channels_last", "channels_last_3d
 
 
 class OutputKind(enum.IntEnum):
-    """Name what an output of the function is."""
+    """The kinds of outputs of the function."""
 
-    PLAIN = 0  # what the graph returned: a tensor, a number or None
+    PLAIN = 0  # the graph's own result: a tensor, a number or None
     INPUT = 1  # input `base` itself
     VIEW_OF_INPUT = 2  # a view of input `base`
-    VIEW_OF_RESULT = 3  # a view of result `base` of the graph, counted behind the mutated inputs
+    VIEW_OF_RESULT = 3  # a view of the graph's result `base`, counted after the mutated inputs
 
 
 class MutationKind(enum.IntEnum):
-    """Name how a mutation that the graph left to its caller is applied to an input."""
+    """The ways to apply to an input a mutation that the graph left to its caller."""
 
     NONE = 0  # nothing to do: the graph resized the storage itself
     COPY = 1
@@ -34,7 +34,7 @@ class MutationKind(enum.IntEnum):
 
 
 class View(NamedTuple):
-    """Hold one step of a recorded view: the operator's name and its arguments.
+    """One step of a recorded view: the operator's name and its arguments.
 
     The arguments are those of torch's ViewMeta: booleans, integers, tuples of integers, None,
     ``"mode …"`` for an inverse mode and ``"dtype …"``.
@@ -45,16 +45,16 @@ class View(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Hold one output.
+    """One output.
 
     Args:
-        kind: what it is.
-        base: index of the input or result that it is, or is a view of; -1 for none.
+        kind: the kind of output.
+        base: index of the input or result that it is, or views; -1 for none.
         requires_grad: whether the function's output requires gradients.
         unsafe_view: it passes ``aten._unsafe_view`` when gradients are recorded.
-        wrapped_base: the result that it is a view of is itself an alias.
-        views: how to make it from its base; None: by its sizes and strides.
-        dynamic: dimensions to mark as dynamic; None: no mark.
+        wrapped_base: the result it views is itself an alias.
+        views: how to make it from its base; None to use its sizes and strides.
+        dynamic: dimensions to mark as dynamic; None for no mark.
     """
 
     kind: OutputKind
@@ -67,7 +67,7 @@ class Output(NamedTuple):
 
 
 class Mutation(NamedTuple):
-    """Hold a mutation of an input that follows the graph.
+    """A mutation of an input after the graph.
 
     Args:
         index: of the input.
@@ -77,7 +77,7 @@ class Mutation(NamedTuple):
         wrapped: autograd does not see the updated value.
     """
 
-    index: int  # type: ignore[assignment]  # in place of that of tuples
+    index: int  # type: ignore[assignment]  # replaces tuple.index
     kind: MutationKind
     leaf: bool
     requires_grad: bool
@@ -85,12 +85,12 @@ class Mutation(NamedTuple):
 
 
 class Tangent(NamedTuple):
-    """Hold which incoming gradient enters the backward graph, and the memory format it must have.
+    """An incoming gradient of the backward graph, and the memory format it must have.
 
     Args:
-        index: of the gradient, by the results of the forward.
-        memory_format: name of a memory format, or "" where sizes and strides are given.
-        sizes, strides: what the graph was compiled for.
+        index: of the gradient, among the results of the forward.
+        memory_format: name of a memory format, or "" if sizes and strides are given.
+        sizes, strides: those the graph was compiled for.
     """
 
     index: int  # type: ignore[assignment]
@@ -100,23 +100,23 @@ class Tangent(NamedTuple):
 
 
 class Training(NamedTuple):
-    """Hold what a function with a backward does beside its graphs.
+    """The steps of a function with a backward around its graphs.
 
     Args:
         detach: inputs that never get gradients.
-        saved: number of results in front of the saved tensors.
+        saved: number of results before the saved tensors.
         unchecked: number of saved tensors, at the end, whose version is not checked.
-        numbers: number of saved integers and floats, behind the tensors.
+        numbers: number of saved integers and floats, after the tensors.
         saved_dynamic: ``(index of a saved tensor, dimensions to mark as dynamic)``.
         tangents: gradients that enter the backward.
-        deterministic: whether deterministic algorithms were on; None: not to be checked.
+        deterministic: whether deterministic algorithms were on; None to skip the check.
         donated: arguments of the backward that it may overwrite.
         mutates: the backward changes inputs that require gradients.
-        always_connected: under ``create_graph`` the result is connected to the autograd graph even if
-            no argument requires gradients.
-        in_context: the backward runs in the ``contextvars`` context that the engine hands over.
-        inputs: saved tensors that are inputs of the graph: they are saved as they are, views or not. The
-            others are detached where they are views, as all of them are before torch 2.14.
+        always_connected: under ``create_graph`` the result is connected to the autograd graph even if no
+            argument requires gradients.
+        in_context: the backward runs in the ``contextvars`` context passed by the engine.
+        inputs: saved tensors that are inputs of the graph and are saved unchanged. Any others that are views
+            are detached, as all are before torch 2.14.
     """
 
     detach: tuple[int, ...]
@@ -139,10 +139,10 @@ class Program(NamedTuple):
     Args:
         inputs: number of inputs.
         outputs: in their order.
-        mutations: results of the graph in front of the outputs that update inputs.
-        bases: number of results behind the outputs that only views are made of.
+        mutations: results of the graph before the outputs that update inputs.
+        bases: number of results after the outputs that serve only as bases of views.
         versions: inputs whose version the graph's own mutations must bump.
-        grad_enabled: gradient mode to set afterwards; None leaves it.
+        grad_enabled: gradient mode to set afterwards; None to leave it.
         dynamic_mark: attribute that marks dynamic dimensions, one of `DYNAMIC_MARKS`.
         training: None for a function without backward.
     """
@@ -158,15 +158,15 @@ class Program(NamedTuple):
 
     @property
     def results(self) -> int:
-        """Number of results of the forward that the function itself uses."""
+        """The number of results of the forward that the function itself uses."""
         return len(self.mutations) + len(self.outputs) + self.bases
 
 
 def check_program(program: Program) -> None:
-    """Check that all indices and names of a program are within their limits.
+    """Check that all indices and names of a program are valid.
 
     Raises:
-        DecodeError: naming the first that is not.
+        DecodeError: naming the first that is invalid.
     """
     results, training = len(program.outputs) + program.bases, program.training
 

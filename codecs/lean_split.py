@@ -1,11 +1,11 @@
-"""Encode backend functions that are made of several, one for each part of a graph that torch has split.
+"""Encode backend functions made of several, one for each part of a graph that torch split.
 
-torch's ``DDPOptimizer`` splits a graph so that the gradients of one bucket can be reduced while the backward
-of the next still runs. A split is a list of steps between inputs and outputs. *Values* are numbered: first
-the inputs, then what each step makes.
+torch's ``DDPOptimizer`` splits a graph so that one bucket's gradients can be reduced while the next one's
+backward still runs. A split is a list of steps between inputs and outputs. *Values* are numbered: first the
+inputs, then each step's result.
 
 The body is msgpack: ``[inputs, steps, outputs, [[version, key] of each part, a LEAN_BACKEND]]``, with the
-fields of `Step` in their order.
+fields of `Step` in order.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ NO_PART: Final = -1
 
 
 class Step(NamedTuple):
-    """Make one value.
+    """A step that makes one value.
 
     Args:
-        part: index of the part that is called; `NO_PART` for the one argument itself.
-        arguments: numbers of the values that it gets.
-        item: which item of the result is taken; None for all of it.
+        part: index of the part to call; `NO_PART` for the argument itself.
+        arguments: numbers of its argument values.
+        item: item of the result to take; None for all of it.
     """
 
     part: int
@@ -39,12 +39,12 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Hold how the parts of a graph are put together.
+    """The steps that join the parts of a graph.
 
     Args:
-        inputs: how many values the function gets.
-        steps: in the order in which they are taken.
-        outputs: numbers of the values that it returns.
+        inputs: number of the function's inputs.
+        steps: in order of execution.
+        outputs: numbers of the returned values.
     """
 
     inputs: int
@@ -53,17 +53,17 @@ class Steps(NamedTuple):
 
 
 class LeanSplit(NamedTuple):
-    """Hold a backend function and its parts."""
+    """A split backend function and its parts."""
 
     steps: Steps
     parts: tuple[LeanBackend, ...]
 
 
 def check_steps(steps: Steps, parts: int) -> None:
-    """Check that every number is that of a value which is there, or of a part.
+    """Check that every number is that of an existing value or part.
 
     Raises:
-        DecodeError: naming the first that is not.
+        DecodeError: naming the first that is invalid.
     """
     check_count("number of inputs", steps.inputs)
     for made, (part, arguments, item) in enumerate(steps.steps, steps.inputs):
@@ -84,10 +84,10 @@ def _check_values(numbers: tuple[int, ...], count: int) -> None:
 
 
 def put_split(steps: Steps, parts: Sequence[tuple[int, bytes]]) -> bytes:
-    """Give the body of a split whose parts are encoded.
+    """Return the body of a split whose parts are encoded.
 
     Args:
-        steps: how they are put together.
+        steps: how the parts are joined.
         parts: codec version and content key of each.
 
     Raises:
@@ -101,10 +101,10 @@ def put_split(steps: Steps, parts: Sequence[tuple[int, bytes]]) -> bytes:
 
 
 def get_split(data: bytes | memoryview) -> tuple[Steps, list[tuple[int, bytes]]]:
-    """Give the steps of a split, and codec version and content key of its parts.
+    """Return the steps of a split, and codec version and content key of its parts.
 
     Raises:
-        DecodeError: these are not the fields of one.
+        DecodeError: these are not a split's fields.
     """
     try:
         inputs, steps, outputs, parts = unpack(data, _LIMITS)
@@ -117,12 +117,12 @@ def get_split(data: bytes | memoryview) -> tuple[Steps, list[tuple[int, bytes]]]
 
 
 class LeanSplitCodec(Codec[LeanSplit]):
-    """Encode split backends. Nothing that is decoded is run or loaded here."""
+    """The codec of split backends. Nothing decoded is run or loaded here."""
 
     kind = Kind.LEAN_SPLIT
 
     def encode(self, value: LeanSplit, sink: Sink) -> bytes:
-        """Give the body; the parts are children."""
+        """Return the body; the parts are children."""
         if not isinstance(value, LeanSplit):
             raise EncodeError(type(value).__name__, reason="not a LeanSplit")
         parts = [
@@ -135,7 +135,7 @@ class LeanSplitCodec(Codec[LeanSplit]):
         """Rebuild a split with its parts.
 
         Raises:
-            DecodeError: these are not the fields of one, or a number is out of range.
+            DecodeError: these are not a split's fields, or a number is out of range.
         """
         self.check_version(version)
         steps, keys = get_split(data)

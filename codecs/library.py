@@ -1,4 +1,4 @@
-"""Encode shared libraries with what must be known before they are loaded.
+"""Encode shared libraries with the facts needed before loading them.
 
 Byte by byte: u32 little-endian length of the head, the head (msgpack), the bytes of the library.
 The head is `[file name, symbols, vector ISA, required ISA flags, machine, needed libraries]`.
@@ -19,7 +19,7 @@ from firebrick.storage.msgpack import Limits, pack, unpack
 Data = bytes | bytearray | memoryview
 
 MACHINES: Final = {62: "x86_64", 183: "aarch64", 243: "riscv64"}
-MAX_HEADERS: Final = 128  # of one file; linkers write about a dozen
+MAX_HEADERS: Final = 128  # per file; linkers write about a dozen
 MAX_NEEDED: Final = 256
 
 _LIMITS = Limits(size=1 << 20, depth=2)
@@ -34,7 +34,7 @@ _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME = 0, 1, 5, 10, 14
 
 
 class Elf(NamedTuple):
-    """Hold what an ELF file says about itself: machine, DT_NEEDED in order, DT_SONAME or ""."""
+    """The header data of an ELF file: machine, DT_NEEDED in order, DT_SONAME or ""."""
 
     machine: str
     needed: tuple[str, ...]
@@ -49,9 +49,9 @@ class _Segment(NamedTuple):
 
 
 def read_elf(data: Data) -> Elf:
-    """Read machine and needed libraries of a 64-bit little-endian ELF shared object.
+    """Return machine and needed libraries of a 64-bit little-endian ELF shared object.
 
-    Every offset is compared with the file's length before it is followed.
+    Every offset is checked against the file's length before it is followed.
 
     Raises:
         DecodeError: Not such a file, truncated, or without a dynamic section.
@@ -135,13 +135,13 @@ def _string(strings: bytes, start: int) -> str:
 
 
 class Library(NamedTuple):
-    """Hold one shared library.
+    """One shared library.
 
     Args:
         name: File name, without directory.
-        symbols: Names that are looked up in it.
-        isa: Vector ISA that Inductor chose (`avx2`, `avx512`, `neon`, …); "" where none was.
-        flags: CPU flags that the machine must have to run it, sorted.
+        symbols: Names to look up in it.
+        isa: Vector ISA that Inductor chose (`avx2`, `avx512`, `neon`, …); "" for none.
+        flags: CPU flags required to run it, sorted.
         data: The ELF file.
     """
 
@@ -153,17 +153,17 @@ class Library(NamedTuple):
 
     @property
     def elf(self) -> Elf:
-        """Read what the file says about itself; DecodeError as `read_elf`."""
+        """Return the file's header data; raise DecodeError as `read_elf`."""
         return read_elf(self.data)
 
 
 class LibraryCodec(Codec[Library]):
-    """Encode shared libraries; they are parsed, never loaded."""
+    """The codec of shared libraries, which are parsed, never loaded."""
 
     kind = Kind.LIBRARY
 
     def encode(self, value: Library, sink: Sink) -> bytes:
-        """Give head and bytes; EncodeError if the file is not a shared object."""
+        """Return head and bytes; raise EncodeError if the file is not a shared object."""
         if not isinstance(value, Library):
             raise EncodeError(type(value).__name__, reason="not a Library")
         if len(value.data) > MAX_BLOB_BYTES - _LIMITS.size:

@@ -1,10 +1,9 @@
-"""Encode dense tensors: geometry, dtype, device, and the bytes of the storage that they reach.
+"""Encode dense tensors: geometry, dtype, device, and the bytes they reach in their storage.
 
-Byte by byte: u32 little-endian length of the head, the head (msgpack), the bytes. The head is
-`[byte order, storage, view]` with storage `[device type, device index or None, length]` and view
-`[dtype, sizes, strides, offset, flags]`, offset in elements. Storages on `meta` have a length and
-no bytes. Bytes outside the reach of the tensors are not kept, so offsets are those into what is
-kept.
+Byte by byte: u32 little-endian length of the head, the head (msgpack), the bytes. The head is `[byte order,
+storage, view]` with storage `[device type, device index or None, length]` and view `[dtype, sizes, strides,
+offset, flags]`, offset in elements. Storages on `meta` have a length and no bytes. Bytes that no tensor
+reaches are dropped, so offsets refer to the kept bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class TensorFlag(enum.IntFlag):
-    """Name what a TENSOR operation says besides its geometry."""
+    """The properties of a TENSOR operation besides its geometry."""
 
     REQUIRES_GRAD = 1
     PARAMETER = 2
@@ -41,7 +40,7 @@ _FLAGS = sum(TensorFlag)
 
 
 def torch_module() -> Any:
-    """Give the module torch, which must be imported already."""
+    """Return the module torch, which must already be imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         raise DecodeError("torch is not imported")
@@ -55,14 +54,14 @@ def is_tensor(value: object) -> bool:
 
 
 def device(kind: Any, index: Any) -> Any:
-    """Make a torch.device from its type and its index, which may be None."""
+    """Return a torch.device of a type and an index, which may be None."""
     if type(kind) is not str or ":" in kind or not (index is None or type(index) is int):
         raise DecodeError(f"{kind!r:.40}, {index!r:.20} is not a device")
     return torch_module().device(kind) if index is None else torch_module().device(kind, index)
 
 
 def native() -> Any:
-    """Return the door to torch's private names; the module of this codec is imported without torch."""
+    """Return the door to torch's private names; this module is imported without torch."""
     from firebrick.torch_api import native
 
     return native
@@ -70,7 +69,7 @@ def native() -> Any:
 
 @contextmanager
 def _outside_modes() -> Iterator[Any]:
-    """Run torch without dispatch modes, autograd and inference mode: captures run under them."""
+    """Run torch outside dispatch modes, autograd and inference mode, which captures run under."""
     torch = torch_module()
     guards = native().DisableTorchDispatch(), native().DisableTorchFunction()
     with guards[0], guards[1], torch.inference_mode(False), torch.no_grad():
@@ -78,7 +77,7 @@ def _outside_modes() -> Iterator[Any]:
 
 
 def _refusal(tensor: Any) -> str:
-    """Say why a tensor has no faithful encoding; empty if it has."""
+    """Return why a tensor has no faithful encoding; empty if it has one."""
     torch = torch_module()
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         return "only torch.Tensor and torch.nn.Parameter themselves"
@@ -97,7 +96,7 @@ def _refusal(tensor: Any) -> str:
 
 
 def _reach(sizes: list[int], strides: list[int], offset: int, itemsize: int) -> tuple[int, int]:
-    """Give the first byte and the byte behind the last that a view reaches."""
+    """Return the first byte a view reaches and the byte after the last."""
     if 0 in sizes:
         return 0, 0
     start = offset * itemsize
@@ -106,16 +105,16 @@ def _reach(sizes: list[int], strides: list[int], offset: int, itemsize: int) -> 
 
 
 class _Group:
-    """Hold the tensors of one storage while a graph is encoded."""
+    """The tensors of one storage while a graph is encoded."""
 
     def __init__(self, storage: Any, device: Any) -> None:
         self.storage = storage
         self.device = device
-        # of each: operands, first byte, end, bytes of an element
+        # of each: operands, first byte, end, bytes per element
         self.views: list[tuple[list[Any], int, int, int]] = []
 
     def extent(self) -> tuple[int, int]:
-        """Give the first byte that is kept and the byte behind the last; 0, 0 for none."""
+        """Return the first kept byte and the byte after the last; 0, 0 for none."""
         reached = [view for view in self.views if view[1] < view[2]]
         if not reached:
             return 0, 0
@@ -126,7 +125,7 @@ class _Group:
 
 
 class StorageTable:
-    """Keep the storages of one graph, so that tensors that shared one share it again."""
+    """The storages of one graph, so that tensors that shared one share it again."""
 
     def __init__(self) -> None:
         self._groups: dict[int, _Group] = {}
@@ -137,7 +136,7 @@ class StorageTable:
         offset.
 
         Raises:
-            EncodeError: It is not a dense leaf tensor of torch's own classes.
+            EncodeError: It is not a dense leaf tensor of a torch class.
         """
         if reason := _refusal(tensor):
             raise EncodeError(f"{type(tensor).__module__}:{type(tensor).__qualname__}", reason=reason)
@@ -164,7 +163,7 @@ class StorageTable:
         group.views.append((node, *_reach(sizes, strides, offset, tensor.itemsize), tensor.itemsize))
 
     def encode(self, sink: Sink, leaf_bytes: int) -> list[Any]:
-        """Give each storage as `[device type, index, length, bytes or (version, key) or None]`."""
+        """Return each storage as `[device type, index, length, bytes or (version, key) or None]`."""
         result = []
         for group in self._groups.values():
             start, end = group.extent()
@@ -204,7 +203,7 @@ class StorageTable:
         return table
 
     def tensor(self, number: Any, dtype: Any, sizes: Any, strides: Any, offset: Any, flags: Any) -> Any:
-        """Rebuild one tensor over a storage of this table; its reach is checked."""
+        """Rebuild one tensor over a storage of this table, checking its reach."""
         if type(number) is not int or not 0 <= number < len(self._storages):
             raise DecodeError(f"there is no storage {number!r:.20}")
         return _view(self._storages[number], dtype, sizes, strides, offset, flags)
@@ -242,8 +241,7 @@ def _storage(kind: Any, index: Any, length: Any, data: Any) -> Any:
         if not length:
             return torch.empty(0, dtype=torch.uint8, device=where).untyped_storage()
         owned = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        # A clone has memory of torch's own, aligned as kernels expect; the buffer of a bytearray
-        # need not be.
+        # A clone has memory allocated by torch, aligned as kernels expect; a bytearray's buffer may not be.
         return (owned.clone() if kind == "cpu" else owned.to(where)).untyped_storage()
 
 
@@ -279,17 +277,17 @@ def _body(storage: list[Any], view: list[Any], data: bytes) -> bytes:
 
 
 class TensorCodec(Codec[Any]):
-    """Encode one dense tensor or parameter; quantised, sparse, nested, fake and wrapped tensors are
+    """The codec of dense tensors and parameters; quantised, sparse, nested, fake and wrapped tensors are
     refused.
 
-    Extra attributes and `.grad` are not kept. Decoding puts the tensor on the device that is named,
-    with memory of its own.
+    Extra attributes and `.grad` are not kept. Decoding puts the tensor on its named device, with its own
+    memory.
     """
 
     kind = Kind.TENSOR
 
     def encode(self, value: Any, sink: Sink) -> bytes:
-        """Give geometry and bytes of a tensor."""
+        """Return geometry and bytes of a tensor."""
         if not is_tensor(value):
             raise EncodeError(type(value).__name__, reason="not a tensor")
         table, node = StorageTable(), list[Any]()
@@ -311,5 +309,5 @@ class TensorCodec(Codec[Any]):
             return _view(_storage(kind, index, size, None if kind == "meta" else raw), *view)
         except FirebrickError:
             raise
-        except Exception as error:  # torch raises many types for what it cannot make
+        except Exception as error:  # torch raises many types for invalid tensors
             raise DecodeError(f"not a tensor: {type(error).__name__}: {error}") from None

@@ -10,13 +10,13 @@ from firebrick.storage.format import Kind
 
 
 class TextCodec(Codec[str]):
-    """Encode a str as UTF-8, every character and line end as it is, lone surrogates too."""
+    """The codec of str as UTF-8: every character and line end is kept, even lone surrogates."""
 
     kind = Kind.TEXT
     errors: ClassVar[str] = "surrogatepass"
 
     def encode(self, value: str, sink: Sink) -> bytes:
-        """Give the text as UTF-8."""
+        """Return the text as UTF-8."""
         try:
             return value.encode("utf-8", self.errors)
         except UnicodeEncodeError as error:

@@ -1,12 +1,12 @@
-"""Encode one compiled Triton kernel: the directory that Triton keeps for it.
+"""Encode one compiled Triton kernel: its directory in Triton's cache.
 
-The body is `[kernel hash, [[file name, bytes], …]]`, sorted by name. Paths in the JSON files are
-replaced: that of the directory by `[REPLACE]`, as torch's TritonBundler does, and that of the
-installed package triton by `[TRITON]`.
+The body is `[kernel hash, [[file name, bytes], …]]`, sorted by name. Paths in the JSON files are replaced:
+the directory's by `[REPLACE]`, as torch's TritonBundler does, and the installed triton package's by
+`[TRITON]`.
 
-Triton's intermediate representations are dropped unless asked for: nothing that loads a kernel
-reads them, and they are most of the bytes. Triton's own list of the directory still names them;
-Triton skips what is not there.
+Triton's intermediate representations are dropped unless asked for: nothing that loads a kernel reads them,
+and they are most of the bytes. Triton's own list of the directory still names them; Triton skips missing
+files.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _INSTALLED = re.compile(rb'"(/[^"\n]*?|[A-Za-z]:[^"\n]*?)/triton/backends/')
 
 @dataclass(frozen=True, slots=True)
 class TritonKernel:
-    """Hold one kernel: the hash that names its directory, and its files, sorted by name.
+    """One kernel: the hash that names its directory, and its files, sorted by name.
 
-    In the files are placeholders for paths.
+    The files hold placeholders for paths.
     """
 
     kernel_hash: str
@@ -48,14 +48,14 @@ class TritonKernel:
 
     @classmethod
     def from_bundled(cls, kernel: Any) -> TritonKernel:
-        """Take over torch's ``TritonKernelArtifacts``; raises as `from_payloads`."""
+        """Make a kernel from torch's ``TritonKernelArtifacts``; raises as `from_payloads`."""
         return cls.from_payloads(kernel.kernel_hash, {a.filename: a.payload for a in kernel.artifacts})
 
     @classmethod
     def from_payloads(
         cls, kernel_hash: str, payloads: Mapping[str, bytes], *, intermediate: bool = False
     ) -> TritonKernel:
-        """Take files whose directory is replaced by `[REPLACE]` already.
+        """Make a kernel from files whose directory is already replaced by `[REPLACE]`.
 
         Args:
             kernel_hash: Name of the directory.
@@ -82,7 +82,7 @@ class TritonKernel:
 
     @classmethod
     def from_directory(cls, path: str | os.PathLike[str], *, intermediate: bool = False) -> TritonKernel:
-        """Read a directory of Triton's cache; OSError, or EncodeError as in `from_payloads`."""
+        """Read a directory of Triton's cache; raise OSError, or EncodeError as `from_payloads`."""
         directory = os.path.abspath(path)
         payloads = {}
         with os.scandir(directory) as entries:
@@ -98,7 +98,7 @@ class TritonKernel:
         return cls.from_payloads(os.path.basename(directory), payloads, intermediate=intermediate)
 
     def payloads(self, directory: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
-        """Give the files with the path of this machine's triton, and `directory`, put in."""
+        """Return the files with the path of this machine's triton, and `directory`, filled in."""
         package = _triton_directory()
         result = {}
         for name, data in self.files:
@@ -122,7 +122,7 @@ class TritonKernel:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Parse Triton's description of the kernel; DecodeError if there is none."""
+        """Return Triton's description of the kernel; raise DecodeError if there is none."""
         text = next(
             (data for name, data in self.files if name.endswith(".json") and not name.startswith("__grp__")),
             b"",
@@ -143,22 +143,22 @@ class TritonKernel:
 
     @property
     def symbol(self) -> str:
-        """Name the entry point in the binary."""
+        """The name of the entry point in the binary."""
         return str(self._fact("name", str))
 
     @property
     def shared(self) -> int:
-        """Tell the bytes of dynamic shared memory."""
+        """The bytes of dynamic shared memory."""
         return int(self._fact("shared", int))
 
     @property
     def num_warps(self) -> int:
-        """Tell the warps of a block."""
+        """The warps per block."""
         return int(self._fact("num_warps", int))
 
     @property
     def target(self) -> tuple[str, int | str, int]:
-        """Tell back end, architecture (90 for sm_90, a name for AMD) and threads of a warp."""
+        """Back end, architecture (90 for sm_90, a name for AMD) and threads per warp."""
         target = self._fact("target", dict)
         try:
             return str(target["backend"]), target["arch"], int(target["warp_size"])
@@ -167,7 +167,7 @@ class TritonKernel:
 
     @property
     def binary(self) -> bytes:
-        """Give the bytes that the driver loads."""
+        """The bytes that the driver loads."""
         return next(data for name, data in self.files if os.path.splitext(name)[1] in BINARIES)
 
 
@@ -181,12 +181,12 @@ def _triton_directory() -> bytes:
 
 
 class TritonCodec(Codec[TritonKernel]):
-    """Encode a TritonKernel as it is; what to drop is decided when it is made."""
+    """The codec of TritonKernel, unchanged; the kernel's constructor decides what to drop."""
 
     kind = Kind.TRITON
 
     def encode(self, value: TritonKernel, sink: Sink) -> bytes:
-        """Give hash and files."""
+        """Return hash and files."""
         if not isinstance(value, TritonKernel):
             raise EncodeError(type(value).__name__, reason="not a TritonKernel")
         if reason := value._fault():
@@ -194,7 +194,7 @@ class TritonCodec(Codec[TritonKernel]):
         return pack([value.kernel_hash, [list(file) for file in value.files]], maps=False)
 
     def decode(self, data: bytes | memoryview, source: Source, version: int) -> TritonKernel:
-        """Read hash and files; names that could leave the kernel's directory are refused."""
+        """Read hash and files, refusing names that could leave the kernel's directory."""
         self.check_version(version)
         try:
             kernel_hash, files = unpack(data, _LIMITS)

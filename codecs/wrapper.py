@@ -7,7 +7,7 @@ from firebrick.storage.format import Kind
 
 
 class WrapperCodec(TextCodec):
-    """Encode a wrapper as strict UTF-8, because Python must be able to read it from a file."""
+    """The codec of wrappers as strict UTF-8, because Python must be able to read them from a file."""
 
     kind = Kind.WRAPPER
     errors = "strict"
