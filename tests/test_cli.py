@@ -414,6 +414,7 @@ READING = {
     "doctor": [],
     "check": [],
     "diff": ["double", "double"],
+    "history": ["double"],
 }
 
 
@@ -577,3 +578,101 @@ def test_completion_knows_the_verbs() -> None:
         [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True
     )
     assert {"show", "stats"} <= set(done.stdout.split())
+
+
+class TestEdit:
+    @pytest.fixture
+    def store(self, recorded: Recorded, tmp_path: Path) -> Path:
+        return recorded.copy(tmp_path / "store")
+
+    def editor(self, tmp_path: Path, change: str) -> str:
+        """Return an editor that changes the text `t` of its file."""
+        program = tmp_path / "editor.py"
+        program.write_text(
+            f"import sys\nt = open(sys.argv[1]).read()\n{change}\nopen(sys.argv[1], 'w').write(t)\n"
+        )
+        return f"{sys.executable} {program}"
+
+    def test_an_edited_source_is_served_and_a_reverted_one_again(
+        self, recorded: Recorded, store: Path, tmp_path: Path
+    ) -> None:
+        says = "t = t.replace('def call(self, args):', 'def call(self, args):\\n        print(\"edited\")')"
+        done = recorded.firebrick("edit", "double", store=store, EDITOR=self.editor(tmp_path, says))
+        assert "double is served by " in done.stderr and done.returncode == 0
+        ran = recorded.firebrick("run", "--locked", PROGRAM, store=store)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.splitlines()[0] == "edited"
+        assert "3 hits (2 without the compiler), 0 misses" in ran.stderr
+        newest, oldest = recorded.json("history", "double", store=store)["revisions"]
+        assert newest["current"] and newest["parent"] == oldest["revision"] and oldest["parent"] is None
+        assert "*  " + newest["revision"][:12] in recorded.firebrick("history", "double", store=store).stdout
+        assert recorded.json("check", store=store)["clean"]
+
+        done = recorded.firebrick("revert", "double", oldest["revision"][:10], store=store)
+        assert done.returncode == 0, done.stderr
+        ran = recorded.firebrick("run", "--locked", PROGRAM, store=store)
+        assert "edited" not in ran.stdout and "3 hits (3 without the compiler)" in ran.stderr
+        assert [r["current"] for r in recorded.json("history", "double", store=store)["revisions"]] == [
+            False,
+            True,
+        ]
+
+    @pytest.mark.parametrize(
+        ("change", "code", "said"),
+        [
+            ("", 0, "nothing was changed"),
+            ("t = t + 'def'", 2, "is no Python"),
+            ("sys.exit(3)", 2, "the editor ended with code 3"),
+        ],
+    )
+    def test_what_cannot_be_stored_changes_nothing(
+        self, recorded: Recorded, store: Path, tmp_path: Path, change: str, code: int, said: str
+    ) -> None:
+        before = recorded.json("ls", "--all", store=store)
+        done = recorded.firebrick("edit", "double", store=store, EDITOR=self.editor(tmp_path, change))
+        assert done.returncode == code and said in done.stderr
+        assert recorded.json("ls", "--all", store=store) == before
+
+    def test_wrong_arguments_are_named(self, recorded: Recorded, store: Path) -> None:
+        fails(recorded.firebrick("edit", "double", store=store, EDITOR="/no/editor"), 2, "cannot be started")
+        fails(recorded.firebrick("edit", "double", "--graph", "side", store=store), 2, "--graph side")
+        fails(recorded.firebrick("edit", "double", "--graph", "backward", store=store), 2, "has no backward")
+        fails(recorded.firebrick("edit", "nobody", store=store), 33, "nobody")
+        fails(
+            recorded.firebrick("revert", "double", "0" * 12, store=store), 33, "among the revisions of double"
+        )
+        fails(
+            recorded.firebrick("history", "double", "--context", "none", store=store),
+            33,
+            "in the context none",
+        )
+
+
+class TestBench:
+    def test_starts_a_program_in_four_ways_and_compares_what_it_prints(
+        self, recorded: Recorded, tmp_path: Path
+    ) -> None:
+        program = tmp_path / "program.py"
+        program.write_text("import os, sys\nprint('x' * ('FIREBRICK_CACHE_DIR' in os.environ))\n")
+        done = recorded.firebrick("bench", "--repeats", "2", "--json", program)
+        validated(value := json.loads(done.stdout))
+        ways = {entry["way"]: entry for entry in value["ways"]}
+        assert list(ways) == ["cold", "torch's warm caches", "cold, recording", "Firebrick"]
+        assert [len(entry["seconds"]) for entry in ways.values()] == [1, 2, 1, 2]
+        assert [entry["same_output"] for entry in ways.values()] == [True, True, False, False]
+        assert "Firebrick saves " in recorded.firebrick("bench", "--repeats", "1", program).stdout
+
+    def test_a_program_that_fails_is_told_of(self, recorded: Recorded) -> None:
+        done = recorded.firebrick("bench", "-c", "import sys; sys.exit('no luck')")
+        assert done.returncode == 2
+        assert "the program ended with code 1 (cold): no luck" in done.stderr
+
+    def test_the_program_of_the_demo_trains_a_step(self, recorded: Recorded) -> None:
+        from firebrick.cli import demo_program
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(demo_program.torch, "compile", lambda model: model)
+            out = io.StringIO()
+            with redirect_stdout(out):
+                demo_program.main()
+        assert re.fullmatch(r"loss \d\.\d+, gradients \d+\.\d+\n", out.getvalue())

@@ -29,6 +29,11 @@ VERBS: Final[Mapping[str, str]] = {
     "export": "Write bundles into one file.",
     "import": "Take bundles from such a file, or from another store.",
     "diff": "Say in what two stored functions differ.",
+    "edit": "Edit the source of a stored function, in $EDITOR.",
+    "history": "List the revisions of a function's sources.",
+    "revert": "Go back to an earlier revision of a source.",
+    "bench": "Measure starts of a program: cold, from torch's caches, from a store.",
+    "demo": "Show what Firebrick does, on a small model that comes with it.",
 }
 
 

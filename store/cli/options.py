@@ -22,6 +22,9 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON; docs/cli.md has the schemas.")]
+ContextOption = Annotated[
+    str, typer.Option("--context", metavar="NAME", help="Of the context that has the artifact.")
+]
 NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(

@@ -37,6 +37,7 @@ def expectations_digest(texts: str) -> str:
 
 SELF_TEST = "self_test"  # among the facts of a bundle: `PENDING`, or what is wrong with it
 PENDING = "pending"
+REPLACED = "replaced"  # among the facts: the bundle that serves instead, since an edit
 
 
 class Bundles:
@@ -60,9 +61,11 @@ class Bundles:
     def of(self, recipe: bytes) -> dict[ContentKey, dict[str, Any]]:
         """Return the bundles of a recipe with their facts, oldest first.
 
-        The order is that in which torch compiled them: a later one may be a more general one.
+        The order is that in which torch compiled them: a later one may be a more general one. What an edit
+        has replaced is left out.
         """
-        facts = {key: self._facts(key) for key in self.store.bundles(recipe)}
+        noted = {key: self._facts(key) for key in self.store.bundles(recipe)}
+        facts = {key: known for key, known in noted.items() if REPLACED not in known}
         return dict(sorted(facts.items(), key=lambda item: (item[1].get("when", 0.0), item[0])))
 
     def _facts(self, key: ContentKey) -> dict[str, Any]:

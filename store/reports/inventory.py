@@ -19,6 +19,7 @@ from firebrick.storage.reader import Reads
 LEAN: Final = "lean"
 FULL: Final = "full"
 EAGER: Final = "eager"  # torch runs the frame as it is
+_REPLACED: Final = "replaced"  # fact of a bundle
 _WRAPPER: Final = "wrap_inline.<locals>.inner"
 
 
@@ -36,6 +37,7 @@ class Held(NamedTuple):
         seconds: what compiling it took.
         when: seconds since 1970 at which it was stored; 0 where that is not known.
         used: seconds since 1970 of its last use; 0 where it was not used since.
+        replaced: whether it stands aside for one that an edit made of it.
         parts: keys of the blobs that it needs, each with its stored bytes.
         components: of its recipe.
     """
@@ -50,6 +52,7 @@ class Held(NamedTuple):
     seconds: float
     when: float
     used: float
+    replaced: bool
     parts: Mapping[ContentKey, int]
     components: Mapping[str, str]
 
@@ -119,6 +122,7 @@ def _held(
         float(facts.get("seconds", 0.0)),
         float(facts.get("when", 0.0)),
         float(_last_use(store, key)),
+        _REPLACED in facts,
         {part: sizes.get(part, 0) for part in store.parts(key)},
         components,
     )

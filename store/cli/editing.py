@@ -1,0 +1,152 @@
+"""Edit the sources of stored artifacts, and let the bundles follow.
+
+An edit is one of the context (`Context.edit`): a new revision, with its parent. The bundle that names the
+artifact gets a sibling that names the new content, and stands aside: both stay in the store, one of them
+serves. The sibling is for the full lane, since the lean form was made from the source as it was.
+"""
+
+import ast
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from firebrick.cli.revisions import Artifact, artifacts_of, compiled_of
+from firebrick.context.context import Context
+from firebrick.errors import NoSuchEntry, UsageError
+from firebrick.loader.bundles import REPLACED, parts_digest
+from firebrick.reports.inventory import Held
+from firebrick.storage.blob import Blob
+from firebrick.storage.format import MANIFEST_VERSION, Kind
+from firebrick.storage.keys import ContentKey
+from firebrick.storage.manifest import Compiled, Manifest, NoLeanForm, pack_manifest, unpack_manifest
+from firebrick.storage.store import Store
+
+WHY: Final = "its source was edited"
+GRAPHS: Final = ("forward", "backward")
+
+
+def edit_source(
+    store: Store, context: str, held: Held, artifact: Artifact, graph: str, change: Callable[[str], str]
+) -> ContentKey | None:
+    """Change the source of one graph, and return the bundle that serves from now on; None if nothing changed.
+
+    Args:
+        store: where the bundle is.
+        context: name of the context that has the artifact.
+        held: the bundle.
+        artifact: of it.
+        graph: one of `GRAPHS`.
+        change: gets the source, and returns it as it is to be.
+
+    Raises:
+        UsageError: there is no such graph, or what `change` returns is no Python.
+        EditConflict: another process changed the artifact meanwhile. Nothing is changed.
+    """
+    before: dict[str, str] = {}
+
+    def edited(content: Any) -> Any:
+        compiled = content.compiled_fw if graph == GRAPHS[0] else content.compiled_bw
+        if compiled is None:
+            raise UsageError(f"{held.name} has no {graph} graph")
+        source = compiled.result.source_code
+        if source not in before:
+            before[source] = checked(change(source))
+        compiled.result.source_code = before[source]
+        return content
+
+    with Context.open(store, context) as opened:
+        with opened.edit() as edit:
+            for key in artifact.keys:
+                edit.edit_artifact(key, edited)
+        written = opened.stored(artifact.keys[-1])
+    if written is None or all(old == new for old, new in before.items()):
+        return None
+    return _serve(store, held, artifact, *written)
+
+
+def checked(source: str) -> str:
+    """Return a source if it is Python; UsageError says where it is not."""
+    try:
+        ast.parse(source)
+    except SyntaxError as error:
+        raise UsageError(f"line {error.lineno} is no Python: {error.msg}; nothing was changed") from None
+    return source
+
+
+def revert_to(store: Store, context: str, held: Held, revision: str) -> ContentKey:
+    """Make an earlier revision of an artifact of a bundle current, and its bundle the one that serves.
+
+    Raises:
+        NoSuchEntry: there is no revision whose key begins so.
+    """
+    with Context.open(store, context) as opened:
+        for artifact in artifacts_of(store, context, held):
+            for key in artifact.keys:
+                found = [r for r in opened.history(key) if r.key.hex().startswith(revision)]
+                if len(found) == 1:
+                    opened.revert(key, found[0].key)
+                    return _serve(store, held, artifact, found[0].content)
+    raise NoSuchEntry(f"{revision} among the revisions of {held.name}")
+
+
+def _serve(
+    store: Store, held: Held, artifact: Artifact, content: ContentKey, children: Iterable[ContentKey] = ()
+) -> ContentKey:
+    """Let the sibling of a bundle serve that has other content for an artifact; it is made if need be."""
+    siblings = _siblings(store, held)
+    wanted = {**siblings[held.key].backends, artifact.name: content}
+    chosen = next((key for key, made in siblings.items() if made.backends == wanted), None)
+    if chosen is None:
+        chosen = _publish(store, held, wanted, {*held.parts, content, *children})
+    for key in {*siblings, chosen}:
+        facts = {name: fact for name, fact in store.facts(key).items() if name != REPLACED}
+        store.note(key, facts | ({} if key == chosen else {REPLACED: chosen}))
+    return chosen
+
+
+def _siblings(store: Store, held: Held) -> dict[ContentKey, Compiled]:
+    """Return the bundles of a recipe that differ from one in their artifacts alone, it included."""
+    wanted = compiled_of(unpack_manifest(store.bundle(held.key)), held)
+    found = {}
+    for key in store.bundles(held.recipe):
+        made = unpack_manifest(store.bundle(key)).compiled
+        if made is not None and made._replace(backends={}) == wanted._replace(backends={}):
+            found[key] = made
+    return found
+
+
+def _publish(
+    store: Store, held: Held, backends: dict[str, ContentKey], candidates: set[ContentKey]
+) -> ContentKey:
+    manifest = unpack_manifest(store.bundle(held.key))
+    made = compiled_of(manifest, held)._replace(backends=backends)
+    parts = sorted(_closure(store, _keys_of(manifest, made), candidates))
+    edited = manifest._replace(compiled=made, lean=NoLeanForm(WHY), parts=parts_digest(parts))
+    blob = Blob(Kind.BUNDLE, pack_manifest(edited), MANIFEST_VERSION)
+    store.publish(held.recipe, held.components, blob, [ContentKey(part) for part in parts])
+    store.note(blob.key, store.facts(held.key))
+    return blob.key
+
+
+def _keys_of(manifest: Manifest, made: Compiled) -> list[bytes]:
+    reached = manifest.reached
+    keys = [
+        made.code,
+        made.guards,
+        made.expectations,
+        made.audit,
+        *made.resumes.values(),
+        *made.backends.values(),
+    ]
+    return [key for key in [*keys, *([reached.scope, reached.entries] if reached else [])] if key]
+
+
+def _closure(store: Store, keys: list[bytes], candidates: set[ContentKey]) -> set[bytes]:
+    """Return blobs with those of the candidates that they name: bodies hold the keys of their children."""
+    found, waiting = set[bytes](), list(keys)
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found.add(key)
+            body = bytes(store.get(key).data)
+            waiting += [other for other in candidates if other not in found and bytes(other) in body]
+    return found
