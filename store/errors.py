@@ -201,6 +201,19 @@ class DamagedError(FirebrickError):
         self.reason = reason
 
 
+class Untrusted(FirebrickError):
+    """An entry of a layer has no signature that is believed, and the layer's policy asks for one."""
+
+    hint = "It is not used. `firebrick keys` lists who is trusted, `firebrick verify` what is signed."
+    exit_code = 42
+    template = "{} is not believed: {}"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(what, reason)
+        self.what = what
+        self.reason = reason
+
+
 class StillReferenced(FirebrickError):
     """An entry was not deleted, because it is pinned, or something in the store still needs it."""
 

@@ -19,6 +19,11 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 LEVELS = ("info", "debug")
 MIN_MAX_BYTES = 2 << 20
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?")
+PULL_REQUEST = (
+    *("CI_MERGE_REQUEST_IID", "SYSTEM_PULLREQUEST_PULLREQUESTID", "BUILDKITEPULL_REQUEST"),
+    *("CIRCLEPULL_REQUEST", "TRAVISPULL_REQUEST", "CHANGE_ID", "DRONEPULL_REQUEST", "BITBUCKET_PR_ID"),
+)
+POLICIES = ("none", "warn", "require")
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
@@ -54,6 +59,12 @@ class Settings(NamedTuple):
     """Size of the store's memory map in bytes at the start, which grows as needed; ``None`` chooses one."""
     max_bytes: int | None = None
     """Bytes on disk that the store keeps to, evicting what saves least; 0: no limit; ``None`` chooses one."""
+    layers: tuple[str, ...] = ()
+    """Stores and packs below this one, only read: ``PATH#POLICY``, or ``PATH``, which requires signatures."""
+    signatures: str = "none"
+    """What is asked of the store's own signatures: ``none``, ``warn`` or ``require``."""
+    trust_dir: Path | None = None
+    """Folder of the keys that are trusted; ``None``: ``~/.config/firebrick``."""
     log: str | None = None
     """Level from which events go to standard error: ``info`` or ``debug``; ``None`` leaves the log alone."""
     locked: bool = False
@@ -86,7 +97,20 @@ class Settings(NamedTuple):
             text = environ.get(_PREFIX + name.upper(), "")
             if name not in values and text:
                 values[name] = _PARSERS[name](_PREFIX + name.upper(), text)
+        if not values.keys() & {"readonly", "record"} and in_pull_request(environ):
+            values["readonly"] = True
         return cls(**values)
+
+
+def in_pull_request(environ: Mapping[str, str]) -> bool:
+    """Tell whether this is a CI job for a change that nobody has accepted yet: what it makes is not kept.
+
+    Source: the variables that GitHub, GitLab, Azure, Buildkite, CircleCI, Travis, Jenkins, Drone and
+    Bitbucket set.
+    """
+    event = environ.get("GITHUB_EVENT_NAME", "")
+    told = (environ.get(name, "").strip().lower() for name in PULL_REQUEST)
+    return event.startswith("pull_request") or any(text not in ("", "false", "0") for text in told)
 
 
 def _flag(name: str, value: object) -> bool:
@@ -140,6 +164,20 @@ def _name(name: str, value: object) -> str:
     return value
 
 
+def _paths(name: str, value: object) -> tuple[str, ...]:
+    parts = value.split(os.pathsep) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str | os.PathLike) for part in parts):
+        raise UsageError(f"{name} is {value!r}: expected paths, separated by {os.pathsep!r}")
+    return tuple(os.fspath(part) for part in parts if os.fspath(part))
+
+
+def _policy(name: str, value: object) -> str:
+    text = str(value).strip().lower()
+    if text not in POLICIES:
+        raise UsageError(f"{name} is {value!r}: expected one of {', '.join(POLICIES)}")
+    return text
+
+
 def _level(name: str, value: object) -> str:
     text = str(value).strip().lower()
     if text not in LEVELS:
@@ -161,6 +199,9 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "durable": _flag,
     "map_size": _size,
     "max_bytes": _limit,
+    "layers": _paths,
+    "signatures": _policy,
+    "trust_dir": _folder,
     "log": _level,
     "locked": _flag,
     "stats_dir": _folder,

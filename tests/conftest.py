@@ -6,6 +6,8 @@ import tempfile
 
 import pytest
 
+from firebrick import settings
+
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
 TOOLCHAIN = "FIREBRICK_TESTING_TOOLCHAIN"  # one for all workers
 
@@ -24,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     toolchain = os.environ.get(TOOLCHAIN) if hasattr(config, "workerinput") else None
     for name in [name for name in os.environ if name.startswith("FIREBRICK_")]:
         del os.environ[name]
+    for name in ("GITHUB_EVENT_NAME", *settings.PULL_REQUEST):  # tests of a pull request write all the same
+        os.environ.pop(name, None)
     os.environ[TOOLCHAIN] = toolchain or os.path.join(root, "toolchain")
     os.environ["FIREBRICK_SELF_TEST"] = "0"  # a process for each test that records
     for name in CACHES:

@@ -32,6 +32,11 @@ EXAMPLES: list[tuple[FirebrickError, str, dict[str, object]]] = [
     (errors.NoSuchEntry("net"), "nothing in the store is called net", {"name": "net"}),
     (errors.DamagedError(KEY, "digest"), f"damaged entry {KEY.hex()}: digest", {"key": KEY}),
     (errors.StillReferenced(KEY, ["a", "b"]), f"{KEY.hex()} is still needed by a, b", {}),
+    (
+        errors.Untrusted("recipe ab", "no signature"),
+        "recipe ab is not believed: no signature",
+        {"what": "recipe ab"},
+    ),
     (errors.CodecError("y"), "y", {}),
     (errors.EncodeError("set", "a.b", "why"), "cannot encode set at a.b: why", {"where": "a.b"}),
     (errors.DecodeError("why"), "why", {"reason": "why"}),

@@ -75,6 +75,8 @@ class Session:
         settings = self.settings
         self._quiet = to_stderr(settings.log)
         self.store = self._open_store()
+        if settings.layers or settings.signatures != "none":
+            self.store = self._with_layers(self.store)
         if settings.audit and settings.load:
             from firebrick.session.auditor import auditor_of
 
@@ -102,6 +104,18 @@ class Session:
                 raise error from None
             self.fault(error, "serving from the store, and storing nothing")
             return store
+
+    def _with_layers(self, top: Store) -> Store:
+        from firebrick.trust.opening import layer_name, policy_of, trust_folder, with_layers
+
+        settings = self.settings
+        try:
+            names = [layer_name(text) for text in settings.layers]
+            folder = trust_folder(settings.trust_dir)
+            return with_layers(top, names, policy_of(settings.signatures), folder, self.fault)
+        except BaseException:
+            top.close()
+            raise
 
     @property
     def recording(self) -> bool:

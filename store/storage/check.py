@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator
 from firebrick.base.namedtuple import NamedTuple
 from firebrick.errors import DamagedError, FirebrickError, UnknownKind
 from firebrick.storage.blob import decode_blob, decode_record
-from firebrick.storage.environment import Engine
 from firebrick.storage.format import DATABASES, MANIFEST_VERSION
 from firebrick.storage.keys import recipe_key, unpack_components
 from firebrick.storage.manifest import unpack_manifest
 from firebrick.storage.reader import check_parts, read_registry_entry, split_bundle
-from firebrick.storage.transaction import Transaction
+from firebrick.storage.view import Source, View
 
 
 class Problem(NamedTuple):
@@ -55,17 +54,17 @@ class Stat(NamedTuple):
     map_size: int
 
 
-def check_store(engine: Engine) -> Report:
+def check_store(source: Source) -> Report:
     """Look at every byte of a store; see `Store.check`."""
-    problems = [Problem("structure", b"", error) for error in engine.verify()]
+    problems = [Problem("structure", b"", error) for error in source.verify()]
     if problems:  # walking such a file could kill the process
         return Report(problems, 0, 0, 0)
-    with engine.begin() as txn:
+    with source.begin() as txn:
         return _Checker(txn, problems).run()
 
 
 class _Checker:
-    def __init__(self, txn: Transaction, problems: list[Problem]) -> None:
+    def __init__(self, txn: View, problems: list[Problem]) -> None:
         self._txn = txn
         self._problems = problems
         self._bytes = 0
@@ -133,7 +132,7 @@ class _Checker:
         self._problems.append(Problem(kind, key, detail))
 
 
-def _check_bundle(txn: Transaction, key: bytes, value: memoryview) -> None:
+def _check_bundle(txn: View, key: bytes, value: memoryview) -> None:
     manifest, parts = split_bundle(key, value)
     blob = decode_blob(key, manifest, copy=False)
     if blob.version == MANIFEST_VERSION:  # else intact, and written by another version

@@ -182,6 +182,14 @@ def prepare(path: StrPath, *, readonly: bool, create: bool) -> Place:
         raise from_system(name, error) from error
 
 
+def is_file(path: StrPath) -> bool:
+    """Tell whether a path is that of a file, which may be a sealed pack, and no symbolic link."""
+    try:
+        return stat.S_ISREG(os.stat(os.fspath(path), follow_symlinks=False).st_mode)
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def _make(parent: str, path: str) -> None:
     refuse_network(parent)
     os.makedirs(parent, exist_ok=True)

@@ -62,6 +62,7 @@ from firebrick.storage.lmdb_api import Environment, MapFull, MapResized, Raw, tr
 from firebrick.storage.opened import Opened
 from firebrick.storage.remap_lock import RemapLock
 from firebrick.storage.transaction import Transaction
+from firebrick.storage.view import Source
 from firebrick.storage.writer_lock import WriterLock
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ _lock = threading.RLock()  # held while environments are opened, closed and coun
 _engines: dict[tuple[int, int], Engine] = {}
 
 
-class Engine:
+class Engine(Source):
     """Hold one environment; what it guarantees is said at the top of the module.
 
     Any thread may call its methods. `gate` and `live` belong to transactions.

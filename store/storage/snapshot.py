@@ -8,10 +8,9 @@ from typing import ClassVar, Self
 
 from firebrick.errors import UsageError
 from firebrick.storage.blob import StoredBlob
-from firebrick.storage.environment import Engine
 from firebrick.storage.lmdb_api import translated
 from firebrick.storage.reader import Reads
-from firebrick.storage.transaction import Transaction
+from firebrick.storage.view import Source, View
 
 
 class Snapshot(Reads):
@@ -28,19 +27,24 @@ class Snapshot(Reads):
 
     _copy: ClassVar[bool] = False
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, source: Source) -> None:
         """Start a snapshot; use `Store.snapshot`."""
-        self._engine: Engine | None = engine
-        engine.retain()
+        self._source: Source | None = source
+        source.retain()
         try:
-            self._txn = engine.begin()
+            self._txn = source.begin()
         except BaseException:
-            engine.release()
+            source.release()
             raise
         self._views: list[memoryview] = []
 
-    def _reading(self) -> translated[Transaction]:
+    def _reading(self) -> translated[View]:
         return translated(self._txn.path, self._txn)
+
+    @property
+    def view(self) -> View:
+        """What it reads: the databases themselves."""
+        return self._txn
 
     def get(self, key: bytes) -> StoredBlob:
         """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that cannot be."""
@@ -51,8 +55,8 @@ class Snapshot(Reads):
 
     def close(self) -> None:
         """End the snapshot; ending it again does nothing."""
-        engine, self._engine = self._engine, None
-        if engine is None:
+        source, self._source = self._source, None
+        if source is None:
             return
         in_use = 0
         for view in self._views:
@@ -63,7 +67,7 @@ class Snapshot(Reads):
         try:
             self._txn.end(pin=bool(in_use))
         finally:
-            engine.release()
+            source.release()
         if in_use:
             raise UsageError(f"{in_use} views of a snapshot are in use at its end")
 

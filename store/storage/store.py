@@ -10,26 +10,28 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from firebrick.errors import (
-    CodecError,
     DamagedError,
     EditConflict,
     IncompleteBundle,
     LimitExceeded,
     StoreClosed,
     StoreFull,
+    StoreReadOnly,
     StrPath,
     UsageError,
 )
 from firebrick.storage import format as fmt
 from firebrick.storage import journal
-from firebrick.storage.blob import Blob, BlobInfo, StoredBlob, check_blob, decode_blob, encode_blob
+from firebrick.storage.blob import Blob, BlobInfo, StoredBlob, check_blob, encode_blob
+from firebrick.storage.directory import is_file
 from firebrick.storage.environment import Engine
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey, Data, pack_components, pack_strings, recipe_key
 from firebrick.storage.limit import data_limit
+from firebrick.storage.presence import is_intact, is_published
 from firebrick.storage.reader import (
     Keys,
     check_key,
@@ -42,6 +44,10 @@ from firebrick.storage.reader import (
 from firebrick.storage.snapshot import Snapshot
 from firebrick.storage.transaction import Transaction
 from firebrick.storage.upkeep import Upkeep
+from firebrick.storage.view import Source, View
+
+if TYPE_CHECKING:
+    from firebrick.storage.layers import Guard, Layer
 
 T = TypeVar("T")
 Values = dict[ContentKey, bytes]
@@ -61,11 +67,11 @@ class Store(Upkeep):
     StoreClosed after `close`.
     """
 
-    def __init__(self, engine: Engine, *, readonly: bool, durable: bool, limit: int = 0) -> None:
-        """Take over one use of an engine; call `Store.open` instead."""
-        self._engine: Engine | None = engine
+    def __init__(self, source: Source, *, readonly: bool, durable: bool, limit: int = 0) -> None:
+        """Take over one use of a source; call `Store.open` instead."""
+        self._source: Source | None = source
         self._limit = limit
-        self.path = engine.path
+        self.path = source.path
         self.readonly = readonly
         self.durable = durable
         self.evicted = 0  # bundles that went to make room for what was written here
@@ -85,7 +91,7 @@ class Store(Upkeep):
 
         Args:
             path: The directory. It must be local and private (mode 0700), and its last component no
-                symbolic link.
+                symbolic link. Or the file of a sealed pack, to be read.
             readonly: Change nothing in the directory, not even the lock file. Others should not
                 write meanwhile; a read that they may have disturbed raises StoreLocked.
             create: Make a new store if there is none.
@@ -101,15 +107,44 @@ class Store(Upkeep):
                 NetworkFilesystemError, StoreDamaged, StoreLocked, StoreFull, or what the system says.
             UsageError: An argument is not valid.
         """
+        if is_file(path):
+            from firebrick.storage.pack import Pack  # a directory is opened without it
+
+            if not readonly:
+                raise StoreReadOnly(path, "it is a sealed pack, or no store")
+            return cls(Pack.open(path), readonly=True, durable=durable)
         limit = data_limit(path, max_bytes)
         engine = Engine.acquire(path, readonly=readonly, create=create, map_size=map_size, limit=limit)
         return cls(engine, readonly=readonly, durable=durable, limit=limit)
 
     def close(self) -> None:
         """Close the store; closing it again does nothing. Open snapshots stay valid."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.release()
+        source, self._source = self._source, None
+        if source is not None:
+            source.release()
+
+    def above(
+        self,
+        layers: Sequence[Layer],
+        guard: Callable[[Source], Guard | None],
+        on_fault: Callable[[BaseException], None],
+    ) -> Self:
+        """Return this store with layers below it, which takes it over: this object is closed.
+
+        Reads go down the layers; what is written, and `check`, `gc` and pins, concern this store alone.
+
+        Args:
+            layers: In the order in which they are asked; taken over.
+            guard: Returns who tells what of this store's own index is believed; None believes everything.
+                May raise; then nothing is taken over.
+            on_fault: Is told when a layer cannot be read.
+        """
+        from firebrick.storage.layers import Layer, Layers
+
+        own = Layer(self._open, guard(self._open))
+        self._source = None
+        below = Layers([own, *layers], on_fault)
+        return type(self)(below, readonly=self.readonly, durable=self.durable, limit=self._limit)
 
     def __enter__(self) -> Self:
         """Return the store."""
@@ -120,12 +155,12 @@ class Store(Upkeep):
         self.close()
 
     @property
-    def _open(self) -> Engine:
-        if self._engine is None:
+    def _open(self) -> Source:
+        if self._source is None:
             raise StoreClosed(self.path)
-        return self._engine
+        return self._source
 
-    def _reading(self) -> Transaction:
+    def _reading(self) -> View:
         return self._open.begin()
 
     def _write(self, body: Callable[[Transaction], T], values: Iterable[bytes] = ()) -> T:
@@ -182,8 +217,8 @@ class Store(Upkeep):
         for blob in blobs:
             check_blob(*blob)
         keyed = [(blob.key, blob) for blob in blobs]
-        with self._reading() as txn:
-            absent = {key: blob for key, blob in keyed if not _intact(txn, key)}
+        with self._open.top.begin() as txn:
+            absent = {key: blob for key, blob in keyed if not is_intact(txn, key)}
         return [key for key, _ in keyed], {key: encode_blob(blob) for key, blob in absent.items()}
 
     # -- bundles and recipes
@@ -249,8 +284,8 @@ class Store(Upkeep):
 
         def write(keys: Keys, fresh: Values) -> bool:
             if not fresh and not self.readonly:
-                with self._reading() as txn:
-                    if _is_published(txn, recipe, packed, bundle, value, wanted):
+                with self._open.top.begin() as txn:
+                    if is_published(txn, recipe, packed, bundle, value, wanted):
                         return False
             return self._write(lambda txn: body(txn, keys, fresh), fresh.values())
 
@@ -282,6 +317,10 @@ class Store(Upkeep):
             last = self.last_use(key)
             if last is not None and abs(seconds - last) < fmt.TOUCH_PERIOD_S:
                 return False
+        if self._open.top is not self._open:  # what lies in a layer is not this user's to look after
+            with self._open.top.begin() as txn:
+                if not (txn.has("bundles", key) or txn.has("blobs", key)):
+                    return False
         body = seconds.to_bytes(8, "little")
         return self._write(lambda txn: txn.put_record("clock", fmt.CLOCK_USE + key, body))
 
@@ -308,9 +347,9 @@ class Store(Upkeep):
         """
 
         def body(txn: Transaction, keys: Keys, fresh: Values) -> None:
-            wrong = [
-                name for name, value in (expect or {}).items() if registry_value(txn, context, *name) != value
-            ]
+            expected = (expect or {}).items()
+            with self._open.over(txn) as view:
+                wrong = [name for name, value in expected if registry_value(view, context, *name) != value]
             if wrong:
                 raise EditConflict(context, sorted("/".join(name) for name in wrong))
             _put_all(txn, fresh, keys)
@@ -345,29 +384,3 @@ def _put_all(txn: Transaction, values: Values, needed: Sequence[bytes]) -> None:
     if missing := [key for key in needed if not txn.has("blobs", key)]:
         raise IncompleteBundle(missing)
     journal.note(txn, needed)
-
-
-def _is_published(
-    txn: Transaction, recipe: bytes, packed: bytes, bundle: bytes, value: bytes, parts: list[bytes]
-) -> bool:
-    stored = txn.get("bundles", bundle)
-    with contextlib.suppress(DamagedError):
-        return (
-            txn.has("recipes", recipe, bundle)
-            and stored is not None
-            and bytes(stored) == value
-            and txn.record("names", fmt.NAME_PARTS + bundle) == parts_check(parts)
-            and not stray_bundles(txn, txn.duplicates("recipes", recipe))
-            and txn.record("components", recipe) == packed
-            and txn.has("names", fmt.NAMES_RECIPE + bundle + recipe)
-            and all(txn.has("blobs", part) for part in parts)
-        )
-    return False
-
-
-def _intact(txn: Transaction, key: ContentKey) -> bool:
-    value = txn.get("blobs", key)
-    try:
-        return value is not None and bool(decode_blob(key, value, copy=False))
-    except (DamagedError, CodecError):
-        return False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from firebrick.errors import StoreClosed, StoreError, StoreLocked
-from firebrick.storage.blob import decode_record, encode_record
+from firebrick.storage.blob import encode_record
 from firebrick.storage.format import DATABASES
 from firebrick.storage.keys import Data
 from firebrick.storage.lmdb_api import translated
+from firebrick.storage.view import View
 
 if TYPE_CHECKING:
     from firebrick.storage.environment import Engine
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _OWN_PAGES = 4  # two meta pages, the list of databases, and at least one of free pages
 
 
-class Transaction:
+class Transaction(View):
     """Read and write named databases; made by `Engine.begin` and `Engine.write`.
 
     A context manager. Views it hands out are valid until it ends. One thread at a time may use it.
@@ -35,10 +36,6 @@ class Transaction:
         self._raw: Raw | None = raw
         self._token = token
         self.dirty = False
-
-    def __enter__(self) -> Self:
-        """Return the transaction."""
-        return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """End it without a commit; errors of LMDB are turned into store errors."""
@@ -120,11 +117,6 @@ class Transaction:
         gone = self._open.delete(key, value, db=self._handles[database])
         self.dirty = self.dirty or gone
         return gone
-
-    def record(self, database: str, key: bytes) -> bytes | None:
-        """Read a record, None if there is none; DamagedError if its header or checksum is wrong."""
-        value = self.get(database, key)
-        return None if value is None else decode_record(database, key, value)
 
     def put_record(self, database: str, key: bytes, body: Data) -> bool:
         """Write a record; False if it is there already."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from firebrick.errors import BundleMissing, DamagedError, StillReferenced, StoreReadOnly, StrPath
+from firebrick.errors import BundleMissing, DamagedError, StillReferenced, StoreReadOnly, StrPath, UsageError
 from firebrick.storage import format as fmt
+from firebrick.storage.directory import is_file
 from firebrick.storage.environment import Engine
 from firebrick.storage.keys import short
 from firebrick.storage.lmdb_api import translated, verify
 from firebrick.storage.reader import Reads, blob_infos, check_key, read_registry_entry, split_bundle
 from firebrick.storage.transaction import Transaction
+from firebrick.storage.view import Source
 
 if TYPE_CHECKING:
     from firebrick.storage.check import Report, Stat
@@ -31,8 +33,8 @@ class Upkeep(Reads):
 
     @property
     @abstractmethod
-    def _open(self) -> Engine:
-        """The engine; StoreClosed after `close`."""
+    def _open(self) -> Source:
+        """What it is read from; StoreClosed after `close`."""
 
     @abstractmethod
     def _write(self, body: Callable[[Transaction], T], values: Iterable[bytes] = ()) -> T:
@@ -40,8 +42,8 @@ class Upkeep(Reads):
 
     @property
     def _writable(self) -> Engine:
-        engine = self._open
-        if self.readonly:
+        engine = self._open.top
+        if self.readonly or not isinstance(engine, Engine):
             raise StoreReadOnly(self.path)
         return engine
 
@@ -105,6 +107,17 @@ class Upkeep(Reads):
         check_key(key)
         return self._write(lambda txn: txn.delete("meta", fmt.META_PIN + key))
 
+    def attach(self, signatures: Mapping[bytes, bytes]) -> None:
+        """Keep signatures of index entries, in place of those under the same keys of `meta`."""
+        if wrong := [key for key in signatures if not key.startswith(fmt.META_SIGNATURE)]:
+            raise UsageError(f"not the key of a signature: {wrong[0]!r}")
+
+        def body(txn: Transaction) -> None:
+            for key, value in signatures.items():
+                txn.put_record("meta", key, value)
+
+        self._write(body)
+
     def gc(self, *, grace: float = fmt.GRACE_S) -> Collected:
         """Take away blobs that nothing needs, entries beside what is gone, and files left behind.
 
@@ -155,11 +168,11 @@ class Upkeep(Reads):
         """Look at every byte: the file's structure, headers, digests, and where references lead.
 
         Writers are locked out while the structure is looked at; the rest sees one moment. Nothing
-        is changed.
+        is changed. Of a store with layers it looks at the top.
         """
         from firebrick.storage.check import check_store
 
-        return check_store(self._open)
+        return check_store(self._open.top)
 
     def stat(self) -> Stat:
         """Count entries and bytes; reads every header."""
@@ -183,7 +196,8 @@ class Upkeep(Reads):
 
 def disk_bytes(path: str) -> int:
     """Return the bytes on disk of a store's files, as allocated; StoreError if they cannot be looked at."""
-    files = [os.path.join(path, name) for name in (fmt.DATA_FILE, fmt.LOCK_FILE)]
+    names = (fmt.DATA_FILE, fmt.LOCK_FILE)
+    files = [path] if is_file(path) else [os.path.join(path, name) for name in names]
     with translated(path, None):
         return sum(os.stat(file).st_blocks * 512 for file in files if os.path.exists(file))
 

@@ -130,11 +130,11 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(blobs=st.lists(BLOBS, min_size=1, max_size=3))
     def abort(self, blobs: list[Blob]) -> None:
         with pytest.raises(Killed):
-            self.store._open.write(self._scribble(blobs, self._raise))
+            self.store._writable.write(self._scribble(blobs, self._raise))
 
     @rule(blobs=st.lists(BLOBS, min_size=1, max_size=3))
     def kill_before_the_commit(self, blobs: list[Blob]) -> None:
-        self._in_child(lambda: self.store._open.write(self._scribble(blobs, self._kill)))
+        self._in_child(lambda: self.store._writable.write(self._scribble(blobs, self._kill)))
 
     @rule(blobs=st.lists(BLOBS, min_size=1, max_size=3))
     def kill_after_the_commit(self, blobs: list[Blob]) -> None:

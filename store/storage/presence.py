@@ -1,0 +1,40 @@
+"""Tell what is in a store already, so that it is not written again."""
+
+from __future__ import annotations
+
+import contextlib
+
+from firebrick.errors import CodecError, DamagedError
+from firebrick.storage import format as fmt
+from firebrick.storage.blob import decode_blob
+from firebrick.storage.keys import ContentKey
+from firebrick.storage.reader import parts_check, stray_bundles
+from firebrick.storage.view import View
+
+
+def is_published(
+    txn: View, recipe: bytes, packed: bytes, bundle: bytes, value: bytes, parts: list[bytes]
+) -> bool:
+    """Tell whether a bundle is there, whole, with all that leads to it."""
+    stored = txn.get("bundles", bundle)
+    with contextlib.suppress(DamagedError):
+        return (
+            txn.has("recipes", recipe, bundle)
+            and stored is not None
+            and bytes(stored) == value
+            and txn.record("names", fmt.NAME_PARTS + bundle) == parts_check(parts)
+            and not stray_bundles(txn, txn.duplicates("recipes", recipe))
+            and txn.record("components", recipe) == packed
+            and txn.has("names", fmt.NAMES_RECIPE + bundle + recipe)
+            and all(txn.has("blobs", part) for part in parts)
+        )
+    return False
+
+
+def is_intact(txn: View, key: ContentKey) -> bool:
+    """Tell whether a blob is there and has its key."""
+    value = txn.get("blobs", key)
+    try:
+        return value is not None and bool(decode_blob(key, value, copy=False))
+    except (DamagedError, CodecError):
+        return False

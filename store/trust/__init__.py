@@ -1,0 +1,1 @@
+"""Whose entries are believed: keys, signatures, and the layers that they are asked for."""

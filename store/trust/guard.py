@@ -1,0 +1,134 @@
+"""Believe what is signed by who is trusted: the guard of a layer."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Iterator
+
+from firebrick.base.digest import digest
+from firebrick.errors import DamagedError, DecodeError, FirebrickError, Untrusted
+from firebrick.storage.blob import decode_record
+from firebrick.storage.keys import Data, short
+from firebrick.storage.view import View
+from firebrick.trust.folder import TrustFolder
+from firebrick.trust.marks import Marks
+from firebrick.trust.statements import RECIPE, VALUE, Signature, prefix_of, unpack_signature
+
+
+class Policy(enum.StrEnum):
+    """What a layer's signatures are asked for."""
+
+    NONE = "none"  # nothing: who can write to the layer is trusted
+    WARN = "warn"  # what is not signed serves, and is said once
+    REQUIRE = "require"  # what is not signed does not serve
+
+
+class Judge:
+    """Tell which signatures are believed: keys, expiry and marks. Any thread may use it."""
+
+    def __init__(self, folder: TrustFolder, clock: Callable[[], float] = time.time) -> None:
+        """Judge by the keys and marks of a folder."""
+        self.folder = folder
+        self._marks = Marks(folder)
+        self._clock = clock
+        self._verified: set[Signature] = set()
+
+    def check(self, signature: Signature, what: str) -> None:
+        """Raise Untrusted unless a signature is believed, but for its age."""
+        if (key := self.folder.trusted().get(signature.key_id)) is None:
+            revoked = self.folder.revoked().get(signature.key_id)
+            name = f"the key {signature.key_id.hex()} of its signature is not trusted"
+            raise Untrusted(what, name if revoked is None else f"its key {revoked.name} is revoked")
+        if signature not in self._verified:
+            if not signature.made_with(key):
+                raise Untrusted(what, f"its signature was not made with {key.name}, which it names")
+            self._verified.add(signature)
+        expires = signature.statement.expires
+        if expires and self._clock() > expires:
+            raise Untrusted(what, f"its signature by {key.name} has expired")
+
+    def newest(self, signatures: Iterator[Signature], what: str, place: str, subject: bytes) -> Signature:
+        """Return the newest of the signatures of an entry that are believed.
+
+        Raises:
+            Untrusted: There is none, or an older one than was met at this place.
+        """
+        believed: list[Signature] = []
+        refused: FirebrickError = Untrusted(what, "it is not signed")
+        for signature in signatures:
+            try:
+                self.check(signature, what)
+            except Untrusted as error:
+                refused = error
+            else:
+                believed.append(signature)
+        if not believed:
+            raise refused
+        best = max(believed, key=lambda signature: signature.statement.version)
+        if not self._marks.rose(place, subject, best.statement.version):
+            raise Untrusted(what, f"version {best.statement.version} is older than one that was met before")
+        return best
+
+
+class Verifier:
+    """Guard one layer whose entries are signed one by one."""
+
+    def __init__(
+        self, judge: Judge, policy: Policy, place: str, on_refused: Callable[[BaseException], None]
+    ) -> None:
+        """Guard a layer.
+
+        Args:
+            judge: Whose signatures are believed.
+            policy: WARN or REQUIRE.
+            place: Path of the layer; marks belong to it.
+            on_refused: Is told what is not believed, and why.
+        """
+        self._judge = judge
+        self._strict = policy is Policy.REQUIRE
+        self._place = place
+        self._on_refused = on_refused
+
+    def bundles(self, view: View, recipe: bytes, found: list[bytes]) -> list[bytes]:
+        """Return those of a recipe's bundles that are believed."""
+        what = f"recipe {short(recipe)} of {self._place}"
+        content = self._content(view, RECIPE, recipe, what)
+        if content is None:
+            return [] if self._strict else found
+        if extra := [bundle for bundle in found if bundle not in content]:
+            self._on_refused(
+                Untrusted(what, f"its bundle {short(extra[0])} is not among those that are signed")
+            )
+        return [bundle for bundle in found if bundle in content] if self._strict else found
+
+    def value(self, view: View, key: bytes, value: Data) -> bool:
+        """Tell whether an entry of the registry is believed."""
+        what = f"registry entry {short(key)} of {self._place}"
+        content = self._content(view, VALUE, key, what)
+        try:
+            believed = content is not None and content == (digest(decode_record("registry", key, value)),)
+        except DamagedError:
+            return True  # is said by who reads it
+        if content is not None and not believed:
+            self._on_refused(Untrusted(what, "its signature is of another value"))
+        return believed or not self._strict
+
+    def _content(self, view: View, kind: str, subject: bytes, what: str) -> tuple[bytes, ...] | None:
+        try:
+            signatures = stored(view, kind, subject)
+            return self._judge.newest(signatures, what, self._place, subject).statement.content
+        except FirebrickError as error:  # a folder of keys that cannot be read believes nothing
+            self._on_refused(error)
+            return None
+
+
+def stored(view: View, kind: str, subject: bytes) -> Iterator[Signature]:
+    """Read the signatures of an entry; those that are damaged are left out."""
+    prefix = prefix_of(kind, subject)
+    for key, value in view.items("meta", prefix=prefix):
+        try:
+            body = decode_record("meta", key, value)
+            yield unpack_signature(kind, subject, key[len(prefix) :], body)
+        except (DamagedError, DecodeError):
+            continue

@@ -1,0 +1,121 @@
+"""Open the layers that the settings name, each with its policy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from firebrick.base.namedtuple import NamedTuple
+from firebrick.errors import FirebrickError, UsageError
+from firebrick.storage.directory import is_file
+from firebrick.storage.environment import Engine
+from firebrick.storage.layers import Guard, Layer
+from firebrick.storage.pack import Pack
+from firebrick.storage.store import Store
+from firebrick.storage.view import Source
+from firebrick.trust.folder import TrustFolder
+from firebrick.trust.guard import Judge, Policy, Verifier
+from firebrick.trust.signing import verify_pack
+
+OnFault = Callable[[BaseException], None]
+DEFAULT_FOLDER: Final = "~/.config/firebrick"
+
+
+class LayerName(NamedTuple):
+    """Name a layer, and what is asked of its signatures."""
+
+    path: str
+    policy: Policy = Policy.REQUIRE
+
+
+def layer_name(text: str) -> LayerName:
+    """Read ``PATH`` or ``PATH#POLICY``; UsageError for a policy that there is not."""
+    path, mark, policy = text.rpartition("#")
+    if not mark:
+        return LayerName(os.path.abspath(os.path.expanduser(text)))
+    return LayerName(os.path.abspath(os.path.expanduser(path)), policy_of(policy))
+
+
+def policy_of(text: str) -> Policy:
+    """Read a policy; UsageError for one that there is not."""
+    try:
+        return Policy(text)
+    except ValueError:
+        raise UsageError(f"no policy {text!r}: expected one of {', '.join(Policy)}") from None
+
+
+def trust_folder(path: Path | None = None) -> TrustFolder:
+    """Return the folder of keys at a path, or this user's own."""
+    if path is None:
+        home = os.environ.get("XDG_CONFIG_HOME")
+        path = Path(home, "firebrick") if home else Path(DEFAULT_FOLDER).expanduser()
+    return TrustFolder(path)
+
+
+def with_layers(
+    top: Store, names: Sequence[LayerName], policy: Policy, folder: TrustFolder, on_fault: OnFault
+) -> Store:
+    """Return a store on top of others; closing it closes all.
+
+    A layer that cannot be opened or is not believed is left out, and said.
+
+    Args:
+        top: The store that is written to, if any is; taken over.
+        names: The layers below it, in the order in which they are asked.
+        policy: What is asked of the signatures of `top`.
+        folder: Who is trusted.
+        on_fault: Is told of each fault.
+
+    Raises:
+        UsageError: The keys lie in a store, or a layer is the top.
+        StoreUntrusted: `top` is a pack, and its seal is not believed.
+    """
+    judge = Judge(folder)
+    for place in (top.path, *(name.path for name in names)):
+        if Path(os.path.realpath(folder.path)).is_relative_to(os.path.realpath(place)):
+            raise UsageError(f"the keys in {folder.path} lie in the store {place}: they must be kept outside")
+    layers: list[Layer] = []
+    try:
+        for name in names:
+            if os.path.realpath(name.path) == os.path.realpath(top.path):
+                raise UsageError(f"{name.path} cannot be a layer below itself")
+            try:
+                layers.append(_layer(name, judge, on_fault))
+            except FirebrickError as error:
+                on_fault(error)
+        own = LayerName(top.path, policy)
+        return top.above(layers, lambda source: _guard(source, own, judge, on_fault), on_fault)
+    except BaseException:
+        for layer in layers:
+            layer.source.release()
+        raise
+
+
+def _layer(name: LayerName, judge: Judge, on_fault: OnFault) -> Layer:
+    source: Source
+    if is_file(name.path):
+        source = Pack.open(name.path, foreign=name.policy is Policy.REQUIRE)
+    else:
+        source = Engine.acquire(name.path, readonly=True, create=False, map_size=None)
+    try:
+        return Layer(source, _guard(source, name, judge, on_fault))
+    except BaseException:
+        source.release()
+        raise
+
+
+def _guard(source: Source, name: LayerName, judge: Judge, on_fault: OnFault) -> Guard | None:
+    """Return who guards a layer; a pack is believed as a whole, now, or not at all."""
+    if name.policy is Policy.NONE:
+        return None
+    if not isinstance(source, Pack):
+        return Verifier(judge, name.policy, name.path, on_fault)
+    try:
+        verify_pack(source, judge)
+    except FirebrickError as error:
+        if name.policy is Policy.REQUIRE:
+            raise
+        on_fault(error)
+    return None

@@ -1,0 +1,117 @@
+"""Sign what a store or a pack holds, and say whose signatures it has."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+
+from firebrick.base.digest import digest
+from firebrick.base.namedtuple import NamedTuple
+from firebrick.errors import StoreUntrusted, StrPath, Untrusted
+from firebrick.storage.blob import decode_record
+from firebrick.storage.keys import short
+from firebrick.storage.pack import Pack, Seal
+from firebrick.storage.store import Store
+from firebrick.storage.view import View
+from firebrick.trust.guard import Judge, stored
+from firebrick.trust.keys import PublicKey, SecretKey
+from firebrick.trust.statements import PACK, RECIPE, VALUE, Signature, Statement, record_key, sign
+
+
+class Verdict(NamedTuple):
+    """Say of one entry whether its signature is believed."""
+
+    what: str
+    reason: str  # why it is not believed; empty where it is
+    key: str = ""  # name of the key that it is believed for
+    version: int = 0
+
+
+def sign_store(
+    store: Store,
+    key: SecretKey,
+    *,
+    recipes: Collection[bytes] | None = None,
+    expires: int = 0,
+    now: float | None = None,
+) -> int:
+    """Sign the index of a store: each recipe with the bundles that it has now, each value of the registry.
+
+    Whoever signs answers for what is there. Signatures of the same key are replaced, those of others stay.
+
+    Args:
+        store: Open for writing, without layers.
+        key: To sign with.
+        recipes: Keys of what is signed, the registry not among it; None for everything.
+        expires: Seconds since 1970 after which the signatures are believed no longer; 0 for never.
+        now: Seconds since 1970, which is the version unless there is a higher one; default the clock.
+
+    Returns:
+        How many entries were signed.
+    """
+    with store.snapshot() as snapshot:
+        view = snapshot.view
+        version = max(int(time.time() if now is None else now), _highest(view, key.public) + 1)
+        entries = [*_entries(view, recipes)]
+    statements = (Statement(*entry, version, expires) for entry in entries)
+    signatures = [sign(statement, key) for statement in statements]
+    store.attach({record_key(signature): signature.pack() for signature in signatures})
+    return len(signatures)
+
+
+def sealer(key: SecretKey, *, expires: int = 0, now: float | None = None) -> Callable[[bytes], Seal]:
+    """Return what signs the index of a pack."""
+    version = int(time.time() if now is None else now)
+
+    def seal(index: bytes) -> Seal:
+        signature = sign(Statement(PACK, b"", (index,), version, expires), key)
+        return Seal(signature.key_id, version, expires, signature.signature)
+
+    return seal
+
+
+def verify_pack(pack: Pack, judge: Judge) -> Signature:
+    """Return the newest signature of a pack that is believed; StoreUntrusted if there is none."""
+    signatures = (
+        Signature(
+            Statement(PACK, b"", (pack.digest,), seal.version, seal.expires), seal.key_id, seal.signature
+        )
+        for seal in pack.seals
+    )
+    try:
+        return judge.newest(signatures, "the pack", pack.path, PACK.encode())
+    except Untrusted as error:
+        raise StoreUntrusted(pack.path, error.reason) from None
+
+
+def verdicts(view: View, judge: Judge, place: StrPath) -> Iterator[Verdict]:
+    """Say of every recipe and every value of the registry whether it is believed."""
+    for kind, subject, content in _entries(view, None):
+        what = f"{kind} {short(subject)}"
+        try:
+            best = judge.newest(stored(view, kind, subject), what, os.fspath(place), subject)
+        except Untrusted as error:
+            yield Verdict(what, error.reason)
+            continue
+        name = judge.folder.trusted()[best.key_id].name
+        same = set(content) <= set(best.statement.content)
+        yield Verdict(what, "" if same else "it is not what was signed", name, best.statement.version)
+
+
+def _entries(view: View, recipes: Collection[bytes] | None) -> Iterator[tuple[str, bytes, tuple[bytes, ...]]]:
+    for recipe in dict.fromkeys(key for key, _ in view.items("recipes")):
+        if recipes is None or recipe in recipes:
+            yield RECIPE, recipe, tuple(view.duplicates("recipes", recipe))
+    if recipes is None:
+        for key, value in view.items("registry"):
+            yield VALUE, key, (digest(decode_record("registry", key, value)),)
+
+
+def _highest(view: View, key: PublicKey) -> int:
+    """Return the highest version that a key has signed in a store: a new one must be above it."""
+    found = (
+        signature for kind, subject, _ in _entries(view, None) for signature in stored(view, kind, subject)
+    )
+    own = (signature for signature in found if signature.made_with(key))
+    return max((signature.statement.version for signature in own), default=0)
