@@ -9,7 +9,7 @@ from firebrick.storage.format import DATABASES, MANIFEST_VERSION
 from firebrick.storage.keys import recipe_key, unpack_components
 from firebrick.storage.manifest import unpack_manifest
 from firebrick.storage.reader import check_parts, read_registry_entry, split_bundle
-from firebrick.storage.view import Source, View
+from firebrick.storage.view import ReadView, Source
 
 
 class Problem(NamedTuple):
@@ -64,7 +64,7 @@ def check_store(source: Source) -> Report:
 
 
 class _Checker:
-    def __init__(self, txn: View, problems: list[Problem]) -> None:
+    def __init__(self, txn: ReadView, problems: list[Problem]) -> None:
         self._txn = txn
         self._problems = problems
         self._bytes = 0
@@ -132,7 +132,7 @@ class _Checker:
         self._problems.append(Problem(kind, key, detail))
 
 
-def _check_bundle(txn: View, key: bytes, value: memoryview) -> None:
+def _check_bundle(txn: ReadView, key: bytes, value: memoryview) -> None:
     manifest, parts = split_bundle(key, value)
     blob = decode_blob(key, manifest, copy=False)
     if blob.version == MANIFEST_VERSION:  # else intact, and written by another version

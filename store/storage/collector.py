@@ -23,7 +23,7 @@ from firebrick.storage.format import KEY_BYTES
 from firebrick.storage.reader import read_registry_entry, split_bundle
 from firebrick.storage.slices import walk, write_all
 from firebrick.storage.transaction import Transaction
-from firebrick.storage.view import View
+from firebrick.storage.view import ReadView
 
 _PACKED_KEY = re.compile(rb"(?=\xc4\x20(.{32}))", re.DOTALL)  # 32 bytes as msgpack writes them
 
@@ -96,7 +96,7 @@ def registry_names(key: bytes, value: memoryview, known: dict[bytes, int]) -> It
                 yield name
 
 
-def keep_named(txn: View, names: Iterator[bytes], unneeded: dict[bytes, int]) -> None:
+def keep_named(txn: ReadView, names: Iterator[bytes], unneeded: dict[bytes, int]) -> None:
     """Take blobs, and all that they name, from those that are not needed."""
     waiting = [name for name in names if unneeded.pop(name, None) is not None]
     while waiting:

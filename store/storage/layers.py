@@ -22,7 +22,7 @@ from firebrick.base.namedtuple import NamedTuple
 from firebrick.errors import StoreClosed, StoreError
 from firebrick.storage.format import DATABASES
 from firebrick.storage.keys import Data
-from firebrick.storage.view import Source, View
+from firebrick.storage.view import ReadView, Source
 
 _OF_THE_TOP = frozenset(("meta", "leases"))
 _TOP = range(1)
@@ -31,10 +31,10 @@ _TOP = range(1)
 class Guard(Protocol):
     """Tell what of a layer's index is believed; any thread may ask."""
 
-    def bundles(self, view: View, recipe: bytes, found: list[bytes]) -> list[bytes]:
+    def bundles(self, view: ReadView, recipe: bytes, found: list[bytes]) -> list[bytes]:
         """Return those of a recipe's bundles that are believed."""
 
-    def value(self, view: View, key: bytes, value: Data) -> bool:
+    def value(self, view: ReadView, key: bytes, value: Data) -> bool:
         """Tell whether an entry of the registry is believed."""
 
 
@@ -64,12 +64,12 @@ class Layers(Source):
         """The layer that is written to."""
         return self.layers[0].source
 
-    def begin(self) -> View:
+    def begin(self) -> ReadView:
         """Start a view of all layers; one below the top is asked when something is looked for there."""
         return LayeredView(self.layers, self.top.begin(), self._on_fault)
 
     @contextlib.contextmanager
-    def over(self, view: View) -> Iterator[View]:
+    def over(self, view: ReadView) -> Iterator[ReadView]:
         """Lay a view of the top over the layers below it; the view of the top goes on afterwards."""
         layered = LayeredView(self.layers, view, self._on_fault)
         try:
@@ -96,15 +96,17 @@ class Layers(Source):
         return self.top.map_facts()
 
 
-class LayeredView(View):
+class LayeredView(ReadView):
     """Show layers as one store at one moment."""
 
     __slots__ = ("_layers", "_on_fault", "_views")
 
-    def __init__(self, layers: Sequence[Layer], top: View, on_fault: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], top: ReadView, on_fault: Callable[[BaseException], None]
+    ) -> None:
         """Take over a view of the top."""
         self._layers = layers
-        self._views: list[View | None] = [top]
+        self._views: list[ReadView | None] = [top]
         self._on_fault = on_fault
 
     @property
@@ -112,7 +114,7 @@ class LayeredView(View):
         """Where the top is."""
         return self._layers[0].source.path
 
-    def _each(self, database: str) -> Iterator[tuple[View, Guard | None]]:
+    def _each(self, database: str) -> Iterator[tuple[ReadView, Guard | None]]:
         if not self._views:
             raise StoreClosed(self.path, "the view has ended")
         for at in _TOP if database in _OF_THE_TOP else range(len(self._layers)):
@@ -122,7 +124,7 @@ class LayeredView(View):
             if (view := self._views[at]) is not None:
                 yield view, layer.guard
 
-    def _begin(self, source: Source) -> View | None:
+    def _begin(self, source: Source) -> ReadView | None:
         try:
             return source.begin()
         except StoreError as error:
@@ -157,7 +159,9 @@ class LayeredView(View):
     def _walks(
         self, database: str, start: bytes, prefix: bytes
     ) -> Iterator[Iterator[tuple[bytes, int, bytes, memoryview]]]:
-        def walk(at: int, view: View, guard: Guard | None) -> Iterator[tuple[bytes, int, bytes, memoryview]]:
+        def walk(
+            at: int, view: ReadView, guard: Guard | None
+        ) -> Iterator[tuple[bytes, int, bytes, memoryview]]:
             for key, value in view.items(database, start, prefix):
                 if _believes(guard, database, view, key, value):
                     yield key + value if DATABASES[database] else key, at, key, value
@@ -186,7 +190,7 @@ class LayeredView(View):
             self._views = []
 
 
-def _believes(guard: Guard | None, database: str, view: View, key: bytes, value: Data) -> bool:
+def _believes(guard: Guard | None, database: str, view: ReadView, key: bytes, value: Data) -> bool:
     if guard is None or database not in ("registry", "recipes"):
         return True
     if database == "registry":

@@ -44,8 +44,8 @@ from firebrick.storage.format import DATABASES
 from firebrick.storage.keys import Data
 from firebrick.storage.msgpack import Limits, unpack
 from firebrick.storage.os_errors import from_system
-from firebrick.storage.reader import split_bundle
-from firebrick.storage.view import Source, View
+from firebrick.storage.reader import check_parts, split_bundle
+from firebrick.storage.view import ReadView, Source
 
 MAGIC: Final = b"FBRKPACK"
 VERSION: Final = 1
@@ -208,15 +208,13 @@ class Pack(Source):
                 os.close(fd)
 
     def verify(self) -> list[str]:
-        """Compare every blob and every manifest with its key."""
+        """Compare every blob and every manifest with its key, and every list of parts with its check."""
         problems = []
         with self.begin() as view:
             for name in OUTSIDE:
                 for key, value in view.items(name):
                     try:
-                        decode_blob(
-                            key, value if name == "blobs" else split_bundle(key, value)[0], copy=False
-                        )
+                        _check_value(view, name, key, value)
                     except FirebrickError as error:
                         problems.append(str(error))
         return problems
@@ -226,7 +224,7 @@ class Pack(Source):
         return 0, self._size
 
 
-class PackView(View):
+class PackView(ReadView):
     """Show a pack; ending it does nothing, because a pack never changes."""
 
     __slots__ = ("_pack",)
@@ -303,6 +301,15 @@ def _check_file(path: str, info: os.stat_result, *, foreign: bool) -> None:
             path,
             f"mode {stat.S_IMODE(info.st_mode):o}: others may write to it, and its seal is not asked for",
         )
+
+
+def _check_value(view: ReadView, name: str, key: bytes, value: memoryview) -> None:
+    if name != "bundles":
+        decode_blob(key, value, copy=False)
+        return
+    manifest, parts = split_bundle(key, value)
+    decode_blob(key, manifest, copy=False)
+    check_parts(view, key, parts)
 
 
 def _check_values(path: str, name: str, values: list[Any]) -> None:

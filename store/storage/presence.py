@@ -9,11 +9,11 @@ from firebrick.storage import format as fmt
 from firebrick.storage.blob import decode_blob
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.reader import parts_check, stray_bundles
-from firebrick.storage.view import View
+from firebrick.storage.view import ReadView
 
 
 def is_published(
-    txn: View, recipe: bytes, packed: bytes, bundle: bytes, value: bytes, parts: list[bytes]
+    txn: ReadView, recipe: bytes, packed: bytes, bundle: bytes, value: bytes, parts: list[bytes]
 ) -> bool:
     """Tell whether a bundle is there, whole, with all that leads to it."""
     stored = txn.get("bundles", bundle)
@@ -31,7 +31,7 @@ def is_published(
     return False
 
 
-def is_intact(txn: View, key: ContentKey) -> bool:
+def is_intact(txn: ReadView, key: ContentKey) -> bool:
     """Tell whether a blob is there and has its key."""
     value = txn.get("blobs", key)
     try:

@@ -20,7 +20,7 @@ from firebrick.storage import format as fmt
 from firebrick.storage.blob import BlobInfo, StoredBlob, decode_blob, decode_record, parse_header
 from firebrick.storage.format import HEADER, KEY_BYTES, MANIFEST_VERSION, Kind
 from firebrick.storage.keys import ContentKey, Data, short_hash, unpack_components, unpack_strings
-from firebrick.storage.view import View
+from firebrick.storage.view import ReadView
 
 _KINDS = frozenset(int(kind) for kind in Kind)
 Keys: TypeAlias = list[ContentKey]
@@ -34,7 +34,7 @@ class Reads(ABC):
     _copy: ClassVar[bool] = True  # blobs are owned bytes, not views
 
     @abstractmethod
-    def _reading(self) -> AbstractContextManager[View]:
+    def _reading(self) -> AbstractContextManager[ReadView]:
         """Give a transaction to read in."""
 
     def get(self, key: bytes) -> StoredBlob:
@@ -164,7 +164,7 @@ class Reads(ABC):
         return sorted(names)
 
 
-def is_indexed(txn: View) -> bool:
+def is_indexed(txn: ReadView) -> bool:
     """Tell whether `names` has a check for every bundle, and each recipe by function and by bundle."""
     wanted = sum(map(txn.entries, ("components", "bundles", "recipes")))
     return txn.entries("names") >= wanted
@@ -177,7 +177,7 @@ def check_key(key: bytes) -> bytes:
     return key
 
 
-def blob_infos(txn: View) -> Iterator[BlobInfo]:
+def blob_infos(txn: ReadView) -> Iterator[BlobInfo]:
     """Walk the headers of all blobs; those that are damaged or unknown are left out."""
     for key, value in txn.items("blobs"):
         try:
@@ -204,7 +204,7 @@ def parts_check(parts: Iterable[bytes]) -> bytes:
     return short_hash("parts", *parts)
 
 
-def check_parts(txn: View, key: bytes, parts: Keys) -> bool:
+def check_parts(txn: ReadView, key: bytes, parts: Keys) -> bool:
     """Compare a bundle's list of parts with its check.
 
     Returns:
@@ -219,12 +219,12 @@ def check_parts(txn: View, key: bytes, parts: Keys) -> bool:
     return check is not None
 
 
-def stray_bundles(txn: View, keys: Iterable[bytes]) -> list[bytes]:
+def stray_bundles(txn: ReadView, keys: Iterable[bytes]) -> list[bytes]:
     """Return those of a recipe's bundles that are not there."""
     return [key for key in keys if not txn.has("bundles", key)]
 
 
-def _bundle(txn: View, key: bytes) -> memoryview:
+def _bundle(txn: ReadView, key: bytes) -> memoryview:
     value = txn.get("bundles", check_key(key))
     if value is None:
         raise BundleMissing(key)
@@ -246,7 +246,7 @@ def registry_key(context: str, section: str, name: str) -> bytes:
     return context_prefix(context) + short_hash("name", section.encode(), name.encode())
 
 
-def registry_value(txn: View, context: str, section: str, name: str) -> bytes | None:
+def registry_value(txn: ReadView, context: str, section: str, name: str) -> bytes | None:
     """Fetch one value of a context, None if it is not there; DamagedError."""
     key = registry_key(context, section, name)
     value = txn.get("registry", key)

@@ -21,7 +21,7 @@ from firebrick.storage.os_errors import from_system
 from firebrick.storage.pack import HEADER, MAGIC, MEDIA_TYPE, OUTSIDE, VERSION, Pack, Seal, index_digest
 from firebrick.storage.reader import check_parts, read_registry_entry, split_bundle
 from firebrick.storage.store import Store
-from firebrick.storage.view import View
+from firebrick.storage.view import ReadView
 
 _MODE: Final = 0o444
 Signer = Callable[[bytes], Seal]
@@ -113,7 +113,7 @@ def oci_manifest(path: StrPath) -> dict[str, Any]:
 
 
 def _select(
-    view: View, recipes: Collection[bytes] | None, contexts: Collection[str]
+    view: ReadView, recipes: Collection[bytes] | None, contexts: Collection[str]
 ) -> dict[str, dict[bytes, Any]]:
     """Return keys and values of each database; those of blobs and bundles are views of the store."""
     wanted = sorted({key for key, _ in view.items("recipes")} if recipes is None else set(recipes))
@@ -146,7 +146,7 @@ def _select(
     return chosen
 
 
-def _take_bundle(view: View, chosen: dict[str, dict[bytes, Any]], bundle: bytes) -> Sequence[bytes]:
+def _take_bundle(view: ReadView, chosen: dict[str, dict[bytes, Any]], bundle: bytes) -> Sequence[bytes]:
     value = view.get("bundles", bundle)
     if value is None:
         raise DamagedError(bundle, "a recipe names it, but it is not there")
@@ -168,7 +168,7 @@ def _is_of(key: bytes, chosen: dict[str, dict[bytes, Any]]) -> bool:
     return kind == fmt.NAMES_FUNCTION and last in chosen["recipes"]
 
 
-def _copy(view: View, chosen: dict[str, dict[bytes, Any]], database: str, key: bytes) -> None:
+def _copy(view: ReadView, chosen: dict[str, dict[bytes, Any]], database: str, key: bytes) -> None:
     if (value := view.get(database, key)) is not None:
         chosen[database][key] = bytes(value)
 

@@ -10,7 +10,7 @@ from firebrick.errors import UsageError
 from firebrick.storage.blob import StoredBlob
 from firebrick.storage.lmdb_api import translated
 from firebrick.storage.reader import Reads
-from firebrick.storage.view import Source, View
+from firebrick.storage.view import ReadView, Source
 
 
 class Snapshot(Reads):
@@ -38,11 +38,11 @@ class Snapshot(Reads):
             raise
         self._views: list[memoryview] = []
 
-    def _reading(self) -> translated[View]:
+    def _reading(self) -> translated[ReadView]:
         return translated(self._txn.path, self._txn)
 
     @property
-    def view(self) -> View:
+    def view(self) -> ReadView:
         """What it reads: the databases themselves."""
         return self._txn
 

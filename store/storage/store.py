@@ -44,7 +44,7 @@ from firebrick.storage.reader import (
 from firebrick.storage.snapshot import Snapshot
 from firebrick.storage.transaction import Transaction
 from firebrick.storage.upkeep import Upkeep
-from firebrick.storage.view import Source, View
+from firebrick.storage.view import ReadView, Source
 
 if TYPE_CHECKING:
     from firebrick.storage.layers import Guard, Layer
@@ -160,7 +160,7 @@ class Store(Upkeep):
             raise StoreClosed(self.path)
         return self._source
 
-    def _reading(self) -> View:
+    def _reading(self) -> ReadView:
         return self._open.begin()
 
     def _write(self, body: Callable[[Transaction], T], values: Iterable[bytes] = ()) -> T:

@@ -11,7 +11,7 @@ from firebrick.storage.blob import encode_record
 from firebrick.storage.format import DATABASES
 from firebrick.storage.keys import Data
 from firebrick.storage.lmdb_api import translated
-from firebrick.storage.view import View
+from firebrick.storage.view import ReadView
 
 if TYPE_CHECKING:
     from firebrick.storage.environment import Engine
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _OWN_PAGES = 4  # two meta pages, the list of databases, and at least one of free pages
 
 
-class Transaction(View):
+class Transaction(ReadView):
     """Read and write named databases; made by `Engine.begin` and `Engine.write`.
 
     A context manager. Views it hands out are valid until it ends. One thread at a time may use it.

@@ -1,4 +1,4 @@
-"""Say what a store is read from: a `Source` gives a `View`, which shows one moment of it.
+"""Say what a store is read from: a `Source` gives a `ReadView`, which shows one moment of it.
 
 An LMDB environment is a source (`environment`), so is a sealed pack (`pack`), and so are several of them, one
 upon another (`layers`). What reads a store knows these two classes alone.
@@ -16,7 +16,7 @@ from firebrick.errors import StoreError
 from firebrick.storage.blob import decode_record
 
 
-class View(ABC):
+class ReadView(ABC):
     """Read the named databases of `format.DATABASES` as they are at one moment; a context manager.
 
     Memory that it hands out is valid until it ends. One thread at a time may use it.
@@ -85,7 +85,7 @@ class Source(ABC):
     path: str
 
     @abstractmethod
-    def begin(self) -> View:
+    def begin(self) -> ReadView:
         """Start a view; the caller ends it, or uses it as a context manager."""
 
     @property
@@ -93,7 +93,7 @@ class Source(ABC):
         """The source that is written to where this one has layers, else itself."""
         return self
 
-    def over(self, view: View) -> AbstractContextManager[View]:
+    def over(self, view: ReadView) -> AbstractContextManager[ReadView]:
         """Lay a view of `top` over the layers below it; it goes on afterwards."""
         return contextlib.nullcontext(view)
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from firebrick.errors import StorePermissionError, UsageError
 from firebrick.storage.os_errors import from_system
-from firebrick.trust.keys import PublicKey, SecretKey, checked_name, parse_public, parse_secret
+from firebrick.trust.signing_keys import PublicKey, SecretKey, checked_name, parse_public, parse_secret
 
 TRUSTED: Final = "trusted"
 REVOKED: Final = "revoked"

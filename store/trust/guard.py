@@ -10,13 +10,13 @@ from firebrick.base.digest import digest
 from firebrick.errors import DamagedError, DecodeError, FirebrickError, Untrusted
 from firebrick.storage.blob import decode_record
 from firebrick.storage.keys import Data, short
-from firebrick.storage.view import View
+from firebrick.storage.view import ReadView
 from firebrick.trust.folder import TrustFolder
 from firebrick.trust.marks import Marks
 from firebrick.trust.statements import RECIPE, VALUE, Signature, prefix_of, unpack_signature
 
 
-class Policy(enum.StrEnum):
+class SignaturePolicy(enum.StrEnum):
     """What a layer's signatures are asked for."""
 
     NONE = "none"  # nothing: who can write to the layer is trusted
@@ -75,7 +75,7 @@ class Verifier:
     """Guard one layer whose entries are signed one by one."""
 
     def __init__(
-        self, judge: Judge, policy: Policy, place: str, on_refused: Callable[[BaseException], None]
+        self, judge: Judge, policy: SignaturePolicy, place: str, on_refused: Callable[[BaseException], None]
     ) -> None:
         """Guard a layer.
 
@@ -86,11 +86,11 @@ class Verifier:
             on_refused: Is told what is not believed, and why.
         """
         self._judge = judge
-        self._strict = policy is Policy.REQUIRE
+        self._strict = policy is SignaturePolicy.REQUIRE
         self._place = place
         self._on_refused = on_refused
 
-    def bundles(self, view: View, recipe: bytes, found: list[bytes]) -> list[bytes]:
+    def bundles(self, view: ReadView, recipe: bytes, found: list[bytes]) -> list[bytes]:
         """Return those of a recipe's bundles that are believed."""
         what = f"recipe {short(recipe)} of {self._place}"
         content = self._content(view, RECIPE, recipe, what)
@@ -102,7 +102,7 @@ class Verifier:
             )
         return [bundle for bundle in found if bundle in content] if self._strict else found
 
-    def value(self, view: View, key: bytes, value: Data) -> bool:
+    def value(self, view: ReadView, key: bytes, value: Data) -> bool:
         """Tell whether an entry of the registry is believed."""
         what = f"registry entry {short(key)} of {self._place}"
         content = self._content(view, VALUE, key, what)
@@ -114,7 +114,7 @@ class Verifier:
             self._on_refused(Untrusted(what, "its signature is of another value"))
         return believed or not self._strict
 
-    def _content(self, view: View, kind: str, subject: bytes, what: str) -> tuple[bytes, ...] | None:
+    def _content(self, view: ReadView, kind: str, subject: bytes, what: str) -> tuple[bytes, ...] | None:
         try:
             signatures = stored(view, kind, subject)
             return self._judge.newest(signatures, what, self._place, subject).statement.content
@@ -123,7 +123,7 @@ class Verifier:
             return None
 
 
-def stored(view: View, kind: str, subject: bytes) -> Iterator[Signature]:
+def stored(view: ReadView, kind: str, subject: bytes) -> Iterator[Signature]:
     """Read the signatures of an entry; those that are damaged are left out."""
     prefix = prefix_of(kind, subject)
     for key, value in view.items("meta", prefix=prefix):

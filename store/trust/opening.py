@@ -16,7 +16,7 @@ from firebrick.storage.pack import Pack
 from firebrick.storage.store import Store
 from firebrick.storage.view import Source
 from firebrick.trust.folder import TrustFolder
-from firebrick.trust.guard import Judge, Policy, Verifier
+from firebrick.trust.guard import Judge, SignaturePolicy, Verifier
 from firebrick.trust.signing import verify_pack
 
 OnFault = Callable[[BaseException], None]
@@ -27,7 +27,7 @@ class LayerName(NamedTuple):
     """Name a layer, and what is asked of its signatures."""
 
     path: str
-    policy: Policy = Policy.REQUIRE
+    policy: SignaturePolicy = SignaturePolicy.REQUIRE
 
 
 def layer_name(text: str) -> LayerName:
@@ -38,12 +38,12 @@ def layer_name(text: str) -> LayerName:
     return LayerName(os.path.abspath(os.path.expanduser(path)), policy_of(policy))
 
 
-def policy_of(text: str) -> Policy:
+def policy_of(text: str) -> SignaturePolicy:
     """Read a policy; UsageError for one that there is not."""
     try:
-        return Policy(text)
+        return SignaturePolicy(text)
     except ValueError:
-        raise UsageError(f"no policy {text!r}: expected one of {', '.join(Policy)}") from None
+        raise UsageError(f"no policy {text!r}: expected one of {', '.join(SignaturePolicy)}") from None
 
 
 def trust_folder(path: Path | None = None) -> TrustFolder:
@@ -55,7 +55,7 @@ def trust_folder(path: Path | None = None) -> TrustFolder:
 
 
 def with_layers(
-    top: Store, names: Sequence[LayerName], policy: Policy, folder: TrustFolder, on_fault: OnFault
+    top: Store, names: Sequence[LayerName], policy: SignaturePolicy, folder: TrustFolder, on_fault: OnFault
 ) -> Store:
     """Return a store on top of others; closing it closes all.
 
@@ -96,7 +96,7 @@ def with_layers(
 def _layer(name: LayerName, judge: Judge, on_fault: OnFault) -> Layer:
     source: Source
     if is_file(name.path):
-        source = Pack.open(name.path, foreign=name.policy is Policy.REQUIRE)
+        source = Pack.open(name.path, foreign=name.policy is SignaturePolicy.REQUIRE)
     else:
         source = Engine.acquire(name.path, readonly=True, create=False, map_size=None)
     try:
@@ -108,14 +108,14 @@ def _layer(name: LayerName, judge: Judge, on_fault: OnFault) -> Layer:
 
 def _guard(source: Source, name: LayerName, judge: Judge, on_fault: OnFault) -> Guard | None:
     """Return who guards a layer; a pack is believed as a whole, now, or not at all."""
-    if name.policy is Policy.NONE:
+    if name.policy is SignaturePolicy.NONE:
         return None
     if not isinstance(source, Pack):
         return Verifier(judge, name.policy, name.path, on_fault)
     try:
         verify_pack(source, judge)
     except FirebrickError as error:
-        if name.policy is Policy.REQUIRE:
+        if name.policy is SignaturePolicy.REQUIRE:
             raise
         on_fault(error)
     return None

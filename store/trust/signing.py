@@ -13,9 +13,9 @@ from firebrick.storage.blob import decode_record
 from firebrick.storage.keys import short
 from firebrick.storage.pack import Pack, Seal
 from firebrick.storage.store import Store
-from firebrick.storage.view import View
+from firebrick.storage.view import ReadView
 from firebrick.trust.guard import Judge, stored
-from firebrick.trust.keys import PublicKey, SecretKey
+from firebrick.trust.signing_keys import PublicKey, SecretKey
 from firebrick.trust.statements import PACK, RECIPE, VALUE, Signature, Statement, record_key, sign
 
 
@@ -85,7 +85,7 @@ def verify_pack(pack: Pack, judge: Judge) -> Signature:
         raise StoreUntrusted(pack.path, error.reason) from None
 
 
-def verdicts(view: View, judge: Judge, place: StrPath) -> Iterator[Verdict]:
+def verdicts(view: ReadView, judge: Judge, place: StrPath) -> Iterator[Verdict]:
     """Say of every recipe and every value of the registry whether it is believed."""
     for kind, subject, content in _entries(view, None):
         what = f"{kind} {short(subject)}"
@@ -99,7 +99,9 @@ def verdicts(view: View, judge: Judge, place: StrPath) -> Iterator[Verdict]:
         yield Verdict(what, "" if same else "it is not what was signed", name, best.statement.version)
 
 
-def _entries(view: View, recipes: Collection[bytes] | None) -> Iterator[tuple[str, bytes, tuple[bytes, ...]]]:
+def _entries(
+    view: ReadView, recipes: Collection[bytes] | None
+) -> Iterator[tuple[str, bytes, tuple[bytes, ...]]]:
     for recipe in dict.fromkeys(key for key, _ in view.items("recipes")):
         if recipes is None or recipe in recipes:
             yield RECIPE, recipe, tuple(view.duplicates("recipes", recipe))
@@ -108,7 +110,7 @@ def _entries(view: View, recipes: Collection[bytes] | None) -> Iterator[tuple[st
             yield VALUE, key, (digest(decode_record("registry", key, value)),)
 
 
-def _highest(view: View, key: PublicKey) -> int:
+def _highest(view: ReadView, key: PublicKey) -> int:
     """Return the highest version that a key has signed in a store: a new one must be above it."""
     found = (
         signature for kind, subject, _ in _entries(view, None) for signature in stored(view, kind, subject)

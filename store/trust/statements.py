@@ -18,7 +18,7 @@ from firebrick.errors import CodecError, DecodeError
 from firebrick.storage.format import KEY_BYTES, META_SIGNATURE
 from firebrick.storage.keys import Data
 from firebrick.storage.msgpack import Limits, pack, unpack
-from firebrick.trust.keys import PublicKey, SecretKey
+from firebrick.trust.signing_keys import PublicKey, SecretKey
 
 RECIPE: Final = "recipe"  # the subject is its key, the content the keys of its bundles
 VALUE: Final = "value"  # the subject is the key of a registry entry, the content its digest
