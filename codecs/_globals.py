@@ -1,5 +1,4 @@
-"""Name classes, functions and constants as "module:qualname", and find them without importing or running
-anything.
+"""Name classes, functions and constants as "module:qualname"; find them without importing or running code.
 
 Only one spelling of a name is accepted: the object's own `__module__` and `__qualname__`. So `os.system`
 cannot be smuggled in through another module that imports it.

@@ -1,5 +1,4 @@
-"""The torch objects admitted in a backend artifact, its volatile values, and the parts that get blobs of
-their own.
+"""The torch objects that a backend artifact may hold, its volatile values, and the parts stored separately.
 
 Valid for torch 2.11 to 2.14; names that a release lacks do no harm. Nothing here imports torch. To store
 more, extend the tables; anything they do not admit is refused at encoding, with its name and path.

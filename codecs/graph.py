@@ -1,5 +1,4 @@
-"""Encode graphs of Python objects: like pickle, but with an allow-list, canonical, and without running stored
-code.
+"""Encode graphs of Python objects: like pickle, but canonical, allow-listed and without running stored code.
 
 `Policy` lists what may be named, built and called; both directions check it.
 """

@@ -1,5 +1,4 @@
-"""Store guard states that torch pickles, inspect them without running them, and unpickle them under an
-allow-list.
+"""Store torch's pickled guard states, inspect them without running them, and unpickle by an allow-list.
 
 The body is `[[name, …], pickle]`: the globals that the pickle names ("module:qualname", sorted), so that
 tools can show them, and the pickle unchanged. A pickle whose globals differ from its list, or with an opcode

@@ -215,8 +215,7 @@ _LAUNCH = LaunchCodec()
 
 
 def put_autotuned(kernels: Mapping[str, Autotuned], sink: Sink) -> list[Any]:
-    """Return ``[name, source, device, descends, [[configuration, version, key], …]]`` for each kernel, by
-    name.
+    """Return ``[name, source, device, descends, [[configuration, version, key], …]]`` per kernel, by name.
 
     Raises:
         EncodeError: a kernel has no configuration, a repeated one, or cannot be encoded.

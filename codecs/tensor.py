@@ -277,8 +277,7 @@ def _body(storage: list[Any], view: list[Any], data: bytes) -> bytes:
 
 
 class TensorCodec(Codec[Any]):
-    """The codec of dense tensors and parameters; quantised, sparse, nested, fake and wrapped tensors are
-    refused.
+    """The codec of dense tensors and parameters; refuses quantised, sparse, nested, fake and wrapped tensors.
 
     Extra attributes and `.grad` are not kept. Decoding puts the tensor on its named device, with its own
     memory.

@@ -1,4 +1,4 @@
-"""From bundles to functions. The full lane may import torch's compiler."""
+"""The serving side: turns bundles into functions. The full lane may import torch's compiler."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["load"]
 def load(key: bytes | str, store: Store) -> Callable[..., Any]:
     """Rebuild one backend function from its artifact alone: no ``torch.compile``, no guards.
 
-    Nothing is compiled, and no C++ compiler is needed. The function of an artifact in lean form comes back
-    without torch's compiler; that of torch's own artifact imports it.
+    Nothing is compiled, and no C++ compiler is needed. An artifact in lean form is restored without torch's
+    compiler; torch's own artifact imports it.
 
     Args:
         key: content key of an artifact, as bytes or in hexadecimal: of a blob of kind ``BACKEND``,
-            ``LEAN_BACKEND`` or ``LEAN_SPLIT``. A context tells it for torch's id of a backend:
+            ``LEAN_BACKEND`` or ``LEAN_SPLIT``. A context returns it for torch's id of a backend:
             ``context.history(backend_id)[-1].content``.
-        store: where the artifact lies; may be closed afterwards.
+        store: holds the artifact; may be closed afterwards.
 
     Returns:
-        The function that the compiled bytecode calls: it takes the graph's inputs, one by one, and returns
-        its outputs as a sequence. The caller answers for inputs that fit: nothing compares their types,
-        shapes and strides with those that it was compiled for.
+        The function that the compiled bytecode calls: it takes the graph's inputs as positional arguments and
+        returns its outputs as a sequence. The caller must pass inputs of the types, shapes and strides it was
+        compiled for: nothing checks them.
 
     Raises:
-        UsageError: for a key that is none.
-        BlobMissing, DamagedError, CodecError: when a part cannot be read, or is of another kind.
-        Unsupported: when this CPU lacks what the function needs, or torch is another than the artifact's.
+        UsageError: the key is malformed.
+        BlobMissing, DamagedError, CodecError: a part cannot be read, or is of another kind.
+        Unsupported: this CPU lacks something the function needs, or torch differs from the artifact's.
     """
     from firebrick.errors import Unsupported, UsageError
     from firebrick.reports.counters import Stats
@@ -58,7 +58,7 @@ def load(key: bytes | str, store: Store) -> Callable[..., Any]:
     patches.set(cache, "load_async", classmethod(load_async))
     try:
         return Backends(store, libraries, Stats()).load(key, ContentKey(key).hex())
-    except (AttributeError, ImportError, TypeError) as error:  # the layout of another torch
+    except (AttributeError, ImportError, TypeError) as error:  # another torch's layout
         raise Unsupported(f"artifact {key.hex()[:12]} is not of this torch: {error}") from error
     finally:
         patches.undo()

@@ -1,14 +1,14 @@
-"""Keep which configuration of an autotuned Triton kernel won, so that no later start measures again.
+"""Store which configuration of an autotuned Triton kernel won, so that no later start measures again.
 
-torch writes the winner to a file beside the kernel's source, at the kernel's first run: after the
-artifact was recorded. A fresh machine has no such file. Here the winners live in the store's registry
-under torch's own name of the file, a digest of the kernel's source, of torch and of nothing else.
+torch writes the winner to a file beside the kernel's source at the kernel's first run, after the artifact is
+recorded. A fresh machine has no such file. Here the winners are kept in the store's registry under torch's
+own file name, a digest of the kernel's source and of torch alone.
 
-Of two choices torch keeps nothing: which block of a reduction was the quicker one where it scaled the block
-for occupancy, and (torch 2.11) that a descent over configurations has ended. It measures again in each
-process, which costs time and, since another block sums in another order, the same bits. Both are kept here
-under the digest of the kernel's source. A descent ends at a configuration that no artifact has: what launches
-it is kept as well, for processes without Triton.
+torch does not keep two choices: which block of a reduction was faster where it scaled the block for
+occupancy, and (torch 2.11) that a coordinate descent has ended. It measures again in each process, which
+costs time and bitwise reproducibility, since another block sums in another order. Both are kept here under
+the digest of the kernel's source. A descent ends at a configuration that no artifact has: its launch is kept
+as well, for processes without Triton.
 
 Source followed: ``torch/_inductor/runtime/autotune_cache.py`` and ``triton_heuristics.py`` beside it.
 """
@@ -28,18 +28,18 @@ CONTEXT = ".autotune"
 SECTION = "best_config"
 LAUNCHED = "launched"
 DESCENDED = "descended"
-WINNERS = "winners"  # LAUNCH blobs of configurations that are in no artifact
+WINNERS = "winners"  # LAUNCH blobs of configurations in no artifact
 
 
 class AutotuneResults:
     """The winners of one store. Thread-safe.
 
     Args:
-        store: where they are kept.
+        store: keeps them.
         recording: whether new ones are written.
-        fault: called with a fault of the store; torch's own file is used then.
-        describe: ``triton_config_to_hashable``: what it returns has a ``repr`` that names a configuration.
-        encode: gives the blobs of a tuner's launcher, what launches it last; ``None`` where it is not lean.
+        fault: called with a fault of the store; torch's own file is then used.
+        describe: ``triton_config_to_hashable``, whose result's ``repr`` names a configuration.
+        encode: returns the blobs of a tuner's launcher, the launch last; ``None`` if it is not lean.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class AutotuneResults:
         self._encode = encode
 
     def install(self, patches: Patches, files: Any, tuner: Any) -> None:
-        """Put the store behind torch's class for files of winners, and its ``CachingAutotuner`` if given."""
+        """Put the store behind torch's class for winner files, and its ``CachingAutotuner`` if given."""
         patches.set(files, "_get", self.reading(files._get))
         patches.set(files, "_put", self.writing(files._put))
         if tuner is not None:
@@ -85,7 +85,7 @@ class AutotuneResults:
             self._fault(error)
 
     def _keep_launch(self, tuner: Any, launcher: Any) -> None:
-        """Write what launches a winner, unless it is one of the configurations that artifacts have."""
+        """Write the launch of a winner, unless an artifact has its configuration."""
         name = tuner.kernel_hash
         try:
             found = {self._name(result.config) for result in tuner.compile_results}
@@ -103,7 +103,7 @@ class AutotuneResults:
             self._fault(error)
 
     def _only(self, tuner: Any) -> bool:
-        """Leave a tuner the launcher that won before, and say whether it has that one."""
+        """Leave a tuner only the launcher that won before; tell whether it has it."""
         known = self._known(LAUNCHED, tuner)
         launchers = [one for one in tuner.launchers if self._name(one.config) == known]
         if launchers:
@@ -112,7 +112,7 @@ class AutotuneResults:
         return bool(launchers)
 
     def scaling(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Wrap ``CachingAutotuner._dynamic_scale_rblock``: nothing is scaled where the winner is there."""
+        """Wrap ``CachingAutotuner._dynamic_scale_rblock``: nothing is scaled if the winner is present."""
 
         @functools.wraps(original)
         def scale(tuner: Any) -> None:
@@ -122,7 +122,7 @@ class AutotuneResults:
         return scale
 
     def choosing(self, original: Callable[..., None]) -> Callable[..., None]:
-        """Wrap ``CachingAutotuner.autotune_to_one_config``: a winner that is known is not measured."""
+        """Wrap ``CachingAutotuner.autotune_to_one_config``: a known winner is not measured."""
 
         @functools.wraps(original)
         def choose(tuner: Any, *args: Any, **kwargs: Any) -> None:
@@ -133,7 +133,7 @@ class AutotuneResults:
         return choose
 
     def descending(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap ``CachingAutotuner.coordinate_descent_tuning``: none starts where one has ended."""
+        """Wrap ``CachingAutotuner.coordinate_descent_tuning``: none starts if one has ended."""
 
         @functools.wraps(original)
         def descend(tuner: Any, launcher: Any, *args: Any, **kwargs: Any) -> Any:
@@ -141,7 +141,7 @@ class AutotuneResults:
                 launcher.config.found_by_coordesc = True
                 return launcher
             best = original(tuner, launcher, *args, **kwargs)
-            if getattr(best.config, "found_by_coordesc", False):  # other kernels are left as they are
+            if getattr(best.config, "found_by_coordesc", False):  # other kernels are left alone
                 self._keep_launch(tuner, best)
                 self._keep(DESCENDED, tuner.kernel_hash, self._name(best.config))
             return best
@@ -149,7 +149,7 @@ class AutotuneResults:
         return descend
 
     def reading(self, original: Callable[[Any, str], bytes | None]) -> Callable[..., Any]:
-        """Wrap ``_LocalAutotuneCacheBackend._get``: what is not on disk may be in the store."""
+        """Wrap ``_LocalAutotuneCacheBackend._get``: winners not on disk may be in the store."""
 
         @functools.wraps(original)
         def get(backend: Any, key: str) -> bytes | None:

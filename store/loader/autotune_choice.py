@@ -1,8 +1,8 @@
-"""Decide which configuration of a Triton kernel is launched, without the compiler.
+"""Choose the configuration of a Triton kernel to launch, without the compiler.
 
-torch measures at a kernel's first launch, after its artifact was recorded. Which configuration won is in
-the registry of the store (`firebrick.loader.autotune`), and so is what launches a winner that torch made
-only after it had measured the others.
+torch measures at a kernel's first launch, after its artifact is recorded. The store's registry
+(`firebrick.loader.autotune`) holds the winning configuration, and the launch of a winner that torch made only
+after measuring the others.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Launches:
         self._store = store
 
     def choose(self, choice: Choice) -> int | Launch:
-        """Return the index of the configuration that won, or its launch where it is not among them.
+        """Return the index of the winning configuration, or its launch if it is not among them.
 
         Raises:
-            Miss: which one won is not known.
+            Miss: the winner is unknown.
             BlobMissing, DamagedError, CodecError: the winner cannot be read.
         """
         names, source = choice.configurations, choice.source

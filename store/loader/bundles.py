@@ -1,4 +1,4 @@
-"""Read bundles: which ones a recipe has, what their manifests say, whether they may be used here."""
+"""Read a recipe's bundles and their manifests, and decide whether they may be used here."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from firebrick.validity.facts import ask
 from firebrick.validity.reach import Scope, roots_changed
 from firebrick.validity.stored import Frame, changes, scope_of
 
-_TOLD: Final = 20  # differences that a miss names
+_TOLD: Final = 20  # differences named by a miss
 
 
 def parts_digest(parts: Iterable[bytes]) -> bytes:
-    """Return the digest of a bundle's list of parts, which stands in its manifest."""
+    """Return the digest of a bundle's list of parts, as in its manifest."""
     return digest(b"".join(parts))
 
 
 def expectations_digest(texts: str) -> str:
-    """Return the digest of what guards expect, which stands in a manifest beside the key of the texts."""
+    """Return the digest of what guards expect, as in a manifest beside the key of the texts."""
     return hashlib.sha256(texts.encode()).hexdigest()
 
 
-SELF_TEST = "self_test"  # among the facts of a bundle: `PENDING`, or what is wrong with it
+SELF_TEST = "self_test"  # fact of a bundle: `PENDING`, or what is wrong with it
 PENDING = "pending"
 REPLACED = "replaced"  # among the facts: the bundle that serves instead, since an edit
 
 
 class Bundles:
-    """The bundles of a store, with their manifests kept. Used under one lock of the caller.
+    """The bundles of a store, with cached manifests. Used under the caller's lock.
 
     Args:
-        store: where they are.
-        stats: counts the bytes that were read.
-        on_fault: is told what is damaged or out of order in the store, beside the miss that comes of it.
+        store: holds them.
+        stats: counts the bytes read.
+        on_fault: called with damage or disorder in the store, in addition to the resulting miss.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Bundles:
     def of(self, recipe: bytes) -> dict[ContentKey, dict[str, Any]]:
         """Return the bundles of a recipe with their facts, oldest first.
 
-        The order is that in which torch compiled them: a later one may be a more general one. What an edit
-        has replaced is left out.
+        The order is torch's order of compilation: a later one may be more general. What an edit has replaced
+        is left out.
         """
         noted = {key: self._facts(key) for key in self.store.bundles(recipe)}
         facts = {key: known for key, known in noted.items() if REPLACED not in known}
@@ -71,12 +71,12 @@ class Bundles:
     def _facts(self, key: ContentKey) -> dict[str, Any]:
         try:
             return self.store.facts(key)
-        except DamagedError as error:  # a new test notes them anew
+        except DamagedError as error:  # a new test rewrites them
             self._on_fault(error)
             return {SELF_TEST: PENDING}
 
     def passed_over(self, error: Exception) -> Exception:
-        """Return the error for which a bundle does not serve; what is wrong with the store itself is told."""
+        """Return the error for which a bundle does not serve; report faults of the store itself."""
         if isinstance(error, DamagedError | StoreError):
             self._on_fault(error)
         return error
@@ -85,7 +85,7 @@ class Bundles:
         """Return a bundle's manifest.
 
         Raises:
-            DamagedError, DecodeError, UnknownVersion, NotFoundError: when it cannot be read.
+            DamagedError, DecodeError, UnknownVersion, NotFoundError: it cannot be read.
         """
         if key not in self._manifests:
             with self.store.snapshot() as snapshot:
@@ -101,19 +101,19 @@ class Bundles:
     def usable(self, key: ContentKey, recipe: bytes, frame: Frame, *, moving: bool = False) -> Manifest:
         """Return the manifest of a bundle if this process meets its requirements.
 
-        It must be of this recipe; all that the traced code can reach by name, the buckets of gradients for
-        which the graph is split, the GPU where it uses one, and what of the process is folded into its
-        graph, must be as they were. Both lanes ask here and nowhere else.
+        It must be of this recipe; everything the traced code can reach by name, the gradient buckets the
+        graph is split for, the GPU if it uses one, and the process facts folded into its graph must be
+        unchanged. Both lanes check this here and nowhere else.
 
         Args:
             key: of the bundle.
             recipe: key of the frame's recipe.
-            frame: which is to be served.
-            moving: the caller looks after the index of the current GPU.
+            frame: about to be served.
+            moving: the caller handles the index of the current GPU.
 
         Raises:
-            Miss: naming what is not.
-            DamagedError, UnknownVersion, NotFoundError: when the manifest cannot be read.
+            Miss: naming what changed.
+            DamagedError, UnknownVersion, NotFoundError: the manifest cannot be read.
         """
         manifest = self.manifest(key)
         if manifest.recipe != recipe:
@@ -152,7 +152,7 @@ class Bundles:
         return self._scopes[key]
 
     def audit_text(self, key: ContentKey) -> str:
-        """Return what a bundle keeps for audits; empty where it keeps nothing.
+        """Return a bundle's text for audits; empty for none.
 
         Raises:
             FirebrickError: it cannot be read.

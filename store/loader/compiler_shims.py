@@ -1,9 +1,9 @@
-"""Let verbs of ``torch.compiler`` do without the compiler, as long as nothing else imports it.
+"""Make functions of ``torch.compiler`` work without the compiler until something else imports it.
 
 ``disable`` marks functions; libraries call it at import. A marked function has torch's marks from the start,
-so that Dynamo, once it is there, meets what it knows. Until then it is called with the frame evaluation hook
-out of its way; afterwards torch's own wrapper runs. ``cudagraph_mark_step_begin`` tells torch's CUDA graphs
-that their outputs may be overwritten; where there are none it has nothing to tell.
+so that Dynamo, once imported, recognises it. Until then it is called with the frame evaluation hook disabled;
+afterwards torch's own wrapper runs. ``cudagraph_mark_step_begin`` tells torch's CUDA graphs that their
+outputs may be overwritten; without such graphs it does nothing.
 
 Source followed: ``disable`` of ``torch/compiler/__init__.py`` and ``torch/_dynamo/decorators.py``,
 ``DisableContext`` of ``torch/_dynamo/eval_frame.py``.
@@ -21,7 +21,7 @@ from firebrick.torch_api import compiler_free as api
 
 
 def deferring(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``torch.compiler.disable``; what is no plain function is torch's own affair."""
+    """Wrap ``torch.compiler.disable``; anything but a plain function is left to torch."""
 
     @functools.wraps(original)
     def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:

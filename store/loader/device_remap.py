@@ -1,7 +1,7 @@
-"""Move a bundle that was compiled for one GPU to another of the same kind: only indices change.
+"""Move a bundle compiled for one GPU to another of the same kind: only indices change.
 
-Which bundles may be moved is decided where they are made (`firebrick.capture.device_pinning`). A bundle goes
-to the GPU that is current, if that is another than its own.
+Capture decides which bundles may move (`firebrick.capture.device_pinning`). A bundle moves to the current GPU
+if that is not its own.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _TENSOR_GUARD = NUMBERS["add_tensor_match_guard"]
 
 
 class Move(NamedTuple):
-    """The index of the GPU that a bundle was compiled for, and of the one that it is to run on."""
+    """The index of the GPU a bundle was compiled for, and of the one to run it on."""
 
     origin: int
     to: int
 
 
 def moves_of(lean: LeanForm, process: Iterable[Fact]) -> list[Move | None]:
-    """Return the ways to try a bundle that the lean lane may serve, in this order; None: without remapping.
+    """Return the remappings to try for a bundle in the lean lane, in order; None means without remapping.
 
     Args:
-        lean: what the lane has of it.
-        process: facts that it was recorded under.
+        lean: its lean part.
+        process: facts it was recorded under.
 
     Raises:
         Miss: there is none.
@@ -46,7 +46,7 @@ def moves_of(lean: LeanForm, process: Iterable[Fact]) -> list[Move | None]:
         raise Miss(reason, code="process", changes=[(CURRENT_GPU, wanted, found)])
     if origin is None or pinned or (here := torch.cuda.current_device()) == origin:
         return [None]
-    # where the current GPU counts, the function means something else as it was made
+    # if the current GPU counts, the unmoved function means something else
     return [Move(origin, here), None] if wanted is None else [Move(origin, here)]
 
 
@@ -66,12 +66,12 @@ def moved_program(program: GuardProgram, move: Move) -> GuardProgram:
 
 
 def moved_name(name: str, move: Move) -> str:
-    """Return the global under which the functions of a moved bundle are installed."""
+    """Return the global name of the functions of a moved bundle."""
     return f"{name}_gpu_{move.to}"
 
 
 def moved_code(code: CodeType, names: Mapping[str, Any], move: Move) -> CodeType:
-    """Return compiled code that calls the moved functions `names`, and holds the other device."""
+    """Return compiled code that calls the moved functions `names` and holds the new device."""
     origin, to = (torch.device("cuda", index) for index in move)
 
     def exchange(value: Any) -> Any:

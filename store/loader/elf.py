@@ -1,7 +1,7 @@
-"""Reduce a shared library to what the dynamic linker needs, the same for the same code.
+"""Reduce a shared library to the parts the dynamic linker needs, equal for equal code.
 
-A compiler writes folders into debug information, and the linker a build id over all of it. Neither is
-loaded; without them equal kernels are equal bytes, and less than half as many.
+A compiler writes directories into debug information, and the linker a build id over everything. Neither is
+loaded; without them equal kernels are equal bytes, and less than half the size.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _NT_GNU_BUILD_ID = 3
 
 
 def reduce_elf(data: bytes) -> bytes:
-    """Return a 64-bit little-endian shared object without sections and with an empty build id.
+    """Return a 64-bit little-endian shared object without sections, its build id cleared.
 
     Raises:
-        DecodeError: for bytes that are no such file.
+        DecodeError: the bytes are not such a file.
 
     Source: System V ABI, chapter 5 (program loading needs segments only).
     """
-    read_elf(data)  # checks every offset that is followed here
+    read_elf(data)  # checks every offset followed here
     header = list(_HEADER.unpack_from(data))
     at, size, count = header[5], header[9], header[10]
     segments = [_SEGMENT.unpack_from(data, at + i * size) for i in range(count)]

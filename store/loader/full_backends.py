@@ -20,12 +20,12 @@ from firebrick.validity.configuration import text_of
 
 
 class Backends:
-    """Rebuilds backend functions and keeps them: one function serves all frames that name it.
+    """A cache of rebuilt backend functions: one function serves all frames that name it.
 
     Args:
-        store: where artifacts come from.
-        libraries: gets the shared libraries of an artifact before torch asks for them.
-        stats: counts the bytes that were read.
+        store: holds the artifacts.
+        libraries: receives the shared libraries of an artifact before torch asks for them.
+        stats: counts the bytes read.
     """
 
     def __init__(self, store: Store, libraries: Libraries, stats: Stats) -> None:
@@ -39,12 +39,12 @@ class Backends:
 
         Args:
             key: content key of the artifact.
-            name: name that the artifact gets, torch's backend id.
-            backend: Inductor backend whose options hold while the function is rebuilt.
+            name: the artifact's new name, torch's backend id.
+            backend: Inductor backend whose options apply while the function is rebuilt.
 
         Raises:
-            BlobMissing, DamagedError, CodecError: when a part cannot be read.
-            Unsupported: when a shared library needs instructions that this CPU lacks.
+            BlobMissing, DamagedError, CodecError: a part cannot be read.
+            Unsupported: a shared library needs instructions that this CPU lacks.
         """
         api = torch_api.load()
         options = text_of(backend.config) if backend is not None else ""
@@ -62,7 +62,7 @@ class Backends:
         if blob.kind is not Kind.BACKEND:
             raise DecodeError(f"expected a backend artifact, got {blob.kind.name}")
         codec_for(Kind.BACKEND).check_version(blob.version)
-        registry.artifact_module()  # decoding looks at imported modules only
+        registry.artifact_module()  # decoding consults imported modules only
         artifact = decode_backend(blob.data, self._source, key=name)
         for graph in torch_api.load().graphs_of(artifact):
             self._libraries.add(vars(graph).pop(LIBRARIES, {}))

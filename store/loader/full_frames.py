@@ -1,12 +1,11 @@
 """Serve frames from the store: the full lane.
 
-On the first call of a frame that no compiled code of this process fits, the bundles of its recipe are
-read. The first whose guards pass is handed to torch as if it had just been compiled: it becomes a real
-cache entry, with torch's own check of the backend, recompile limits, ``reset`` and logs. Guards of
-specialisations that are not needed are not built.
+When no compiled code of this process fits a frame, the bundles of its recipe are read. The first whose guards
+pass is passed to torch as if just compiled: it becomes a real cache entry, with torch's own backend check,
+recompile limits, ``reset`` and logs. Guards of unneeded specialisations are not built.
 
-torch's ``CompilePackage.install`` is not used for this: it hangs the code on the frame's code object
-without a check of the backend, so that two options of one function would get each other's code.
+torch's ``CompilePackage.install`` is not used: it attaches the code to the frame's code object without
+checking the backend, so that two sets of options for one function would get each other's code.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ _log = logging.getLogger("firebrick")
 
 
 class Frames:
-    """Finds and installs compiled frames. Used under torch's compile lock only.
+    """The full lane's lookup and installation of compiled frames. Used under torch's compile lock only.
 
     Args:
-        store: where bundles come from.
+        store: holds the bundles.
         backends: rebuilds backend functions.
-        stats: counts hits, and misses with their reasons.
-        on_fault: is told of damage.
-        auditing: gives what audits hits, if anything does.
+        stats: counts hits, and misses by reason.
+        on_fault: called with damage.
+        auditing: returns the auditor of hits, if any.
     """
 
     def __init__(
@@ -68,25 +67,25 @@ class Frames:
         self._backends = backends
         self._auditing = auditing
         self._stats = stats
-        self.retest: Callable[[ContentKey], None] | None = None  # for bundles whose test was cut off
-        # guards that were built and did not pass; once they pass, they belong to torch
+        self.retest: Callable[[ContentKey], None] | None = None  # for bundles whose test was interrupted
+        # guards that were built but did not pass; once they pass, torch owns them
         self._managers: dict[tuple[ContentKey, int], tuple[CodeType, Any]] = {}
 
     def serve(
         self, recipe: Recipe, frame: Any, frame_state: Any, backend: Any,
         how: Callable[[], Mapping[str, Any]] = dict,
     ) -> Any | None:  # fmt: skip
-        """Return what a frame converter returns, from the store, or ``None`` for a miss.
+        """Return a frame converter's result from the store, or ``None`` for a miss.
 
         Args:
             recipe: the frame's recipe.
             frame: torch's view of the frame; generated names are installed in its globals.
             frame_state: torch's state of the frame.
-            backend: Inductor backend whose options hold while backends are rebuilt.
-            how: gives the arguments of ``torch.compile`` on which a trace hangs, for audits.
+            backend: Inductor backend whose options apply while backends are rebuilt.
+            how: returns the arguments of ``torch.compile`` that affect a trace, for audits.
 
         Raises:
-            AuditError: an audit found that what is stored is stale.
+            AuditError: an audit found the bundle stale.
         """
         code, scope, values = frame.f_code, frame.f_globals, frame.f_locals
         seen = Frame(code, scope, values)
@@ -94,7 +93,7 @@ class Frames:
         began, refusals = time.perf_counter(), list[Refusal]()
         try:
             found = self._bundles.of(recipe.key)
-        except DamagedError as error:  # healed by what is recorded now
+        except DamagedError as error:  # healed by the coming recording
             refusals.append(refusal_of(self._bundles.passed_over(error)))
             found = {}
         for key, facts in found.items():
@@ -102,7 +101,7 @@ class Frames:
                 self.retest(key)
             try:
                 result = self._install(key, recipe.key, seen, code, scope, values, frame_state, backend)
-            except Exception as error:  # whatever is wrong with a bundle, the next one may serve
+            except Exception as error:  # whatever is wrong with this bundle, the next one may serve
                 refusals.append(refusal_of(self._bundles.passed_over(error)))
                 _log.debug("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue

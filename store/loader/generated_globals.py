@@ -1,4 +1,4 @@
-"""What the generated names in compiled code stand for: modules, and the functions behind graph breaks."""
+"""The targets of generated names in compiled code: modules and resume functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from firebrick.reports.not_served import Miss
 
 
 def used_module(name: str) -> Any:
-    """Import a module of a package that the program uses already, or make what stands for one.
+    """Import a module of a package the program already uses, or make a stand-in for it.
 
     Raises:
         Miss: the program does not use the package.
@@ -27,7 +27,7 @@ def used_module(name: str) -> Any:
 
 
 def resume_function(code: CodeType, scope: dict[str, Any], name: str) -> Callable[..., Any]:
-    """Return a resume function, or for one with free variables the function that binds them.
+    """Return a resume function or, if it has free variables, the function that binds them.
 
     Follows ``CompilePackage.install`` of ``torch/_dynamo/package.py``.
     """

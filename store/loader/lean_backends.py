@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class LeanBackends:
-    """Rebuilds backend functions and keeps them: one function serves all frames that name it. Thread-safe.
+    """A cache of rebuilt backend functions: one function serves all frames that name it. Thread-safe.
 
     Args:
-        store: where backends come from.
+        store: holds the backends.
         libraries: shared with other loaders of the process, so that each library is loaded once.
-        stats: counts the bytes that were read.
+        stats: counts the bytes read.
     """
 
     def __init__(self, store: Store, libraries: Libraries | None = None, stats: Stats | None = None) -> None:
@@ -44,13 +44,12 @@ class LeanBackends:
 
         Args:
             key: content key of the backend.
-            disable_autocast, device: as in `firebrick.runtime.load`; functions that differ in them are kept
-                apart.
+            disable_autocast, device: as in `firebrick.runtime.load`; part of the cache key.
 
         Raises:
-            BlobMissing, DamagedError, CodecError: when a part cannot be read.
-            Unsupported: when this CPU, GPU or torch lacks what it needs.
-            Miss: when it is not known which configuration of a Triton kernel is the quickest.
+            BlobMissing, DamagedError, CodecError: a part cannot be read.
+            Unsupported: this CPU, GPU or torch lacks something it needs.
+            Miss: the fastest configuration of a Triton kernel is unknown.
         """
         if disable_autocast is None:
             disable_autocast = native.is_any_autocast_enabled()
@@ -79,7 +78,7 @@ class LeanBackends:
         return load(lean, self._libraries, disable_autocast=disable_autocast, device=device)
 
     def _choose(self, choice: Choice) -> int | Launch:
-        from firebrick.loader.autotune_choice import Launches  # a start on a CPU does without
+        from firebrick.loader.autotune_choice import Launches  # not needed for a start on a CPU
 
         return Launches(self._store).choose(choice)
 

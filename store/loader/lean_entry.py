@@ -1,8 +1,8 @@
-"""Stand for `torch.compile` where the store may know the result: return without the compiler.
+"""Replace `torch.compile` where the store may have the result: return without the compiler.
 
-A compiled function or module made here asks the lean lane at its first call. Where that has no answer,
-or torch has rules of its own (tracing, export, stances), it *hands over*: torch's compiler is
-imported, makes the real compiled object, and every later call goes there; what was served stays in use.
+A compiled function or module made here asks the lean lane at its first call. If that has no answer, or torch
+has special rules (tracing, export, stances), it *falls back to the compiler*: the compiler is imported and
+makes the real compiled object, to which every later call goes; served code stays in use.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ if TYPE_CHECKING:
     from firebrick.validity.audit import Auditor
 
 _log = logging.getLogger("firebrick")
-_PLAIN = ("fullgraph", "dynamic", "mode", "options")  # arguments of torch.compile that the lane serves
-_WRAPPED = 8  # functions around one another
+_PLAIN = ("fullgraph", "dynamic", "mode", "options")  # arguments of torch.compile that the lane supports
+_WRAPPED = 8  # nested wrappers
 _SPECIAL_OPTIONS = ("guard_filter_fn", "use_aoti")
 
 
 class Token:
-    """Stands for the Inductor backend in cache entries until the compiler makes it; then becomes it.
+    """A placeholder for the Inductor backend in cache entries until the compiler makes it; then becomes it.
 
-    torch's hook compares the backend of a cache entry with that of the caller by ``==``. There is one for
-    all compilations with equal arguments.
+    torch's hook compares the backend of a cache entry with that of the caller by ``==``. Compilations with
+    equal arguments share one.
     """
 
     def become(self, backend: Any) -> None:
-        """Turn into the backend that torch has made."""
+        """Turn into the backend that torch made."""
         token: Any = self
         token.__dict__ = dict(backend.__dict__)
         token.__class__ = type(backend)
 
 
 class CompileCall:
-    """One call of torch's own ``torch.compile``: its arguments as texts, and what it made."""
+    """One call of torch's own ``torch.compile``: its arguments as texts, and its results."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self.texts = texts
@@ -73,15 +73,15 @@ class Serving(Protocol):
     auditor: Auditor | None
 
     def fault(self, error: BaseException, /) -> None:
-        """Take note of an error of Firebrick."""
+        """Record an error of Firebrick."""
 
 
 class LeanEntry:
     """One session's `torch.compile`.
 
     Args:
-        session: gives counters, and takes faults.
-        store: where bundles come from.
+        session: provides counters, and accepts faults.
+        store: holds the bundles.
         original: torch's own function.
     """
 
@@ -95,7 +95,7 @@ class LeanEntry:
             on_fault=session.fault,
             auditing=lambda: session.auditor,
         )
-        self._backends: dict[str, Any] = {}  # arguments -> token, or torch's backend once there is one
+        self._backends: dict[str, Any] = {}  # arguments -> placeholder, or torch's backend once made
         self._calls = threading.local()  # of torch's own torch.compile
         self._optimizers = Optimizers()
         self._serving = session.settings.load
@@ -104,7 +104,7 @@ class LeanEntry:
         self.closed = False
 
     def adopt(self) -> None:
-        """Let Dynamo, which has just been imported, take over what was served."""
+        """Let Dynamo, just imported, take over served functions."""
         self._optimizers.restore()
         api.tell_dynamo()
         replay.adopt()
@@ -112,12 +112,12 @@ class LeanEntry:
         self.frames.adopt()
 
     def close(self) -> None:
-        """Serve nothing more."""
+        """Stop serving."""
         self.closed = True
         self._optimizers.restore()
 
     def made(self, backend: Any, context: Any) -> None:
-        """Take note of what torch's own ``torch.compile`` made for the call under way in this thread."""
+        """Record the results of torch's own ``torch.compile`` for the current call in this thread."""
         if (call := getattr(self._calls, "call", None)) is not None:
             setattr(backend, ARGUMENTS, call.texts)
             call.backend, call.context = backend, context
@@ -136,7 +136,7 @@ class LeanEntry:
         return call
 
     def compile(self, model: Any = None, **arguments: Any) -> Any:
-        """Compile as ``torch.compile`` does."""
+        """Compile like ``torch.compile``."""
         try:
             with no_collection():
                 lean = self._lean(model, arguments)
@@ -177,7 +177,7 @@ class LeanEntry:
 
 
 class Region:
-    """One compiled function or module: its callback, and how it is handed over to the compiler."""
+    """One compiled function or module: its callback, and its fallback to the compiler."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class Region:
         self.on_hand_over: Callable[[Any], None] | None = None
 
     def __call__(self, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
-        """Answer torch's hook for a frame that has no cache entry which fits."""
+        """Answer torch's hook for a frame without a matching cache entry."""
         if self._real is None and not self._entry.closed and not api.wants_own_precompile():
             try:
                 with no_collection():
@@ -240,9 +240,9 @@ class Region:
         return compile_wrapper
 
     def hand_over(self) -> CompileCall:
-        """Return what torch's own ``torch.compile`` makes, made at the first call.
+        """Return the result of torch's own ``torch.compile``, called at most once.
 
-        Imports torch's compiler. The token becomes the backend: what was served stays valid.
+        Imports torch's compiler. The placeholder becomes the backend: served code stays valid.
         """
         with self._lock:
             if self._real is None:
@@ -257,7 +257,7 @@ def _one_text(texts: Mapping[str, str]) -> str:
 
 
 def _texts(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arguments of ``torch.compile`` as texts, equal where torch makes no difference."""
+    """Return the arguments of ``torch.compile`` as texts, equal if torch treats them alike."""
     texts = {name: text_of(arguments.get(name)) for name in _PLAIN}
     texts["fullgraph"] = text_of(bool(arguments.get("fullgraph")))
     if texts["mode"] == "None" and not arguments.get("options"):
@@ -266,7 +266,7 @@ def _texts(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _are_plain(arguments: Mapping[str, Any]) -> bool:
-    """Tell whether the lane serves these arguments of ``torch.compile``; the others are torch's."""
+    """Tell whether the lane supports these arguments of ``torch.compile``; torch handles the others."""
     rest = {name: value for name, value in arguments.items() if name not in _PLAIN}
     if rest.pop("backend", "inductor") not in ("inductor", None):
         return False
@@ -274,12 +274,12 @@ def _are_plain(arguments: Mapping[str, Any]) -> bool:
     if not isinstance(options, dict) or any(name in options for name in _SPECIAL_OPTIONS):
         return False
     if arguments.get("mode") is not None and arguments.get("options") is not None:
-        return False  # torch says what is wrong
+        return False  # torch reports what is wrong
     return not any(rest.values())
 
 
 def _wrap_inline(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a callable that Dynamo does not look into a frame, as torch does (``external_utils``)."""
+    """Give a callable that Dynamo skips a frame, as torch does (``external_utils``)."""
     made = wrap_inline(fn)
     flags = made.__code__.co_flags & ~__future__.annotations.compiler_flag  # torch's file has no such import
     scope = {"__name__": "torch._dynamo.external_utils", "__builtins__": builtins}
@@ -295,9 +295,9 @@ def wrap_inline(fn: Callable[..., Any]) -> FunctionType:
 
 
 def _targets(model: Any) -> Iterator[Callable[..., Any]]:
-    """Yield what torch may run under its hook; nothing for what is better left to torch.
+    """Yield the callables torch may run under its hook; none if the model is better left to torch.
 
-    A function of a file that Dynamo does not look into, as ``torch.autocast`` makes, gets a frame around it.
+    A function from a file that Dynamo skips, like those of ``torch.autocast``, gets a frame around it.
     """
     if (target := _target(model)) is not None:
         yield target
@@ -306,7 +306,7 @@ def _targets(model: Any) -> Iterator[Callable[..., Any]]:
 
 
 def _target(model: Any) -> Callable[..., Any] | None:
-    """Return what torch runs under its hook first of all."""
+    """Return the callable that torch runs first under its hook."""
     if hasattr(model, "_torchdynamo_orig_callable"):
         return None
     if isinstance(model, torch.nn.Module):
@@ -345,5 +345,5 @@ def _first_frames(target: Callable[..., Any]) -> list[tuple[CodeType, str]]:
             if not isinstance(function, FunctionType):
                 break
             found.append((function.__code__, function.__globals__.get("__name__", "")))
-            function = vars(function).get("__wrapped__")  # Dynamo may not look into a decorator of torch
+            function = vars(function).get("__wrapped__")  # Dynamo may skip a decorator of torch
     return found

@@ -1,7 +1,7 @@
 """Serve frames from the store without torch's compiler: the lean lane.
 
-The first bundle of a frame's recipe whose recorded guards pass is handed to torch's C++ hook as compiled
-code: a real cache entry, which the compiler takes over as its own when it is imported later.
+The first bundle of a frame's recipe whose recorded guards pass goes to torch's C++ hook as compiled code: a
+real cache entry, which the compiler adopts when it is imported later.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _log = logging.getLogger("firebrick")
 
 
 class LeanFrames:
-    """Finds and installs compiled frames. Any thread may use it; one at a time is at work.
+    """The lean lane's lookup and installation of compiled frames. Thread-safe; one thread at a time works.
 
     Args:
-        store: where bundles come from.
-        stats: counts hits. Misses are counted by the full lane, which is asked next.
-        tested: leave bundles alone that wait for their test.
-        on_fault: is told of damage.
-        auditing: gives what audits hits, if anything does.
+        store: holds the bundles.
+        stats: counts hits. The full lane, which is next, counts misses.
+        tested: skip bundles whose test is pending.
+        on_fault: called with damage.
+        auditing: returns the auditor of hits, if any.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LeanFrames:
             api.never_trace(helper.__code__)
 
     def adopt(self) -> None:
-        """Put Dynamo's modules, which have just been imported, in the place of what stood for them."""
+        """Replace the stand-ins of Dynamo's modules by the modules, just imported."""
         with self._lock:
             for scope, alias, module in self._stand_ins:
                 if alias in scope:
@@ -84,7 +84,7 @@ class LeanFrames:
             self._stand_ins.clear()
 
     def options(self, arguments: Mapping[str, str]) -> dict[str, str] | None:
-        """Return the options of recipes under these arguments of ``torch.compile``, if they are known."""
+        """Return the options of recipes for these arguments of ``torch.compile``, if known."""
         packed = self._store.registry_get(AMBIENT, OPTIONS, ambient_key(arguments))
         options: dict[str, str] | None = unpack(packed) if packed is not None else None
         return options
@@ -98,13 +98,13 @@ class LeanFrames:
                 self._bundles.manifest(key).serves_lean and not self._untested(facts)
                 for key, facts in found.items()
             )
-        except Exception:  # damaged: the full lane says so
+        except Exception:  # damaged: the full lane reports it
             return False
 
     def serve(
         self, frame: Any, frame_state: MutableMapping[str, Any], arguments: Mapping[str, str]
     ) -> Any | None:
-        """Return the answer for torch's hook, or ``None`` where the compiler has to be asked.
+        """Return the answer for torch's hook, or ``None`` if the compiler must be asked.
 
         Args:
             frame: torch's view of the frame; generated names are installed in its globals.
@@ -112,12 +112,12 @@ class LeanFrames:
             arguments: of ``torch.compile``.
 
         Raises:
-            AuditError: an audit found that what is stored is stale.
+            AuditError: an audit found the bundle stale.
         """
         audits: list[Callable[[], None]] = []
         with self._lock:
             answer = self._serve(frame, frame_state, arguments, audits)
-        for audit in audits:  # imports the compiler, which wants this lock and has locks of its own
+        for audit in audits:  # imports the compiler, which needs this lock and has its own
             audit()
         return answer
 
@@ -149,7 +149,7 @@ class LeanFrames:
                 continue
             try:
                 answer = self._install(key, recipe.key, seen, code, scope, values, frame_state)
-            except Exception as error:  # whatever is wrong with a bundle, the next one may serve
+            except Exception as error:  # whatever is wrong with this bundle, the next one may serve
                 refusals.append(self._bundles.passed_over(error))
                 _log.debug("bundle %s, lean, does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
@@ -163,7 +163,7 @@ class LeanFrames:
                     text, how = functools.partial(self._bundles.audit_text, key), api.asked_of(arguments)
                     audits.append(functools.partial(auditor.hit, function, LEAN, text, frame, how))
             return answer
-        from firebrick.reports.refusals import miss, refusal_of  # a hit needs none of it
+        from firebrick.reports.refusals import miss, refusal_of  # not needed for a hit
 
         reasons = [refusal_of(error) for error in refusals]
         missed = miss(function, LEAN, reasons, seconds=time.perf_counter() - began, recipe=recipe.key)
@@ -172,7 +172,7 @@ class LeanFrames:
         return None
 
     def _untested(self, facts: Mapping[str, Any]) -> str:
-        """Return how a bundle's test prevents its use; empty where it does not."""
+        """Return how a bundle's test prevents its use; empty if it does not."""
         verdict: str = facts.get(SELF_TEST, "")
         return "" if verdict == PENDING and not self._tested else verdict
 
@@ -224,25 +224,25 @@ class LeanFrames:
 def _guards(
     program: GuardProgram, move: Move | None, scope: dict[str, Any], code: CodeType, values: Any
 ) -> Manager:
-    """Return the manager of a bundle's guards; a `Miss` names the guard that does not pass."""
+    """Return the manager of a bundle's guards; a `Miss` names the guard that fails."""
     with stand_ins():
         program = program if move is None else moved_program(program, move)
         manager = build(program, scope, code, values)
         if not manager.check(values):
-            from firebrick.guards.failing_guard import failed, of_program  # a hit needs none of it
+            from firebrick.guards.failing_guard import failed, of_program  # not needed for a hit
 
             raise failed(manager, values, scope, of_program(program))
         return manager
 
 
 def _opening(libraries: Sequence[str]) -> Callable[[], None]:
-    from firebrick.runtime.cuda_warmup import open_libraries  # a start on a CPU does without
+    from firebrick.runtime.cuda_warmup import open_libraries  # not needed for a start on a CPU
 
     return open_libraries(libraries)
 
 
 def _module(name: str) -> Any:
-    """Return a module that compiled code names; for one of the compiler, what stands for it."""
+    """Return a module named by compiled code; for one of the compiler, its stand-in."""
     if name in sys.modules:
         return sys.modules[name]
     if (helper := helpers.stands_for(name)) is not None:

@@ -1,4 +1,4 @@
-"""A compiled module that was made without the compiler: behaves as torch's ``OptimizedModule``.
+"""A compiled module made without the compiler, which behaves like torch's ``OptimizedModule``.
 
 Source followed: ``OptimizedModule`` of ``torch/_dynamo/eval_frame.py``. When Dynamo is imported, `adopt`
 makes this class one of its subclasses, so that ``isinstance`` holds.
@@ -29,16 +29,16 @@ _OWN = frozenset(
 
 
 class LeanModule(torch.nn.Module):
-    """Wraps a module whose forward runs under torch's hook; attributes are those of the module.
+    """A wrapper of a module whose forward runs under torch's hook; its attributes are the module's.
 
     Args:
-        module: what was compiled.
-        region: serves its frames, or hands it over.
+        module: the compiled module.
+        region: serves its frames, or falls back to the compiler.
         forward: runs the module under the hook.
     """
 
     def __init__(self, module: torch.nn.Module, region: Region, forward: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_orig_mod", module)  # attributes are looked up there from now on
+        object.__setattr__(self, "_orig_mod", module)  # from now on attributes are looked up there
         self._super_module_initialized = False
         torch.nn.Module.__init__(self)
         self._super_module_initialized = True
@@ -55,7 +55,7 @@ class LeanModule(torch.nn.Module):
 
     @property
     def dynamo_ctx(self) -> Any:
-        """torch's context of the compiled module; asking for it imports the compiler."""
+        """torch's context of the compiled module; reading it imports the compiler."""
         return self._region.hand_over().context
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -75,7 +75,7 @@ class LeanModule(torch.nn.Module):
         return len(self._orig_mod)  # type: ignore[arg-type]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle as the module and the arguments of ``torch.compile``; nothing of ours is needed."""
+        """Copy and pickle as the module and the arguments of ``torch.compile``, without Firebrick."""
         return functools.partial(torch.compile, **self._region.arguments), (self._orig_mod,)
 
     @property
@@ -95,14 +95,14 @@ class LeanModule(torch.nn.Module):
         return getattr(self._orig_mod, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute of the module, but for those of the wrapper."""
+        """Set an attribute of the module, or of the wrapper if it is the wrapper's own."""
         if hasattr(type(self), name) or name in _OWN:
             torch.nn.Module.__setattr__(self, name, value)
         else:
             setattr(self._orig_mod, name, value)
 
     def __delattr__(self, name: str) -> None:
-        """Delete an attribute of the module, but for those of the wrapper."""
+        """Delete an attribute of the module, or of the wrapper if it is the wrapper's own."""
         if hasattr(type(self), name) or name in _OWN:
             torch.nn.Module.__delattr__(self, name)
         else:
@@ -118,7 +118,7 @@ LeanModule.__name__ = "OptimizedModule"  # as programs print it
 
 
 def adopt() -> None:
-    """Make the class a subclass of Dynamo's, which has been imported."""
+    """Make the class a subclass of Dynamo's, just imported."""
     optimized = sys.modules["torch._dynamo.eval_frame"].OptimizedModule
     if LeanModule.__bases__ != (optimized,):
         LeanModule.__bases__ = (optimized,)

@@ -1,4 +1,4 @@
-"""Load shared libraries from bytes, where torch would run the C++ compiler.
+"""Load shared libraries from bytes where torch would run the C++ compiler.
 
 Source followed: ``CppCodeCache.load_async`` and ``CppPythonBindingsCodeCache`` of
 ``torch/_inductor/codecache.py``.
@@ -18,7 +18,7 @@ from firebrick.torch_api.shared_object import ENTRY, as_file, load_extension
 
 
 class Libraries:
-    """The libraries at hand in this process, by the digest of the request. Thread-safe."""
+    """The libraries available in this process, by request digest. Thread-safe."""
 
     def __init__(self) -> None:
         self._known: dict[str, Library] = {}
@@ -29,7 +29,7 @@ class Libraries:
         """Offer libraries.
 
         Raises:
-            Unsupported: naming the instructions that this CPU lacks; nothing is offered then.
+            Unsupported: naming the instructions this CPU lacks; then nothing is offered.
         """
         for library in libraries.values():
             if missing := missing_isa(library.flags):
@@ -41,7 +41,7 @@ class Libraries:
         return self._known.get(digest)
 
     def discard(self, digest: str) -> None:
-        """Offer a library no more, because it cannot be loaded here."""
+        """Withdraw a library, because it cannot be loaded here."""
         self._known.pop(digest, None)
 
     def loader(self, cls: Any, digest: str) -> Callable[[], Any] | None:
@@ -63,7 +63,7 @@ class Libraries:
         """Return the kernel of an extension module, without torch's compiler.
 
         Raises:
-            Unsupported: there is no such library, or it is no extension module.
+            Unsupported: there is no such library, or it is not an extension module.
         """
         library = self._known.get(digest)
         if library is None or library.symbols != (f"PyInit_{ENTRY}",):

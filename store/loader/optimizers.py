@@ -1,8 +1,8 @@
-"""Let optimisers be made and take steps without importing Dynamo, as long as nothing else imports it.
+"""Let optimisers be created and step without importing Dynamo, until something else imports it.
 
-torch marks functions of its optimisers as not to be traced, and does so by importing Dynamo at their first
-call. Outside of compiled functions the mark has no effect. Until Dynamo is imported the marked functions
-are called as they are, and ``step`` leaves out its graph breaks; then torch's own come back.
+torch excludes functions of its optimisers from tracing, and imports Dynamo for that at their first call.
+Outside compiled functions the exclusion has no effect. Until Dynamo is imported these functions are called
+directly, and ``step`` omits its graph breaks; then torch's own are restored.
 
 Source followed: ``torch/_compile.py``, ``torch/optim/optimizer.py``.
 """
@@ -24,7 +24,7 @@ _MARK = "__dynamo_disable"  # where torch keeps the marked form of a function
 
 
 class Optimizers:
-    """The optimisers of torch, and of the program, that were imported when it was made."""
+    """The optimisers of torch and the program imported at construction."""
 
     def __init__(self) -> None:
         self._marked: list[FunctionType] = []
@@ -49,7 +49,7 @@ class Optimizers:
                 cls.step = quiet  # type: ignore[attr-defined]
 
     def restore(self) -> None:
-        """Give torch's functions back; called when Dynamo has been imported, and at the end."""
+        """Restore torch's functions; called when Dynamo is imported, and at the end."""
         while self._marked:
             self._marked.pop().__dict__.pop(_MARK, None)
         while self._steps:
@@ -62,7 +62,7 @@ def _nothing() -> None: ...
 
 
 def _step(original: FunctionType) -> Callable[..., Any]:
-    """Return ``step`` without graph breaks; an instance may have wrapped it before Dynamo came."""
+    """Return ``step`` without graph breaks; an instance may have wrapped it before Dynamo's import."""
     plain: Callable[..., Any] = original.__wrapped__  # type: ignore[attr-defined]
 
     @functools.wraps(original)
@@ -87,7 +87,7 @@ def _classes(cls: type) -> Iterator[type]:
 
 
 def _functions() -> Iterator[FunctionType]:
-    """Yield the functions of optimisers: methods, and those that do the work of one step."""
+    """Yield the functions of optimisers: methods, and those that perform one step."""
     for cls in _classes(torch.optim.Optimizer):
         yield from (value for value in vars(cls).values() if isinstance(value, FunctionType))
     for name, module in list(sys.modules.items()):
@@ -97,7 +97,7 @@ def _functions() -> Iterator[FunctionType]:
 
 
 def _closed_over(function: FunctionType, marked: CodeType) -> Iterator[Any]:
-    """Yield the marked function itself, and those that a function closes over."""
+    """Yield a marked function itself, and functions in a function's closure."""
     if function.__code__ is marked:
         yield function
         return

@@ -1,11 +1,11 @@
-"""Restore bundles in a process that has nothing but the loader, and say how it went.
+"""Restore bundles in a process with the loader alone, and report the results.
 
     python -m firebrick.loader.self_test FOLDER
 
-Reads content keys of bundles, one on a line, and answers each with a line of JSON: ``""`` where it can be
-restored, else what is wrong with it. Everything of a bundle that the lane without the compiler uses is read
-and decoded, code objects and wrappers are made, libraries are loaded and bound. Nothing is run: the graphs
-have no inputs here. What needs a GPU, or an operator of the program's own, is decoded and no more.
+Reads content keys of bundles, one per line, and answers each with a line of JSON: ``""`` if it can be
+restored, else what is wrong with it. Every part of a bundle that the lean lane uses is read and decoded, code
+objects and wrappers are made, libraries are loaded and bound. Nothing is run: the graphs have no inputs here.
+Parts that need a GPU or a user operator are only decoded.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _COMPILER = ("torch._dynamo", "torch._inductor", "sympy", "triton")
 
 
 class Restorer:
-    """Restores the bundles of one store. Not thread-safe.
+    """A restorer of one store's bundles. Not thread-safe.
 
     Args:
-        store: where they are.
+        store: holds them.
     """
 
     def __init__(self, store: Store) -> None:
@@ -46,7 +46,7 @@ class Restorer:
         try:
             self._restore(key)
         except (Unsupported, Miss):
-            pass  # not here, which says nothing of the place where it was made
+            pass  # not possible here, which says nothing about the recording machine
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         added = sorted(name for name in sys.modules if name in _COMPILER and name not in self._before)
@@ -68,10 +68,10 @@ class Restorer:
 
 
 def main(folder: str) -> None:
-    """Answer what comes by the standard input until it ends."""
+    """Answer lines of standard input until it ends."""
     os.nice(10)  # the program that asks is compiling
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # a library's output must not look like an answer
     with Store.open(folder, readonly=True) as store:
         restorer = Restorer(store)
         print(READY, file=answers)

@@ -1,10 +1,10 @@
-"""Keep the C modules that Triton builds for itself, so that no later start needs a C compiler.
+"""Store the C modules that Triton builds for itself, so that no later start needs a C compiler.
 
-They are the module of Triton's driver, and a launcher for each signature of the kernels that torch's
-static launcher does not take. Triton keeps them in its cache folder under a digest of their source and
-the platform; a fresh machine has none. Here they lie in the store, and the registry knows them by that
-digest and the file's name, which ends with what Python's extension modules end with. The platform's name
-comes from a program (``file``) that may not be there; here it is the same without it.
+They are Triton's driver module, and a launcher per signature of the kernels that torch's static launcher does
+not accept. Triton keeps them in its cache directory under a digest of their source and the platform; a fresh
+machine has none. Here they are in the store, registered under that digest and the file name, which has the
+suffix of Python's extension modules. The platform's name comes from a program (``file``) that may be missing;
+here it is the same without it.
 
 Source followed: ``triton/runtime/build.py`` and ``triton/runtime/cache.py`` (Triton 3.6).
 """
@@ -34,9 +34,9 @@ class TritonModules:
     """The modules of one store. Thread-safe.
 
     Args:
-        store: where they are kept.
+        store: keeps them.
         recording: whether new ones are written.
-        fault: called with a fault of the store; Triton's own cache is used then.
+        fault: called with a fault of the store; Triton's own cache is then used.
     """
 
     def __init__(self, store: Store, recording: bool, fault: Callable[[BaseException], None]) -> None:
@@ -50,7 +50,7 @@ class TritonModules:
         patches.set(build, "platform_key", _naming(build.platform_key))
         driver = getattr(sys.modules.get("triton.runtime.driver"), "driver", None)
         if self._recording and (utils := getattr(getattr(driver, "_active", None), "utils", None)):
-            type(utils).__init__(utils)  # again: the module is in Triton's folder now
+            type(utils).__init__(utils)  # again: the module is now in Triton's directory
 
     def managing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap ``triton.runtime.build.get_cache_manager``."""
@@ -62,7 +62,7 @@ class TritonModules:
         return get_cache_manager
 
     def load(self, name: str) -> bytes | None:
-        """Return a module's bytes, or ``None`` where the store has none."""
+        """Return a module's bytes, or ``None`` if the store has none."""
         try:
             key = self._store.registry_get(CONTEXT, SECTION, name)
             if key is None:
@@ -75,7 +75,7 @@ class TritonModules:
         return library.data
 
     def keep(self, name: str, data: bytes) -> None:
-        """Write a module to the store unless it is there."""
+        """Write a module to the store unless it is already there."""
         if not self._recording:
             return
         try:
@@ -101,7 +101,7 @@ def _naming(original: Callable[[], str]) -> Callable[[], str]:
 
 
 class _Manager:
-    """A cache manager of Triton that asks the store for what its folder lacks."""
+    """A Triton cache manager that asks the store for files missing from its directory."""
 
     def __init__(self, manager: Any, key: str, modules: TritonModules) -> None:
         self._manager = manager
@@ -112,7 +112,7 @@ class _Manager:
         return getattr(self._manager, name)
 
     def get_file(self, filename: str) -> str | None:
-        """Return the path of a file, written from the store if need be."""
+        """Return the path of a file, written from the store if necessary."""
         name = f"{self._key}/{filename}"
         path: str | None = self._manager.get_file(filename)
         if path is None:
@@ -123,7 +123,7 @@ class _Manager:
         return path
 
     def put(self, data: Any, filename: str, binary: bool = True) -> Any:
-        """Write a file as Triton does, and to the store."""
+        """Write a file like Triton, and to the store."""
         if isinstance(data, bytes):
             self._modules.keep(f"{self._key}/{filename}", data)
         return self._manager.put(data, filename, binary=binary)

@@ -1,7 +1,7 @@
-"""Note which shared libraries a generated wrapper loads, so that its artifact can hold them.
+"""Record which shared libraries a generated wrapper loads, so that its artifact can hold them.
 
-torch's entries leave the C++ libraries of CPU kernels out, so that a fresh machine needs a compiler.
-While a wrapper module is executed every library that it asks for is noted under the wrapper's key.
+torch's entries omit the C++ libraries of CPU kernels, so a fresh machine needs a compiler. While a wrapper
+module is executed, every library it requests is recorded under the wrapper's key.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from firebrick.torch_api.library_requests import request_digest
 
 
 class WrapperLibraries:
-    """What the wrappers of this process loaded. Thread-safe.
+    """The libraries that this process's wrappers loaded. Thread-safe.
 
     Args:
-        provided: the libraries that the loader has at hand; asked before anything is compiled.
-        on_fault: is told why a provided library could not be loaded, after which it is compiled. Without
-            it the error is raised.
+        provided: the loader's libraries; asked before anything is compiled.
+        on_fault: called with the reason a provided library could not be loaded, after which it is compiled.
+            Without it the error is raised.
     """
 
     def __init__(self, provided: Libraries, on_fault: Callable[[BaseException], None] | None = None) -> None:
@@ -42,7 +42,7 @@ class WrapperLibraries:
         self._awaited: list[tuple[set[str], Callable[[], None]]] = []
 
     def loading_wrapper(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap ``PyCodeCache.load_by_key_path`` (a function that takes the class first)."""
+        """Wrap ``PyCodeCache.load_by_key_path`` (a function whose first parameter is the class)."""
 
         @functools.wraps(original)
         def load_by_key_path(cls: Any, key: str, *args: Any, **kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ class WrapperLibraries:
         return load_by_key_path
 
     def loading_library(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap ``CppCodeCache.load_async`` (a function that takes the class first).
+        """Wrap ``CppCodeCache.load_async`` (a function whose first parameter is the class).
 
         A provided library is loaded from memory: no compiler runs and the vector ISA is not probed.
         """
@@ -83,7 +83,7 @@ class WrapperLibraries:
     def _load(
         self, digest: str, provided: Callable[[], Any], compile_it: Callable[[], Callable[[], Any]]
     ) -> Any:
-        """Load a provided library, or have it compiled where that fails: torch's caller knows no miss."""
+        """Load a provided library, or compile it if that fails: torch's caller expects no miss."""
         try:
             return provided()
         except Exception as error:
@@ -95,18 +95,18 @@ class WrapperLibraries:
         return result()
 
     def absent(self, wrapper_keys: Iterable[str]) -> set[str]:
-        """Return which of some wrappers this process did not load."""
+        """Return which of these wrappers this process did not load."""
         return set(wrapper_keys) - self._wrappers.keys()
 
     def when_loaded(self, wrapper_keys: set[str], then: Callable[[], None]) -> None:
-        """Call a function once all of some wrappers are loaded; it must not raise."""
+        """Call a function once all these wrappers are loaded; it must not raise."""
         self._awaited.append((wrapper_keys, then))
 
     def of(self, wrapper_key: str) -> dict[str, Library]:
-        """Return the libraries of a wrapper by the digest of the request that loads them.
+        """Return the libraries of a wrapper by request digest.
 
         Raises:
-            NotStorable: when one is not at hand; the wrapper is named.
+            NotStorable: one is missing; names the wrapper.
         """
         digests = self._wrappers.get(wrapper_key)
         if digests is None:
@@ -116,7 +116,7 @@ class WrapperLibraries:
     def tuners_of(self, wrapper_key: str) -> dict[str, Any]:
         """Return the autotuners of a wrapper's Triton kernels, by their names in it."""
         from firebrick.torch_api.autotuners import (
-            autotuners_in,  # not imported where there are no such kernels
+            autotuners_in,  # not imported if there are no such kernels
         )
 
         module = self._modules.get(wrapper_key)
@@ -132,7 +132,7 @@ class WrapperLibraries:
             elf = reduce_elf(path.read_bytes())
         except (OSError, DecodeError) as error:
             raise NotStorable(f"library of wrapper {wrapper_key}: {error}") from error
-        # Inductor compiles for the machine it runs on (-march=native): every flag may be in use
+        # Inductor compiles for its own machine (-march=native): any flag may be in use
         library = Library(
             name=f"{digest[:32]}.so",
             symbols=("PyInit_kernel",) if module else ("kernel",),

@@ -41,9 +41,7 @@ _DYNAMO = "torch._dynamo"
 
 
 class FirebrickWarning(RuntimeWarning):
-    """Firebrick is inactive, or continues without its store; the program runs as it would without
-    Firebrick.
-    """
+    """Firebrick is inactive or continues without its store; the program runs as it would without it."""
 
 
 class Session:
