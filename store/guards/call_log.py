@@ -1,4 +1,4 @@
-"""What torch calls while it builds the guards of a frame, taken down as it happens."""
+"""A log of torch's calls while it builds a frame's guards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from firebrick.torch_api import native
 
 @dataclasses.dataclass(slots=True)
 class GuardCall:
-    """One call while guards are built, with what its arguments were at that time."""
+    """One call during a build of guards, with its arguments at that time."""
 
     name: str
     manager: Any
@@ -26,7 +26,7 @@ class GuardCall:
 
     @classmethod
     def of(cls, name: str, manager: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> GuardCall:
-        """Take down a call; values that are large, or may change, only by their facts."""
+        """Log a call; of values that are large or may change, only their facts."""
         call = cls(name, manager, args, kwargs)
         if "example_value" in kwargs:
             value = kwargs["example_value"]
@@ -51,13 +51,13 @@ class GuardCall:
 
 
 class Log:
-    """The calls of one build, and what is needed to understand them."""
+    """The calls of one build, and the context needed to interpret them."""
 
     def __init__(self) -> None:
         self.root: Any = None
         self.calls: list[GuardCall] = []
-        self.objects: dict[int, Any] = {}  # address -> object that a guard compares by it
-        self.body: str | None = None  # source of the guard function that was written last
+        self.objects: dict[int, Any] = {}  # address -> object that a guard compares by address
+        self.body: str | None = None  # source of the latest guard function written
         self.installed: Iterable[str] = ()
         self.imports: dict[str, str] = {}
         self.builtins = ""
@@ -66,16 +66,16 @@ class Log:
     def of(cls, graph: Any) -> Log:
         """Start a log for the guards of torch's output graph."""
         log = cls()
-        from firebrick.torch_api.dynamo_modules import output_graph  # whoever builds guards has it
+        from firebrick.torch_api.dynamo_modules import output_graph  # imported wherever guards are built
 
-        if isinstance(graph, output_graph.OutputGraph):  # not so where stored guards are built again
+        if isinstance(graph, output_graph.OutputGraph):  # false where stored guards are rebuilt
             log.installed = graph.installed_globals
         log.imports = graph.import_sources
         log.builtins = graph.name_of_builtins_dict_key_in_fglobals or ""
         return log
 
     def add(self, call: GuardCall) -> None:
-        """Append a call that torch has carried out."""
+        """Append a call that torch has executed."""
         if call.name in ("add_lambda_guard", "add_epilogue_lambda_guard"):
             call.body, self.body = self.body, None
         self.calls.append(call)

@@ -1,7 +1,7 @@
-"""Evaluate the text of a guard against a frame, to say what it compares; never to decide anything.
+"""Evaluate the text of a guard against a frame, to report what it compares; never to decide anything.
 
-A closed language of attributes, items, comparisons and a few functions of Python and of tensors. Nothing of
-the user's is run: properties, ``__getattr__`` and methods of the user's classes have no value here.
+A closed language of attributes, items, comparisons and a few functions of Python and of tensors. No user code
+is run: properties, ``__getattr__`` and methods of user classes have no value here.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _ABSENT: Final = object()
 
 
 class NoValue(Exception):
-    """A text has no value here: it is outside of the language, or leads to nothing."""
+    """A text has no value here: it is outside the language, or leads nowhere."""
 
 
 def parsed(text: str) -> ast.expr:
-    """Return the tree of an expression.
+    """Return the syntax tree of an expression.
 
     Raises:
-        NoValue: it is none.
+        NoValue: it is not an expression.
     """
     try:
         return ast.parse(text.strip(), mode="eval").body
@@ -61,7 +61,7 @@ def parsed(text: str) -> ast.expr:
 
 
 def reads(node: ast.expr) -> bool:
-    """Tell whether an expression looks at the frame at all."""
+    """Tell whether an expression reads the frame at all."""
     return any(isinstance(inner, ast.Name) and inner.id in ("L", "G") for inner in ast.walk(node))
 
 
@@ -75,7 +75,7 @@ def value_of(node: ast.expr, scopes: Scopes) -> Any:
         return _value(node, scopes)
     except NoValue:
         raise
-    except Exception as error:  # comparisons of what cannot be compared, indices that are not there
+    except Exception as error:  # values that cannot be compared, missing indices
         raise NoValue(f"{type(error).__name__}: {error}") from error
 
 
@@ -120,7 +120,7 @@ def _compared(op: ast.cmpop, left: Any, right: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of which comparisons run nothing of the user's."""
+    """Return a value whose comparisons run no user code."""
     if type(value) not in _VALUES and not (type(value).__module__ == "numpy" and hasattr(value, "dtype")):
         raise NoValue(f"a {type(value).__qualname__} object")
     return value

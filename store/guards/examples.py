@@ -1,7 +1,7 @@
-"""Values that stand for the examples from which torch's guard managers learn a type.
+"""Stand-ins for the examples from which torch's guard managers learn a type.
 
-The C++ code looks at an example's type, whether it is immutable, and for a dict its length; never at
-what it holds. Imports nothing of torch's compiler.
+The C++ code looks at an example's type, its immutability, and a dict's length; never at its contents. Imports
+nothing of torch's compiler.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DICT_MAKERS: Final = (dict.__new__, collections.OrderedDict.__new__)
 
 
 class _Shell(torch.Tensor):
-    """A tensor with a device and nothing on it."""
+    """A tensor with a device but no memory."""
 
     @classmethod
     def __torch_dispatch__(cls, *_: Any, **__: Any) -> Any:
@@ -60,11 +60,11 @@ def sample(dtype: str, device: str, index: int | None, requires_grad: bool, rank
 
 
 def example(cls: Any, immutable: bool, length: int) -> Any:
-    """Return a value of a class that C++ takes for as (im)mutable, and as long, as the guarded one.
+    """Return a value of a class that to C++ is as (im)mutable and as long as the guarded one.
 
     Args:
-        cls: the class, None if it is not known here: then only what decides verdicts is right.
-        immutable: as ``is_immutable_object`` of guards.cpp said.
+        cls: the class, None if unknown here: then only the parts that decide verdicts are right.
+        immutable: the answer of ``is_immutable_object`` of guards.cpp.
         length: of a dict, else -1.
     """
     if length >= 0:
@@ -75,7 +75,7 @@ def example(cls: Any, immutable: bool, length: int) -> Any:
         return _IMMUTABLE.get(cls, 0)
     if cls in _MUTABLE:
         return _MUTABLE[cls]
-    # an instance without contents, for logs that name the type; its class must have no say in that
+    # an instance without contents, for logs that name the type; no code of its class may run
     if (
         isinstance(cls, type)
         and getattr(cls, "__new__") is getattr(object, "__new__")  # noqa: B009

@@ -1,4 +1,4 @@
-"""Say which guard failed, and what was expected and found: torch's reports become a `Miss` with both values.
+"""Explain which guard failed: torch's reports become a `Miss` with the expected and the found value.
 
 Source followed: the texts of ``torch/csrc/dynamo/guards.cpp`` and ``torch/_dynamo/guards.py``.
 """
@@ -57,12 +57,12 @@ _SCALARS: Final = {
 
 
 class StoredState:
-    """What a bundle's guards expect, where the report of a failed one does not say it.
+    """The expectations of a bundle's guards that the report of a failed one omits.
 
     Args:
-        state: gives torch's global state as the JSON that torch makes of it; empty where it is not known.
-        fact: gives a size or stride of a tensor as a text: its source and ``size()`` or ``stride()``.
-        modes: gives the modes of torch functions.
+        state: returns torch's global state as torch's JSON; empty if unknown.
+        fact: returns a size or stride of a tensor as a text: its source and ``size()`` or ``stride()``.
+        modes: returns the torch function modes.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class StoredState:
 
 
 def of_program(program: GuardProgram) -> StoredState:
-    """Return what a guard program says of tensors and of the global state."""
+    """Return a guard program's expectations of tensors and the global state."""
 
     def state() -> str:
         steps = (s for s in program.steps if s[0] == NUMBERS["add_global_state_guard"])
@@ -95,7 +95,7 @@ def of_program(program: GuardProgram) -> StoredState:
 
 
 def of_state(read: Callable[[], Any]) -> StoredState:
-    """Return what torch's guard state says of tensors and of the global state; it is read when needed."""
+    """Return a torch guard state's expectations of tensors and the global state, read on demand."""
 
     def state() -> str:
         return str(read().output_graph.global_state_guard.__getstate__())
@@ -109,13 +109,13 @@ def of_state(read: Callable[[], Any]) -> StoredState:
 
 
 def failed(manager: Any, values: Any, scope: dict[str, Any], stored: StoredState) -> Miss:
-    """Return why a guard manager does not pass, with the stored and the present value.
+    """Return why a guard manager fails, with the stored and the present value.
 
     Args:
-        manager: whose ``check`` has failed, of torch or ours; its report is asked for.
+        manager: torch's or ours; its ``check`` has failed, and it is asked for a report.
         values: the frame's locals.
         scope: its globals.
-        stored: what else is known of what the guards expect.
+        stored: further expectations of the guards.
     """
     try:
         report = manager.check_verbose(values)
@@ -123,7 +123,7 @@ def failed(manager: Any, values: Any, scope: dict[str, Any], stored: StoredState
         if report.result or not parts:
             return Miss("guards that did not pass, and do when they are asked again", code="value")
         return told(parts, values, scope, stored)
-    except Exception as error:  # the words of a miss are worth no fault
+    except Exception as error:  # wording a miss must not fail
         return Miss(f"guards that did not pass; which is not known ({type(error).__name__})", code="value")
 
 
@@ -169,10 +169,10 @@ def _explained(text: str, scopes: Scopes, stored: StoredState) -> tuple[str, lis
 
 
 def expectations_differ(stored: str, here: str, scope: dict[str, Any]) -> list[Change]:
-    """Return in what two lists of expectations differ, at most five changes.
+    """Return the differences of two lists of expectations, at most five.
 
     Args:
-        stored: the texts of a bundle with NUL between them; empty where they were not kept.
+        stored: a bundle's texts, separated by NUL; empty if they were not kept.
         here: those of the same guards, built in this process.
         scope: globals of the frame.
     """
@@ -194,7 +194,7 @@ def expectations_differ(stored: str, here: str, scope: dict[str, Any]) -> list[C
 
 
 def _sides(text: str) -> tuple[str, str] | None:
-    """Split an expectation into its source and the value that is expected of it."""
+    """Split an expectation into its source and its expected value."""
     if (found := _TYPE.match(text)) is not None:
         return f"type of {found['source']}", str(found["stored"])
     if (found := _OBJECT.match(text)) is not None:
@@ -213,7 +213,7 @@ def _sides(text: str) -> tuple[str, str] | None:
 
 
 def condition(text: str, scopes: Scopes) -> Change:
-    """Return a condition that does not hold as a change: what it compares, and both values if it has them."""
+    """Return a failed condition as a change: what it compares, and both values if it has them."""
     try:
         node = parsed(text)
     except NoValue:
@@ -276,7 +276,7 @@ def _tensor(found: re.Match[str], scopes: Scopes, stored: StoredState) -> Change
         try:
             whole = stored.fact(source, f"{field}()")
             present = shown(tuple(value_of(parsed(f"{source}.{field}()"), scopes)))
-        except Exception:  # a tensor that cannot be reached by its source
+        except Exception:  # a tensor that its source does not reach
             whole = present = None
         if whole is None or whole == present:
             return Change(f"`{source}.{field}({index})`", expected, here)
@@ -318,7 +318,7 @@ def _field(state: Mapping[str, Any], field: str) -> str | None:
 def _autocast(
     found: re.Match[str], old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> tuple[str | None, str | None]:
-    """Return both values where one device differs: the state has a list of devices without their names."""
+    """Return both values if one device differs: the state lists devices without their names."""
     sides = [state.get("autocast_state", {}).get(found[2], []) for state in (old, new)]
     differ = [pair for pair in zip(*sides, strict=False) if pair[0] != pair[1]]
     if not differ:
@@ -328,7 +328,7 @@ def _autocast(
 
 
 def _dtype(number: Any) -> str:
-    """Return the dtype that torch's C++ code has under a number (``c10::ScalarType``)."""
+    """Return the dtype with a number in torch's C++ code (``c10::ScalarType``)."""
     names = "uint8 int8 int16 int32 int64 float16 float32 float64 complex32 complex64 complex128 bool".split()
     names += ["qint8", "quint8", "qint32", "bfloat16"]
     known = isinstance(number, int) and 0 <= number < len(names)

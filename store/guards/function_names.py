@@ -1,6 +1,6 @@
-"""Know the Python functions that Dynamo puts into guards and accessors.
+"""Recognise the Python functions that Dynamo puts into guards and accessors.
 
-A function is known by where it is defined in ``torch/_dynamo/guards.py`` and by the names that its code
+A function is recognised by its definition's place in ``torch/_dynamo/guards.py`` and by the names its code
 uses; any other is refused.
 """
 
@@ -37,12 +37,12 @@ def function_of(function: Any, operation: str, where: str) -> tuple[str, list[st
     """Return the name of a function in guard programs, and its operands.
 
     Args:
-        function: that torch passed to the guard manager.
-        operation: method that it was passed to.
+        function: the function torch passed to the guard manager.
+        operation: the method it was passed to.
         where: source, for the message.
 
     Raises:
-        NotLean: for a function that is not known.
+        NotLean: the function is unknown.
     """
     if function is dynamo_guards.from_numpy and operation == "lambda_manager":
         return "from_numpy", []

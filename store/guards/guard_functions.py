@@ -1,4 +1,4 @@
-"""The Python functions that guards and accessors call, as the compiler-free loader has them.
+"""The Python functions of guards and accessors, in the compiler-free loader.
 
 Source followed: ``get_guard_manager_from_source`` and the guards that use ``add_lambda_guard`` in
 ``torch/_dynamo/guards.py``.
@@ -34,7 +34,7 @@ def accessor(name: str, *operands: Any) -> Callable[[Any], Any]:
     """Return the function that leads from one guarded value to the next.
 
     Raises:
-        Changed: for a module that is not imported.
+        Changed: a module is not imported.
     """
     if name != "module":
         return _ACCESSORS[name]
@@ -48,9 +48,9 @@ def leaf(name: str, operands: list[Any], term: Callable[[int], Any]) -> Callable
     """Return the function that decides a guard.
 
     Args:
-        name: one of those of `firebrick.codecs.guard_program.FUNCTIONS` that are guards.
-        operands: what follows the name.
-        term: gives the value of a term.
+        name: a guard in `firebrick.codecs.guard_program.FUNCTIONS`.
+        operands: those after the name.
+        term: returns the value of a term.
     """
     if name == "no_functorch":
         peek = native.peek_interpreter_stack
@@ -58,7 +58,7 @@ def leaf(name: str, operands: list[Any], term: Callable[[int], Any]) -> Callable
     if name == "no_inline_hooks":
         return _no_inline_hooks
     if name == "count":
-        # the only way to its state that Python does not deprecate
+        # the only access to its state that Python does not deprecate
         wanted = repr(itertools.count(*term(operands[0])))
         return lambda value: type(value) is _COUNT and repr(value) == wanted
     if name == "base_value":

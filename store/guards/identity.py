@@ -1,9 +1,9 @@
-"""Identity guards that travel: an object is known again by its name and the digest of its code.
+"""Portable identity guards: an object is recognised by its name and the digest of its code.
 
-torch guards functions, classes, modules and builtins by their address, which means nothing in another
-process. `describe` turns such an object into a few strings; `identity_match` is the guard that a stored
-guard state holds instead: when it is built in the loading process it looks the object up, compares the
-description, and guards from then on the address of the object found there.
+torch guards functions, classes, modules and builtins by address, which means nothing in another process.
+`describe` turns such an object into a few strings; a stored guard state holds `identity_match` as the guard
+instead: when built in the loading process it looks the object up, compares the description, and from then on
+guards the address of the object found there.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplem
 
 
 class Identity(NamedTuple):
-    """What an object is, as far as it can be told in another process.
+    """The identity of an object, as far as another process can verify it.
 
     Attributes:
         kind: sort of object (module, function, code, class, builtin, constant, kernel, named, object).
         name: ``module:qualified name``, or the value of a constant.
-        digest: hexadecimal digest of the code behind it, empty where there is none.
+        digest: hexadecimal digest of the code behind it; empty for none.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Identity(NamedTuple):
 
 
 class IdentityChanged(Exception):
-    """A guarded object is not the one that was there when the frame was compiled; `change` names both."""
+    """A guarded object is not the one present when the frame was compiled; `change` names both."""
 
     def __init__(self, change: Change) -> None:
         super().__init__(str(change))
@@ -53,10 +53,10 @@ class IdentityChanged(Exception):
 
 
 def describe(value: Any) -> Identity:
-    """Return what an object is.
+    """Return the identity of an object.
 
     Raises:
-        NotStorable: for an object that has no name to be found by.
+        NotStorable: the object has no name that leads to it.
     """
     if value is None or isinstance(value, bool | types.EllipsisType | types.NotImplementedType):
         return Identity("constant", _SINGLETONS[value])
@@ -77,7 +77,7 @@ def describe(value: Any) -> Identity:
         return Identity(*Describer().describe(value))
     if is_triton_kernel(value):
         return Identity("kernel", _path(value), triton_digest(value))
-    if type(value).__module__ in ("typing", "types"):  # they pass for the class that they are of
+    if type(value).__module__ in ("typing", "types"):  # they pose as the class they belong to
         return Identity(*Describer().describe(value))
     if hasattr(value, "__qualname__") and hasattr(value, "__module__"):
         return Identity("named", _path(value), _wrapped_digest(value))
@@ -107,9 +107,9 @@ def _wrapped_digest(value: Any) -> str:
 
 
 def _class_digest(cls: type) -> str:
-    """Digest the Python functions that a class and its bases define, in their order.
+    """Digest the Python functions that a class and its bases define, in order.
 
-    Of classes that the platform pins only the names: Dynamo replaces functions of some at its first frame.
+    Of classes the platform pins, only the names: Dynamo replaces functions of some at its first frame.
     """
     hasher = Hasher()
     for base in cls.__mro__:
@@ -124,10 +124,10 @@ def _class_digest(cls: type) -> str:
 
 
 def find(identity: Identity) -> Any:
-    """Return the object of that name among the imported modules, if it is what it was.
+    """Return the object of that name among the imported modules, if it is unchanged.
 
     Raises:
-        IdentityChanged: when nothing, or something else, stands under the name.
+        IdentityChanged: the name leads to nothing, or to something else.
     """
     if identity.kind == "module":
         found: Any = sys.modules.get(identity.name)
@@ -159,7 +159,7 @@ def _compare(identity: Identity, value: Any, where: str) -> None:
 
 
 def _recognise(identity: Identity) -> Callable[[Any], bool]:
-    """Return a check for objects that have no importable name; it remembers the last one it knew."""
+    """Return a check for objects without an importable name; it remembers the last one recognised."""
     known: Callable[[], Any] = lambda: None  # noqa: E731
 
     def check(value: Any) -> bool:
@@ -180,7 +180,7 @@ _changes = threading.local()
 
 
 def take_changes() -> list[Change]:
-    """Return what `identity_match` found changed in this thread since the last call."""
+    """Return the changes `identity_match` found in this thread since the last call."""
     found: list[Change] = getattr(_changes, "found", [])
     _changes.found = []
     return found
@@ -188,9 +188,9 @@ def take_changes() -> list[Change]:
 
 @stored_as("firebrick.loader.identity")
 def identity_match(identity: tuple[str, str, str], builder: Any, guard: Any) -> None:
-    """Build the guard: called by torch with its guard builder when a guard state is loaded (or saved).
+    """Build the guard: torch calls it with its guard builder when a guard state is loaded (or saved).
 
-    A global that is not what it was makes the frame's guards fail; `take_changes` tells why.
+    A changed global makes the frame's guards fail; `take_changes` tells why.
     """
     api = torch_api.load()
     wanted = Identity(*identity)

@@ -1,9 +1,9 @@
-"""Say what a guarded object is so that another process can tell whether it has the same one.
+"""Describe a guarded object so that another process can tell whether it has the same one.
 
-What has no name is known again at the place where the program reaches it, by its class and all that it
-holds. Finer than `firebrick.guards.identity`: a function is also its defaults and what it closes over, a
-class all functions of its bases. Packages that the platform pins (torch, the standard library) are
-digested more coarsely. Imports nothing of torch's compiler.
+An object without a name is recognised where the program reaches it, by its class and state. Finer than
+`firebrick.guards.identity`: a function includes its defaults and closure, a class all functions of its bases.
+Packages that the platform pins (torch, the standard library) are digested more coarsely. Imports nothing of
+torch's compiler.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
 
 Identity = tuple[str, str, str]  # kind, name, digest in hexadecimal or empty
 
-# Not Triton: the lane needs none of it, so where a guard looks at it the program has imported it.
+# Not Triton: the lane does not need it, so if a guard looks at it the program has imported it.
 COMPILER: Final = ("torch._dynamo", "torch._inductor", "sympy")
 _PINNED: Final = frozenset({"torch", "builtins", *sys.stdlib_module_names})
 _SINGLETONS: Final = {
@@ -47,7 +47,7 @@ _BUILTINS: Final = (
 _OPERATORS: Final = native.OPERATOR_CLASSES
 _CAPSULE: Final = native.CAPSULE
 _ATOMS: Final = (type(None), bool, int, float, complex, str, bytes, types.EllipsisType)
-# Types of Python that builtins does not have under their names.
+# Python types that builtins does not hold under their names.
 _NAMELESS: Final[dict[str, type]] = {
     f"builtins:{cls.__name__}": cls
     for cls in (
@@ -59,22 +59,22 @@ _NAMELESS: Final[dict[str, type]] = {
     if cls.__module__ == "builtins"
 }
 _REPLACED: Final = ("__init__", "__setstate__")  # of nn.Module, by Dynamo (mutation_guard.py)
-_DEPTH: Final = 8  # of functions that close over functions, and of objects in objects
-OBJECT: Final = "object"  # kind of what has no name: its class and all that it holds
+_DEPTH: Final = 8  # of functions in closures, and of nested objects
+OBJECT: Final = "object"  # kind of an object without a name: its class and state
 
 
 class Describer:
-    """Describes objects; remembers the digests of classes, so use one for one build only."""
+    """A describer of objects that caches class digests; use one per build."""
 
     def __init__(self) -> None:
         self._bases: dict[type, bytes] = {}
-        self._inside: set[int] = set()  # objects that are being described
+        self._inside: set[int] = set()  # objects being described
 
     def describe(self, value: Any, depth: int = 0) -> Identity:
-        """Return what an object is.
+        """Return the identity of an object.
 
         Raises:
-            NotStorable: for an object that cannot be told from others by name and code.
+            NotStorable: name and code do not tell the object from others.
         """
         for name, singleton in _SINGLETONS.items():
             if value is singleton:
@@ -182,7 +182,7 @@ class Describer:
 
 
 def _builtin_name(value: Any) -> str | None:
-    """Return the name of a builtin function or descriptor, none for a method of some instance."""
+    """Return the name of a builtin function or descriptor; None for a method of an instance."""
     if (owner := getattr(value, "__objclass__", None)) is None:
         owner = getattr(value, "__self__", None)
     if isinstance(owner, type):
@@ -195,9 +195,9 @@ def _builtin_name(value: Any) -> str | None:
 
 
 def _own(cls: type) -> bytes:
-    """Digest the functions that a class itself defines.
+    """Digest the functions a class itself defines.
 
-    Of classes that the platform pins only the name: Dynamo replaces functions of some when it starts.
+    Of classes the platform pins, only the name: Dynamo replaces functions of some when it starts.
     """
     hasher = Hasher(path_of(cls).encode())
     if is_pinned(cls.__module__):
@@ -217,9 +217,9 @@ def _own(cls: type) -> bytes:
 
 
 def _method(function: types.FunctionType, hasher: Any, depth: int) -> None:
-    """Digest a function of a class: its code, and as far as it goes its defaults and what it closes over.
+    """Digest a function of a class: its code and, as far as possible, its defaults and closure.
 
-    Of other classes only the names, so that the digest does not depend on where it started.
+    Of other classes, only the names, so that the digest does not depend on its starting point.
     """
     plain = undisabled(function)
     hasher.update(_code(plain.__code__))
@@ -268,12 +268,12 @@ def triton_digest(kernel: Any) -> str:
     """
     try:
         return str(kernel.cache_key)
-    except Exception as error:  # it reads the source, and whatever the globals of the program are
+    except Exception as error:  # it reads the source, and any globals of the program
         raise NotStorable(f"digest of the Triton kernel {path_of(kernel)}: {error}") from error
 
 
 def path_of(value: Any) -> str:
-    """Return ``module:qualified name``."""
+    """Return ``module:qualified name`` of an object."""
     return f"{getattr(value, '__module__', None)}:{value.__qualname__}"
 
 
@@ -283,28 +283,28 @@ def is_pinned(module: str | None) -> bool:
 
 
 def of_compiler(module: str) -> bool:
-    """Tell whether a module belongs to what the lean lane must not import."""
+    """Tell whether the lean lane must not import a module."""
     return module.startswith(COMPILER) and any(
         module == name or module.startswith(name + ".") for name in COMPILER
     )
 
 
 def compiler_behind(attribute: str, source: str) -> str | None:
-    """Return the module of the compiler that torch imports when this attribute of it is asked for.
+    """Return the compiler module that torch imports when this attribute of torch is read.
 
     Args:
         attribute: its name.
-        source: where a guard finds it.
+        source: where a guard finds the attribute.
     """
     name = f"torch.{attribute}"
     return name if of_compiler(name) and source.endswith(name) else None
 
 
 def find(kind: str, name: str) -> Any:
-    """Return what has a name among the imported modules; runs nothing of the user's.
+    """Return the object of a name among the imported modules. Runs no user code.
 
     Raises:
-        LookupError: when there is nothing.
+        LookupError: there is none.
     """
     if kind == "constant":
         return _SINGLETONS[name]

@@ -1,9 +1,9 @@
-"""Guard managers that live without torch's Python compiler, until it is imported.
+"""Guard managers that work without torch's Python compiler until it is imported.
 
 torch's C++ guard managers look up two things in Python modules of Dynamo: ``GuardManagerType`` of
-``torch._dynamo.guards``, once, to keep it for ever and compare by identity; and two settings of
-``torch._dynamo.config``. `stand_ins` supplies both while Dynamo is not loaded; `adopt` makes peace when
-it is. Source followed: ``torch/csrc/dynamo/guards.cpp``, ``torch/_dynamo/guards.py``.
+``torch._dynamo.guards``, once, kept forever and compared by identity; and two settings of
+``torch._dynamo.config``. `stand_ins` supplies both while Dynamo is not loaded; `adopt` swaps in the real ones
+once it is. Source followed: ``torch/csrc/dynamo/guards.cpp``, ``torch/_dynamo/guards.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DYNAMO: Final = "torch._dynamo"
 _GUARDS: Final = "torch._dynamo.guards"
 _CONFIG: Final = "torch._dynamo.config"
 
-_bootstrap: Any = vars(importlib)["_bootstrap"]  # has the locks of imports
+_bootstrap: Any = vars(importlib)["_bootstrap"]  # holds the import locks
 _lock = threading.RLock()
 _managers: weakref.WeakSet[Any] = weakref.WeakSet()
 # From Python 3.12 on C++ watches dictionaries that a check has passed, and forgets to stop when a later
@@ -44,11 +44,11 @@ class GuardManagerType(enum.Enum):
 
 
 class _StandIn(ModuleType):
-    """Stands for a module of Dynamo; other threads that ask it for more wait for the real one.
+    """A stand-in for a module of Dynamo; other threads that ask it for more wait for the real one.
 
     Args:
         name: of the module.
-        values: what only the thread that made it sees.
+        values: attributes that only the creating thread sees.
     """
 
     def __init__(self, name: str, **values: Any) -> None:
@@ -77,18 +77,18 @@ _DEFAULTS: Final = {
 
 
 def real_guards() -> Any | None:
-    """Return ``torch._dynamo.guards`` if it is imported and whole."""
+    """Return ``torch._dynamo.guards`` if it is completely imported."""
     return imported(_GUARDS)
 
 
 @contextlib.contextmanager
 def stand_ins() -> Iterator[None]:
-    """Let torch's C++ guards be built while Dynamo is not imported; changes nothing when it is.
+    """Let torch's C++ guards be built while Dynamo is not imported; do nothing if it is.
 
-    Another thread's import of Dynamo waits until the end. May be nested.
+    Another thread's import of Dynamo waits until the end. Reentrant.
 
     Raises:
-        GuardsNotApplicable: while this thread itself is in the middle of importing Dynamo.
+        GuardsNotApplicable: this thread itself is importing Dynamo.
     """
     global _depth
     if real_guards() is not None:
@@ -120,7 +120,7 @@ def stand_ins() -> Iterator[None]:
 
 
 def configure(immutable_tensors: bool, saved_pointers: int) -> None:
-    """Set what the stand-in of Dynamo's configuration says; call under `stand_ins`."""
+    """Set the values of the stand-in for Dynamo's configuration; call under `stand_ins`."""
     config = sys.modules.get(_CONFIG)
     if isinstance(config, _StandIn):
         vars(config).update(zip(_DEFAULTS, (immutable_tensors, saved_pointers), strict=True))
@@ -133,15 +133,16 @@ def manager_types() -> tuple[Any, Any]:
 
 
 class Manager:
-    """Stand for ``GuardManagerWrapper`` of torch: what a cache entry holds and calls.
+    """A counterpart of torch's ``GuardManagerWrapper``, which cache entries hold and call.
 
-    Has the attributes of torch's class. When Dynamo is imported, `adopt` makes it an instance of it.
+    It has the attributes of torch's class. When Dynamo is imported, `adopt` makes it an instance of that
+    class.
 
     Args:
         root: the C++ root guard manager.
         scope: the frame's globals.
-        tensors: sources of guarded tensors that are no parameters.
-        aliased: sources of tensors that must not be one.
+        tensors: sources of guarded tensors that are not parameters.
+        aliased: sources of tensors that must not be identical.
     """
 
     def __init__(self, root: Any, scope: dict[str, Any], tensors: list[str], aliased: list[str]) -> None:
@@ -176,7 +177,7 @@ class Manager:
 
 
 class _DeletedManager(Manager):
-    """Stand for ``DeletedGuardManagerWrapper`` of torch."""
+    """A counterpart of torch's ``DeletedGuardManagerWrapper``."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(None, {}, [], [])
@@ -184,18 +185,18 @@ class _DeletedManager(Manager):
 
 
 def hold(manager: Manager, value: Any, name: str) -> None:
-    """Bind a manager to an object whose address it guards: it ends with the object.
+    """Tie a manager to an object whose address it guards: it ends with the object.
 
-    The address could else become that of another object. Follows ``CheckFunctionManager.id_ref``.
+    Otherwise the address could become another object's. Follows ``CheckFunctionManager.id_ref``.
     """
     try:
         manager._held.append(weakref.ref(value, _Ending(manager, name)))
-    except TypeError:  # no weak references to it: keep it alive
+    except TypeError:  # not weakly referenceable: keep it alive
         manager._held.append(value)
 
 
 class _Ending:
-    """Takes a cache entry out of use when an object that it guards is gone."""
+    """A callback that retires a cache entry when an object it guards is gone."""
 
     __slots__ = ("_manager", "_name")
 
@@ -205,7 +206,7 @@ class _Ending:
 
     def __call__(self, _: Any, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         manager = self._manager()
-        if manager is None or is_finalizing():  # bound above: at the end of the process globals are gone
+        if manager is None or is_finalizing():  # bound above: globals are gone at process exit
             return
         reason = f"Cache line invalidated because {self._name} got deallocated"
         entry, state = manager.cache_entry, manager.extra_state
@@ -219,11 +220,11 @@ class _Ending:
 
 
 def adopt() -> None:
-    """Hand the live managers over to Dynamo; call when ``torch._dynamo.guards`` has been imported.
+    """Pass the live managers to Dynamo; call once ``torch._dynamo.guards`` is imported.
 
-    Its ``GuardManagerType`` becomes the one that C++ knows (else no guard could be built any more), and
-    every manager becomes one of torch's, so that logs, limits and ``reset`` treat it as such.
-    Does nothing while Dynamo is not there, and nothing twice.
+    Its ``GuardManagerType`` becomes the one C++ knows (otherwise no more guards could be built), and every
+    manager becomes one of torch's, so that logs, limits and ``reset`` treat it as such. Does nothing without
+    Dynamo, or a second time.
     """
     real = real_guards()
     if real is None:
@@ -237,7 +238,7 @@ def adopt() -> None:
 
 
 def _introduce(real: ModuleType, manager: Any) -> None:
-    """Make a manager an instance of torch's class, as the end of ``compile_check_fn`` leaves one."""
+    """Make a manager an instance of torch's class, in the state ``compile_check_fn`` leaves one."""
     if isinstance(manager, _DeletedManager):
         manager.__class__ = real.DeletedGuardManagerWrapper
         return

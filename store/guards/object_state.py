@@ -1,7 +1,7 @@
-"""Tell what an object holds beside its class, where all of that can be told.
+"""Describe an object's state besides its class, if all of it can be described.
 
-An object that a guard compares by its address has no name to be found by, and is another one in every
-process. What the compiler made of it hangs on its class and its state. Imports nothing of torch's compiler.
+An object that a guard compares by address has no name that leads to it, and differs in every process. The
+compiler's use of it depends on its class and state. Imports nothing of torch's compiler.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SCRATCH: Final = frozenset({"prev", "prev_cache_enabled", "prev_fastdtype"})
 
 
 def state_of(value: Any) -> Any | None:
-    """Return all that an object holds, as containers of plain values; ``None`` where that cannot be told.
+    """Return all state of an object, as containers of plain values; ``None`` if that is impossible.
 
-    Runs nothing of the program.
+    Runs no user code.
     """
     kind = type(value)
     numpy = sys.modules.get("numpy")
@@ -39,7 +39,7 @@ def state_of(value: Any) -> Any | None:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """Return the attributes of an object and the filled slots, sorted."""
+    """Return an object's attributes and filled slots, sorted."""
     found = dict(object.__getattribute__(value, "__dict__")) if type(value).__dictoffset__ else {}
     for base in type(value).__mro__:
         for name, member in vars(base).items():
@@ -52,7 +52,7 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _is_written_in_python(kind: type, base: type) -> bool:
-    """Tell whether all that a class adds to another lies in attributes and slots, none of it in C."""
+    """Tell whether a class adds only attributes and slots to another, nothing in C."""
     classes = kind.__mro__[: kind.__mro__.index(base)]
     if any(is_static(cls) or "__getattribute__" in vars(cls) for cls in classes):
         return False
@@ -64,12 +64,12 @@ def _is_written_in_python(kind: type, base: type) -> bool:
 
 
 def _of_autocast(value: Any) -> dict[str, Any]:
-    """Leave out what an autocast region keeps while it is entered."""
+    """Return an autocast region's attributes without those it keeps while entered."""
     return {name: item for name, item in _attributes(value).items() if name not in _SCRATCH}
 
 
 def _of_method(value: Any) -> tuple[str, Any] | None:
-    """Tell what a method written in C is of, unless that changes."""
+    """Return the owner of a method written in C, unless it is mutable."""
     return None if type(value.__self__) in (list, dict, set) else (value.__name__, value.__self__)
 
 

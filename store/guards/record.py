@@ -1,8 +1,8 @@
-"""Record guard programs: what Dynamo does to torch's guard managers while it builds a frame's guards.
+"""Record guard programs: Dynamo's operations on torch's guard managers while it builds a frame's guards.
 
-The methods of the C++ classes are wrapped once per session; outside of a build the wrappers only call
-through. A recorded build becomes a program only if every operation and value in it has a word in the
-closed language of `firebrick.codecs.guard_program`. Source followed: ``torch/_dynamo/guards.py``.
+The methods of the C++ classes are wrapped once per session; outside a build the wrappers only call through. A
+recorded build becomes a program only if the closed language of `firebrick.codecs.guard_program` can express
+every operation and value in it. Source followed: ``torch/_dynamo/guards.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from firebrick.guards.call_log import GuardCall, Log
 from firebrick.guards.writer import Writer
 from firebrick.torch_api.native import guards as cpp
 
-# Methods that only read, or that leave no trace in verdicts.
+# Methods that only read, or do not affect verdicts.
 _READERS: Final = re.compile(
     r"_.*|check|check_verbose|get_(?!key_manager$|value_manager$|generic_dict_manager$).*|is_.*|has_.*"
     r"|repr|fail_count|type_of_guarded_value|clone_manager|attach_compile_id"
@@ -33,7 +33,7 @@ _FUNCTIONS: Final = (
     "install_storage_overlapping_guard",
     "install_symbolic_shape_guard",
 )
-_KEPT: Final = 4  # builds of a thread that can still become programs
+_KEPT: Final = 4  # builds per thread that can still become programs
 
 
 class _Local(threading.local):
@@ -41,13 +41,13 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.logs: deque[Log] = deque(maxlen=_KEPT)
-        self.log: Log | None = None  # the build under way
+        self.log: Log | None = None  # the current build
 
 
 class _AllDefaults:
-    """The configuration as the tracer of functions sees it: defaults are always guarded.
+    """The configuration as seen by the tracer of functions: defaults are always guarded.
 
-    Not a change of the configuration itself, which is a part of recipes.
+    Not a change of the configuration itself, which is part of recipes.
     """
 
     skip_guards_on_constant_func_defaults = False
@@ -60,13 +60,13 @@ class _AllDefaults:
 
 
 class GuardRecorder:
-    """Records builds of guards. torch's compile lock serialises builds; every thread has its own."""
+    """A recorder of guard builds. torch's compile lock serialises builds; each thread has its own."""
 
     def __init__(self) -> None:
         self._local = _Local()
 
     def install(self, patches: Patches) -> None:
-        """Wrap what builds guards, until the patches are undone. Imports the compiler."""
+        """Wrap the functions that build guards, until the patches are undone. Imports the compiler."""
         from firebrick.torch_api.dynamo_modules import functions, guards
 
         for cls in (cpp.GuardManager, cpp.RootGuardManager, cpp.DictGuardManager):
@@ -79,13 +79,13 @@ class GuardRecorder:
         patches.set(manager, "build_guards", self._building(manager.build_guards))
         patches.set(manager, "compile_check_fn", self._finishing(manager.compile_check_fn))
         patches.set(manager, "id_ref", self._naming(manager.id_ref))
-        # torch 2.11 leaves constant defaults of functions without a guard: they are code in one process, and
-        # may be others in the next
+        # torch 2.11 does not guard constant defaults of functions: they are code in one process, but may
+        # differ in the next
         patches.set(functions, "config", _AllDefaults(functions.config))
         patches.set(guards, "build_guard_function", self._writing(guards.build_guard_function))
 
     def program(self, built: Any, scope: dict[str, Any], code: CodeType) -> GuardProgram:
-        """Return the program of guards that this thread has just built.
+        """Return the program of the guards this thread just built.
 
         Args:
             built: ``CheckFunctionManager``, its guard manager, or the root guard manager.
@@ -93,7 +93,7 @@ class GuardRecorder:
             code: code object of the frame.
 
         Raises:
-            NotLean: naming the first guard that cannot be built again elsewhere.
+            NotLean: naming the first guard that cannot be rebuilt elsewhere.
         """
         from firebrick.torch_api.dynamo_modules import guards
 
@@ -106,7 +106,7 @@ class GuardRecorder:
         raise NotLean("guards whose building was not seen")
 
     def discard(self) -> None:
-        """Forget what this thread recorded."""
+        """Forget this thread's recordings."""
         self._local.logs.clear()
         self._local.log = None
 

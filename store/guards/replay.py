@@ -1,7 +1,7 @@
-"""Build the guards of a specialisation again from its guard program, without torch's compiler.
+"""Rebuild a specialisation's guards from its guard program, without torch's compiler.
 
-The steps of the program are played against torch's C++ guard managers, in the order in which Dynamo made
-them. Source followed: ``torch/_dynamo/guards.py``, ``torch/csrc/dynamo/guards.cpp``.
+The program's steps are replayed on torch's C++ guard managers, in Dynamo's order. Source followed:
+``torch/_dynamo/guards.py``, ``torch/csrc/dynamo/guards.cpp``.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ def build(
 
     Args:
         program: decoded; its body was checked against its content key.
-        scope: globals of the frame; generated names that guards look at are installed there.
+        scope: globals of the frame; generated names that guards read are installed there.
         code: the frame's code object.
-        f_locals: the frame's locals, if at hand: what has no name to be found by is then guarded by its
-            address, as torch does, and else by a Python function that looks at its code on every call.
+        f_locals: the frame's locals, if available: then objects without a name are guarded by address, like
+            in torch; otherwise by a Python function that inspects their code on every call.
 
     Raises:
-        Changed: an object that guards know by name and code is not what it was.
-        GuardsNotApplicable: the guards cannot pass now; with `f_locals`, for these locals.
+        Changed: an object that guards know by name and code has changed.
+        GuardsNotApplicable: the guards cannot pass now or, with `f_locals`, for these locals.
 
-    Any thread may call it; one builds at a time.
+    Any thread may call it; one at a time builds.
     """
     with stand_ins(), native.DisableTorchFunction():
         configure(program.immutable_tensors, program.saved_pointers)
         manager = _Build(program, scope, code, f_locals).run()
         if "torch._dynamo.guards" in sys.modules:
-            adopt()  # where Dynamo is loaded already
+            adopt()  # if Dynamo is already loaded
         return manager
 
 
 class _Build:
-    """Plays one program; used once."""
+    """A replay of one program; used once."""
 
     def __init__(
         self,
@@ -77,13 +77,13 @@ class _Build:
         self.f_locals = f_locals
         self.code = code
         self.managers: list[Any] = []
-        self.makers: list[list[Any]] = [[]]  # the step that made each manager
-        self.guarded: dict[int, tuple[Any, str]] = {}  # objects whose addresses are guarded
+        self.makers: list[list[Any]] = [[]]  # the steps that made each manager
+        self.guarded: dict[int, tuple[Any, str]] = {}  # objects guarded by address
         self.describer = Describer()
-        self.known: dict[int, Any] = {}  # identities that were found by name
+        self.known: dict[int, Any] = {}  # identities found by name
         self.terms: list[Any] = [_UNREAD] * len(program.terms)
         self.dummies: list[Any] = [_UNREAD] * len(program.examples)
-        self.absent: set[str] = set()  # generated globals of modules of the compiler that is not loaded
+        self.absent: set[str] = set()  # generated globals of compiler modules that are not loaded
         self.tensors: list[str] = []
         self.aliased: list[str] = []
         self.operand: dict[str, Callable[[Any], Any]] = {
@@ -117,7 +117,7 @@ class _Build:
 
     def run(self) -> Manager:
         self._install_generated_names()
-        with _no_dispatch_state():  # since torch 2.14 guards on tensors count the state that it was made in
+        with _no_dispatch_state():  # since torch 2.14 tensor guards include their dispatch state
             root = cpp.RootGuardManager()
         self.managers.append(root)
         managers, makers = self.managers, self.makers
@@ -165,9 +165,9 @@ class _Build:
                 self.scope[alias] = _module(module)
 
     def _is_pinned(self, step: list[Any]) -> bool:
-        """Tell whether a step lies inside a module of the compiler that is not imported.
+        """Tell whether a step lies inside a compiler module that is not imported.
 
-        What is guarded there is code that the platform pins, so it is as it was.
+        The code guarded there is pinned by the platform, so it is unchanged.
         """
         number, manager = step[:2]
         if manager >= 0 and self.managers[manager] is not None and not self._leads_into_compiler(step):
@@ -217,7 +217,7 @@ class _Build:
                 value = value_of(self.program.terms[index], self._found)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
                 raise ObjectChanged(f"a stored value cannot be made here: {error}") from error
-            if type(value) not in (list, set):  # a copy each, so that no two guards share one
+            if type(value) not in (list, set):  # copied, so that no two guards share one
                 self.terms[index] = value
         return value
 
@@ -240,7 +240,7 @@ class _Build:
     # Identities.
 
     def _found(self, index: int) -> Any:
-        """Return an object by its name, if it is what it was."""
+        """Return an object by name, if it is unchanged."""
         if index not in self.known:
             kind, name, digest, _ = self.program.identities[index]
             try:
@@ -259,7 +259,7 @@ class _Build:
             change = Change(where, " ".join(wanted[:2]), str(error))
             raise ObjectChanged(f"{where}: {error}", change) from error
         if here != wanted:
-            from firebrick.reports.wording import object_change  # where all is as it was nothing is said
+            from firebrick.reports.wording import object_change  # nothing is reported if nothing changed
 
             change = object_change(where, wanted[:2], here[:2], value)
             raise ObjectChanged(str(change), change)
@@ -280,7 +280,7 @@ class _Build:
             source = manager.get_source()
             try:
                 value = evaluate(self, step[1])
-            except LookupError:  # the locals are not at hand
+            except LookupError:  # the locals are not available
                 check = self._recognise((kind, known_as, digest), of_type)
                 manager.add_lambda_guard(check, parts, None)
                 return
@@ -299,7 +299,7 @@ class _Build:
         getattr(manager, name)(*arguments)
 
     def _recognise(self, wanted: tuple[str, str, str], of_type: bool) -> Callable[[Any], bool]:
-        """Return a check for objects without a name; it remembers the last one that it knew."""
+        """Return a check for objects without a name; it remembers the last one recognised."""
         known: Callable[[], Any] = _nothing
 
         def check(value: Any) -> bool:
@@ -317,7 +317,7 @@ class _Build:
 
         return check
 
-    # Steps with a way of their own.
+    # Steps handled specially.
 
     def _tensor_guard(self, name: str, step: list[Any]) -> None:
         _, index, tensor, sizes, strides, source, parts, cls = step
@@ -331,14 +331,14 @@ class _Build:
             *(value, self._term(sizes), self._term(strides), text, self.program.parts[parts], None, kind),
             _key_set(keys),
         )
-        # stored are the keys as the thread's state made them, so that state must not count again
+        # the stored keys include the recording thread's state, so this thread's must not count
         with _no_dispatch_state():
             self.managers[index].add_tensor_match_guard(*arguments)
 
     def _device_guard(self, name: str, step: list[Any]) -> None:
         _, index, parts = step
         wanted, here = value_of(self.program.device, self._found), native.current_device()
-        if wanted != here:  # the guard would take what is there now for what was
+        if wanted != here:  # the guard would accept the present value as the stored one
             change = Change("default device", str(wanted), str(here))
             raise GuardsNotApplicable(str(change), change)
         self.managers[index].add_default_device_guard(self.program.parts[parts], None)
@@ -372,7 +372,7 @@ _GLOBALS: Final = NUMBERS["globals_dict_manager"]
 
 
 def _no_dispatch_state() -> Any:
-    """Return a context in which a thread adds no dispatch keys to those of a tensor, and takes none away."""
+    """Return a context in which a thread neither adds dispatch keys to a tensor's nor removes any."""
     return native.ForceDispatchKeyGuard(_key_set(0), _key_set(0))
 
 
@@ -384,7 +384,7 @@ _key_set = functools.cache(native.dispatch_keys_from)
 
 
 def _module(name: str) -> Any:
-    """Return a module of a package that the program uses; never one of the compiler."""
+    """Return a module of a package the program uses; never one of the compiler."""
     if (made := namedtuple_scope(name)) is not None:
         return made
     if name in sys.modules:

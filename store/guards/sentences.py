@@ -1,4 +1,4 @@
-"""Put stored guards into sentences, one for each, without building any of them. Imports no torch."""
+"""Word stored guards, one sentence each, without building any. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUIET: Final = frozenset({"mark_tag_safe", "mark_tag_safe_root"})
 
 
 def of_program(program: GuardProgram) -> list[str]:
-    """Return what the guards of a program ask for, each once, in the order of the program."""
+    """Return the requirements of a program's guards, each once, in program order."""
     found: dict[str, None] = {}
     for step in program.steps:
         operation = OPERATIONS[step[0]]
@@ -35,7 +35,7 @@ def of_program(program: GuardProgram) -> list[str]:
 
 
 def of_expectations(text: str) -> list[str]:
-    """Return the sentences of guards that were kept as texts with NUL between them."""
+    """Return the sentences of guards kept as texts separated by NUL."""
     return [reworded(part) for part in dict.fromkeys(text.split("\0")) if part] if text else []
 
 
@@ -74,7 +74,7 @@ def _plain(text: str) -> str:
 
 
 def source_words(text: str) -> str:
-    """Return a source as its user writes it: `self.q.bias` for a parameter, global `SCALE` for a global."""
+    """Return a source as the user writes it: `self.q.bias` for a parameter, global `SCALE` for a global."""
     kind = "global " if text.startswith("G['") and not text.startswith("G['__import_") else ""
     for pattern, words in _SOURCES:
         text = pattern.sub(words, text)
@@ -97,7 +97,7 @@ _REWORDED: Final[Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
 
 def reworded(text: str) -> str:
-    """Return one of torch's texts of a guard as a sentence; what has no words of its own stays code."""
+    """Return one of torch's guard texts as a sentence; texts without a wording stay code."""
     text = _plain(text).replace("\0", "…")
     for pattern, words in _REWORDED:
         if (found := pattern.match(text)) is not None:

@@ -1,9 +1,9 @@
-"""Guard states that lose no guard.
+"""Serialise guard states without losing guards.
 
-torch drops identity guards when it serialises a guard state (``caching_precompile``), from the stored
-and from the live function alike. Here the live function keeps every guard, and the stored state gets a
-second set in which each identity guard is replaced by one that travels (`identity`). With a guard
-for which that cannot be done there is no state, and the lane with the compiler cannot have the frame.
+torch drops identity guards when it serialises a guard state (``caching_precompile``), from the stored and the
+live function alike. Here the live function keeps every guard, and the stored state gets a second set with
+portable identity guards (`identity`). If a guard has no portable form there is no state, and the full lane
+cannot serve the frame.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Report = Callable[[Any, Any, set[str], str, BaseException | None], None]
 
 
 def recording_init(original: Callable[..., None], report: Report) -> Callable[..., None]:
-    """Return ``CheckFunctionManager.__init__`` that builds live guards whole and stored ones beside.
+    """Return a ``CheckFunctionManager.__init__`` that builds all live guards and, separately, stored ones.
 
     Args:
         original: torch's own function.
-        report: called with the manager, torch's output graph, the digests of the code that identity guards
-            compare, what the guards expect, and the reason why they cannot be stored, if so; the state is
-            then empty and the frame compiles as if nothing were recorded.
+        report: called with the manager, torch's output graph, the code digests that identity guards compare,
+            the guards' expectations, and the reason they cannot be stored, if any; then the state is empty
+            and the frame compiles as if nothing were recorded.
     """
     signature = inspect.signature(original)
 
@@ -66,23 +66,23 @@ def recording_init(original: Callable[..., None], report: Report) -> Callable[..
 def guards_state(
     manager: Any, builder: Any, guards: list[Any], graph: Any, digests: set[str]
 ) -> tuple[bytes, str]:
-    """Return torch's pickled guard state of a frame, with identity guards that travel, and what it expects.
+    """Return torch's pickled guard state of a frame, with portable identity guards, and its expectations.
 
     Args:
         manager: torch's ``CheckFunctionManager`` of the live function.
         builder: its builder, which knows the values.
-        guards: the guards that were built.
+        guards: the guards built.
         graph: torch's output graph.
-        digests: gets the digests of the code that the travelling guards compare.
+        digests: receives the code digests that the portable guards compare.
 
     Raises:
-        NotStorable: naming the guard that cannot travel.
-        PackageError: of torch, for another value that cannot be serialised.
+        NotStorable: naming the guard without a portable form.
+        PackageError: torch's, for any other value that cannot be serialised.
     """
     api = torch_api.load()
     identified = dict[Any, Any]()
     built = api.distinct(_travelling(api, guard, builder, digests, identified) for guard in guards)
-    with warnings.catch_warnings():  # torch reads .grad of tensors that are no leaves
+    with warnings.catch_warnings():  # torch reads .grad of non-leaf tensors
         warnings.simplefilter("ignore")
         state, certain = api.serialize(manager, builder, built, graph, identified, unpickler)
     try:
@@ -94,14 +94,14 @@ def guards_state(
 
 
 def _travelling(api: Any, guard: Any, builder: Any, digests: set[str], identified: dict[Any, Any]) -> Any:
-    """Return a guard as it is stored: itself, or one that compares an object by what it is."""
+    """Return the stored form of a guard: itself, or one that compares an object's identity."""
     types = api.guard_types(guard)
     source = guard.originating_source
     if refused := sorted(types & api.REFUSED_GUARDS):
         raise NotStorable(f"{refused[0]} guard on {guard.name}")
     if not types & api.IDENTITY_GUARDS and guard.create_fn_name() not in api.IDENTITY_GUARDS:
         if "EQUALS_MATCH" in types and type(builder.get(guard)).__module__.startswith("torch.distributed"):
-            raise NotStorable(f"{guard.name} equals that of another rank")  # of which Dynamo folds the place
+            raise NotStorable(f"{guard.name} equals that of another rank")  # whose place Dynamo folds
         return guard
     if (base := api.type_of(source)) is not None:  # as torch does: the identity of a type
         return api.type_guard(base, builder)

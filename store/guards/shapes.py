@@ -1,8 +1,8 @@
 """The closed language of guards over symbolic shapes and aliasing, which torch writes as Python source.
 
-A guard is a list of statements: ``_var0 = expression`` and ``if not (expression): return False``.
-Expressions reach the frame's locals ``L`` and globals ``G``, attributes and items of them, and a
-closed table of functions. Text is checked when it is recorded and again before it is compiled.
+A guard is a list of statements: ``_var0 = expression`` and ``if not (expression): return False``. Expressions
+read the frame's locals ``L`` and globals ``G``, their attributes and items, and a closed table of functions.
+Text is checked when it is recorded and again before it is compiled.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _CONSTANTS: Final = (type(None), bool, int, float, str)
 
 
 class NotInLanguage(ValueError):
-    """A guard's source says something that the closed language has no words for."""
+    """A guard's source says something the closed language cannot express."""
 
 
 def from_numpy(value: Any) -> Any:
-    """Return the tensor over a NumPy array or scalar, anything else as it is."""
+    """Return the tensor over a NumPy array or scalar; anything else unchanged."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
         return value
@@ -78,12 +78,12 @@ _NAMES: Final = {**_FUNCTIONS, "math": math, "inf": math.inf}
 
 
 def canonical(body: str, compiler: Mapping[str, Any]) -> tuple[str, set[str]]:
-    """Return the canonical text of a guard's statements, and the globals that it reads.
+    """Return the canonical text of a guard's statements, and the globals it reads.
 
     Args:
         body: Python source.
-        compiler: globals that are modules of the compiler. The modules that they import are named
-            directly, so that the guard does without the compiler.
+        compiler: globals that are compiler modules. Modules they import are named directly, so that the guard
+            does not need the compiler.
 
     Raises:
         NotInLanguage: naming the construct.
@@ -104,7 +104,7 @@ def canonical(body: str, compiler: Mapping[str, Any]) -> tuple[str, set[str]]:
 
 
 class _WithoutImports(ast.NodeTransformer):
-    """Replaces ``__import__('torch')`` by the module, which is imported."""
+    """A transformer of ``__import__('torch')`` into the imported module."""
 
     def visit_Call(self, node: ast.Call) -> Any:
         match node:
@@ -116,7 +116,7 @@ class _WithoutImports(ast.NodeTransformer):
 
 
 class _WithoutCompiler(ast.NodeTransformer):
-    """Replaces ``G['a module of the compiler'].name`` by the module that it is."""
+    """A transformer of ``G['a module of the compiler'].name`` into the module it denotes."""
 
     def __init__(self, compiler: Mapping[str, Any]) -> None:
         self._compiler = compiler
@@ -148,7 +148,7 @@ class _WithoutCompiler(ast.NodeTransformer):
         name = getattr(value, "__name__", "")
         if not name.isidentifier() or getattr(sys.modules.get(home), name, None) is not value:
             raise NotInLanguage(f"{node.attr} of the compiler's {owner.__name__}")
-        return ast.Attribute(module, name, ast.Load())  # a class or function, where it comes from
+        return ast.Attribute(module, name, ast.Load())  # a class or function, at its origin
 
     def visit_Subscript(self, node: ast.Subscript) -> Any:
         if (owner := self._owner(node)) is not None:
@@ -157,14 +157,14 @@ class _WithoutCompiler(ast.NodeTransformer):
 
 
 def compile_guard(body: str, scope: dict[str, Any]) -> Callable[[Any], bool]:
-    """Return the function of a frame's locals that a guard's statements are.
+    """Return a guard's statements as a function of a frame's locals.
 
     Args:
         body: from `canonical`; checked again.
         scope: the frame's globals.
 
     Raises:
-        NotInLanguage: for anything else.
+        NotInLanguage: the body is anything else.
     """
     tree = _parse(body)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]

@@ -1,4 +1,4 @@
-"""Follow a chain of guard managers to the object that is guarded, in the frame at hand."""
+"""Follow a chain of guard managers to the guarded object, in the given frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from firebrick.reports.not_served import GuardsNotApplicable, ObjectChanged
 
 
 class Chains(Protocol):
-    """What the way to an object is looked up in."""
+    """The tables that the path to an object is looked up in."""
 
     program: GuardProgram
     scope: dict[str, Any]
@@ -45,9 +45,9 @@ def evaluate(chains: Chains, manager: int) -> Any:
     """Return the object that a manager guards.
 
     Raises:
-        LookupError: the way starts from a local variable, and the locals are not at hand.
-        GuardsNotApplicable: the way from a local variable ends in nothing.
-        Changed: another way does.
+        LookupError: the path starts from a local variable, and the locals are not available.
+        GuardsNotApplicable: a path from a local variable leads to nothing.
+        Changed: any other path does.
     """
     steps = []
     while manager:
@@ -61,7 +61,7 @@ def evaluate(chains: Chains, manager: int) -> Any:
     try:
         for step in reversed(steps):
             value = _follow(chains, value, step)
-    except Exception as error:  # attributes of the user's objects may raise anything
+    except Exception as error:  # attributes of user objects can raise anything
         kind = GuardsNotApplicable if first == "framelocals_manager" else ObjectChanged
         source = chains.program.texts[_source(steps[0])]
         raise kind(f"{source}: {type(error).__name__}: {error}") from error
@@ -69,7 +69,7 @@ def evaluate(chains: Chains, manager: int) -> Any:
 
 
 def _source(step: list[Any]) -> int:
-    position: int = step[-3]  # source, example, kind of manager end every accessor
+    position: int = step[-3]  # every accessor ends with source, example, kind of manager
     return position
 
 

@@ -1,7 +1,7 @@
-"""The names under which pickled guard states know functions of Firebrick.
+"""The names of Firebrick's functions in pickled guard states.
 
-A pickle names a function by its module. These names stand in stores, so that they stay what they are wherever
-the code goes: a function that a state names gets the module of its stored name, and can be found there.
+A pickle names a function by its module. These names are in stores and must not change when code moves: a
+function that a state names gets the module of its stored name, and can be found there.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def stored_as(module: str) -> Callable[[Function], Function]:
-    """Return a decorator that gives a function the module by which stores name it.
+    """Return a decorator that gives a function its module name in stores.
 
     Args:
-        module: dotted name; no file of this name may exist.
+        module: dotted name; no such file may exist.
     """
 
     def named(function: Function) -> Function:

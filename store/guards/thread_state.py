@@ -1,4 +1,4 @@
-"""Check the states of a thread that torch pickles with guards, before C++ reads them.
+"""Check the thread states that torch pickles with guards, before C++ reads them.
 
 Source followed: ``GlobalStateGuard`` and ``LocalState`` of ``torch/csrc/dynamo/guards.cpp``.
 """
@@ -16,10 +16,10 @@ LOCAL_STATE: Final[Any] = vars(cpp)["LocalState"] if has("torch._C._dynamo.guard
 
 
 def check_global_state(state: Any) -> None:
-    """Check the state of torch's guard on global state: torch ends the process where it is not what it wrote.
+    """Check the state of torch's global-state guard: torch aborts the process on any it did not write.
 
     Raises:
-        DecodeError: it is not JSON with the fields that torch writes.
+        DecodeError: it is not JSON with torch's fields.
     """
     try:
         if type(state) is str and _form(json.loads(state)) == _form(json.loads(_a_global_state())):
@@ -30,10 +30,10 @@ def check_global_state(state: Any) -> None:
 
 
 def check_local_state(state: Any) -> None:
-    """Check the state of dispatch under which guards were built: torch casts what it finds in its tuple.
+    """Check the dispatch state that guards were built under: torch casts the items of its tuple blindly.
 
     Raises:
-        DecodeError: it is not what torch writes: three raw sets of dispatch keys, and two flags.
+        DecodeError: it is not three raw sets of dispatch keys and two flags, as torch writes it.
     """
     if type(state) is not tuple or tuple(map(type, state)) != (int, int, int, bool, bool):
         raise DecodeError(f"a state of dispatch from {state!r:.40}")

@@ -1,13 +1,12 @@
-"""Read torch's pickled guard states without running what they name.
+"""Read torch's pickled guard states without running the code they name.
 
-A guard state names classes of the user's program (to guard their types), so an allow-list of globals can
-not be closed. Instead the list says what may be *called*; everything else may only be named. An object of
-a class that is not on the list is made bare (``object.__new__``, ``tuple.__new__`` for a named tuple) and
-gets its attributes; a member of an enumeration is looked up. So no ``__init__``, ``__new__``, ``__reduce__``
-or ``__setstate__`` of a user's class runs. Modules are named only when they are imported already, or belong
-to a package that is.
+A guard state names user classes (to guard their types), so an allow-list of globals cannot be closed. Instead
+the list says what may be *called*; anything else may only be named. An object of an unlisted class is made
+bare (``object.__new__``, ``tuple.__new__`` for a named tuple) and gets its attributes; a member of an
+enumeration is looked up. So no ``__init__``, ``__new__``, ``__reduce__`` or ``__setstate__`` of a user class
+runs. Modules may be named only if they, or their package, are already imported.
 
-The unpickler is Python's own, written in Python (``pickle._Unpickler``), since the C one cannot tell
+The unpickler is Python's own pure-Python one (``pickle._Unpickler``), since the C one cannot distinguish
 naming from calling.
 """
 
@@ -31,7 +30,7 @@ from firebrick.guards.stored_names import stored_as
 from firebrick.guards.thread_state import LOCAL_STATE, check_global_state, check_local_state
 from firebrick.torch_api import native
 
-# Modules of torch whose classes guard states are made of; their functions may be named only.
+# Modules of torch whose classes make up guard states; their functions may only be named.
 _CLASS_MODULES = (
     "torch._dynamo.guards", "torch._dynamo.output_graph", "torch._dynamo.source", "torch._guards",
     "torch.utils._ordered_set", "torch.utils.weak",
@@ -54,7 +53,7 @@ _CALLABLE = frozenset(
     }
 )  # fmt: skip
 _NAMED = frozenset({"torch:dtype", "torch:memory_format"})  # instances have names
-_TENSORS = frozenset({"torch:Tensor", "torch.nn.parameter:Parameter"})  # with attributes made by other calls
+_TENSORS = frozenset({"torch:Tensor", "torch.nn.parameter:Parameter"})  # with attributes set by other calls
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 _NEVER_MADE = (type, types.ModuleType, types.MethodType, enum.Enum)
 _PICKLER = "torch._dynamo.guards:GuardsStatePickler"
@@ -63,10 +62,10 @@ _SETSTATE_PACKAGES = frozenset({"torch", "collections", "builtins", "functools"}
 
 @stored_as("firebrick.loader.guard_state")
 def rebuild_mapping(cls: Any, items: list[tuple[Any, Any]], attributes: dict[str, Any]) -> Any:
-    """Make a mapping of a user's class with these contents, running none of the class's code.
+    """Make a mapping of a user class with these contents, without running its code.
 
     Raises:
-        ForbiddenGlobal: when the class makes its instances itself.
+        ForbiddenGlobal: the class creates its instances itself.
     """
     base = next((b for b in (OrderedDict, dict) if isinstance(cls, type) and issubclass(cls, b)), None)
     if base is None or cls.__new__ is not base.__new__:
@@ -94,7 +93,7 @@ def _may_call(value: Any) -> bool:
 
 
 def _check_size(function: Any, arguments: Any) -> None:
-    """Refuse a call that makes far more of its arguments than the pickle holds."""
+    """Refuse a call that would make far more than the pickle holds."""
     check_arguments(arguments)
     if function is bytearray and any(isinstance(argument, int) for argument in arguments):
         raise DecodeError("a bytearray of a length without its bytes")
@@ -127,10 +126,10 @@ class _Unpickler(_Base):  # type: ignore[misc]
         super().__init__(file)
         self._file = file
         self._known: dict[int, tuple[Any, bool, tuple[bool, ...] | None]] = {}
-        self._found: dict[int, Any] = {}  # objects of the process, which no pickle may change
+        self._found: dict[int, Any] = {}  # objects of the process, which a pickle may not change
 
     def load(self) -> Any:
-        """Read the pickle, past its frames: they serve readers of streams, and all bytes are here."""
+        """Read the pickle, ignoring its frames: they serve stream readers, and all bytes are here."""
         self.read, self.readinto, self.readline = self._file.read, self._file.readinto, self._file.readline
         self.metastack: list[Any] = []
         self.stack: list[Any] = []
@@ -147,7 +146,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
         self.read(8)
 
     def _call(self, function: Any) -> tuple[Any, bool, tuple[bool, ...] | None]:
-        """Tell of a function whether it may be called, and which fields it takes, if not all of its own."""
+        """Return whether a function may be called, and which fields it accepts, if not all its own."""
         known = self._known.get(id(function))
         if known is None:
             allowed, taken = _may_call(function), None
@@ -166,13 +165,13 @@ class _Unpickler(_Base):  # type: ignore[misc]
         return found
 
     def _made(self, value: Any) -> Any:
-        """Return an object that the pickle goes on to change, if it has made it."""
+        """Return an object that the pickle is about to change, provided it made the object."""
         if id(value) in self._found or isinstance(value, _NEVER_MADE):
             raise ForbiddenGlobal(_name_of(value), "a pickle that changes it")
         return value
 
     def _fill(self, method: str, *arguments: Any) -> None:
-        """Fill the container on top of the stack, by a method of Python's own."""
+        """Fill the container on top of the stack through the builtin class's method."""
         value = self._made(self.stack[-1])
         if _defining_module(type(value), method) not in ("builtins", "collections"):
             raise ForbiddenGlobal(_name_of(type(value)), f"filled by {method}")
@@ -217,10 +216,10 @@ class _Unpickler(_Base):  # type: ignore[misc]
         elif name == "_unpickle_nested_function":
             self._importable(args[1])
         elif name == "_unpickle_tensor" and type(args[-1]).__name__ == "_Missing":
-            # torch leaves out a gradient that no guard looks at, and then cannot read its own pickle
+            # torch omits a gradient that no guard reads, and then cannot read its own pickle
             self.stack[-1] = (*args[:-1], None)
         elif taken is not None and len(args) == len(taken):
-            # some of torch's sources pickle fields that their own constructor does not take
+            # some of torch's sources pickle fields that their constructor does not accept
             self.stack[-1] = tuple(itertools.compress(args, taken))
         _check_size(function, self.stack[-1])
         super().load_reduce()
@@ -299,7 +298,7 @@ _IMMUTABLE = frozenset({frozenset, tuple, str, bytes})
 
 
 def _attribute(owner: Any = None, name: Any = None, *rest: Any) -> Any:
-    """Give a class method, a method of an immutable value, or ``tuple.__new__``, which named tuples need."""
+    """Return a class method, an immutable value's method, or ``tuple.__new__``, which named tuples need."""
     if owner is tuple and name == "__new__" and not rest:
         return tuple.__new__
     if type(name) is str and not rest and (method := class_method(owner, name)) is not None:
@@ -312,7 +311,7 @@ def _attribute(owner: Any = None, name: Any = None, *rest: Any) -> Any:
 
 
 def _member(cls: Any, args: tuple[Any, ...]) -> Any:
-    """Look up the member of an enumeration by its value."""
+    """Return the member of an enumeration by its value."""
     members = vars(cls).get("_value2member_map_", {})
     if len(args) != 1 or type(args[0]) not in (bool, int, float, str, bytes) or args[0] not in members:
         raise ForbiddenGlobal(_name_of(cls))
@@ -320,12 +319,12 @@ def _member(cls: Any, args: tuple[Any, ...]) -> Any:
 
 
 def reads_back(value: Any, reduced: Any, classes: dict[type, bool]) -> bool:
-    """Tell whether `read_guard_state` surely makes a value again from its pickle; else it has to be tried.
+    """Tell whether `read_guard_state` certainly restores a value from its pickle; otherwise it must be tried.
 
     Args:
-        value: what the pickler has to reduce.
-        reduced: how it does so, ``NotImplemented`` for the value's own way.
-        classes: what was found for the classes of values before this one.
+        value: the value the pickler must reduce.
+        reduced: its reduction, ``NotImplemented`` for the value's own.
+        classes: the answers for the classes of earlier values.
     """
     if reduced is not NotImplemented:
         name = getattr(reduced[0], "__name__", "")
@@ -349,7 +348,7 @@ def reads_back(value: Any, reduced: Any, classes: dict[type, bool]) -> bool:
 
 
 def _is_plain(cls: type) -> bool:
-    """Tell whether instances are pickled and made in the default way, running nothing of the class's."""
+    """Tell whether instances are pickled and made in the default way, without running code of the class."""
     by_value = getattr(cls, "__hash__") not in (getattr(object, "__hash__"), None)  # noqa: B009
     if by_value or not _is_bare(cls) or hasattr(cls, "__getnewargs_ex__"):
         return False
@@ -368,13 +367,13 @@ def read_guard_state(data: bytes) -> Any:
     """Return torch's ``GuardsState`` from its pickle.
 
     Raises:
-        ForbiddenGlobal: when the pickle would call, or name, something that is not allowed.
-        DecodeError: for bytes that are no such pickle.
+        ForbiddenGlobal: the pickle would call or name something forbidden.
+        DecodeError: the bytes are not such a pickle.
     """
     from firebrick.torch_api.dynamo_modules import TracingContext, guards, tracing
 
     try:
-        with tracing(TracingContext(None)):  # some sources install a guard when they are made
+        with tracing(TracingContext(None)):  # some sources install a guard on construction
             state = _Unpickler(io.BytesIO(data)).load()
     except ForbiddenGlobal:
         raise

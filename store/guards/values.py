@@ -1,6 +1,6 @@
-"""Turn the values that guards compare with into terms of a guard program, and back.
+"""Convert values that guards compare with to terms of a guard program, and back.
 
-Only values that are the same afterwards become terms. Imports nothing of torch's compiler.
+Only values that survive the round trip become terms. Imports nothing of torch's compiler.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def term_of(value: Any, identity: Callable[[Any], int]) -> Any:
     """Return the term of a value.
 
     Args:
-        value: what a guard compares with.
-        identity: enters an object that is known by its name, and returns its position.
+        value: a value a guard compares with.
+        identity: enters an object known by name, and returns its position.
 
     Raises:
-        NotStorable: for a value that no term stands for.
+        NotStorable: no term represents the value.
     """
     kind = type(value)
     if kind in _PLAIN:
@@ -88,10 +88,10 @@ def value_of(term: Any, identity: Callable[[int], Any]) -> Any:
 
     Args:
         term: checked by the codec.
-        identity: finds the object at a position.
+        identity: returns the object at a position.
 
     Raises:
-        ValueError, TypeError, LookupError: for a term that stands for nothing here.
+        ValueError, TypeError, LookupError: the term has no value here.
     """
     if type(term) is not list:
         return term
@@ -139,8 +139,8 @@ _MAKE: Final[dict[int, Callable[[list[Any]], Any]]] = {
 
 
 def same_value(first: Any, second: Any) -> bool:
-    """Tell whether a value came back as it was."""
+    """Tell whether a value survived the round trip."""
     try:
         return type(first) is type(second) and bool(first == second)
-    except Exception:  # a comparison of the user's
+    except Exception:  # a user-defined comparison
         return False

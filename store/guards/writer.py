@@ -1,6 +1,6 @@
 """Turn a recorded build of guards into a guard program, or say which guard prevents it.
 
-Nothing that differs from process to process goes into the program: addresses, stacks, file names.
+Anything that differs between processes (addresses, stacks, file names) stays out of the program.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUILTINS: Final = "__builtins_dict___firebrick"  # as in `firebrick.torch_api`
 
 
 class _Table:
-    """Rows, each once, in the order of their first use."""
+    """Unique rows, in order of first use."""
 
     def __init__(self) -> None:
         self.rows: list[Any] = []
@@ -52,10 +52,10 @@ class _Table:
 
 
 class Writer:
-    """Writes one program; used once.
+    """A writer of one program; used once.
 
     Args:
-        log: what was recorded.
+        log: the recording.
         scope: globals of the frame.
         code: code object of the frame.
     """
@@ -67,8 +67,8 @@ class Writer:
         self._describer = Describer()
         self._numbers: dict[int, int] = {}
         self._chains: list[tuple[int, int]] = [(0, 0)]  # operation and parent of each manager
-        self._pinned: set[int] = set()  # managers inside modules of the compiler
-        self._named_places: set[int] = set()  # managers of objects that are guarded by their names
+        self._pinned: set[int] = set()  # managers inside compiler modules
+        self._named_places: set[int] = set()  # managers of objects guarded by name
         self._imports: dict[str, str] = {}
         self._builtins = ""
         self._device: Any = None
@@ -100,7 +100,7 @@ class Writer:
         """Return the program.
 
         Raises:
-            NotLean: naming the guard that has no word in the language.
+            NotLean: naming a guard the language cannot express.
         """
         self._numbers[id(self._log.root)] = 0
         for call in self._log.calls:
@@ -127,7 +127,7 @@ class Writer:
             raise NotLean(f"{call.name} on {self._where}")
         operation = OPERATIONS[number]
         if operation.makes and id(call.result) in self._numbers:
-            return  # torch found the manager that it had made before
+            return  # torch reused an existing manager
         values = dict(zip((name for name, _ in operation.operands), call.args, strict=False)) | call.kwargs
         if len(values) != len(operation.operands) or len(call.args) + len(call.kwargs) != len(values):
             raise NotLean(f"{call.name} with other arguments")
@@ -158,7 +158,7 @@ class Writer:
                 address = str(values[_ADDRESSED[call.name]])
                 step.append(self.parts.add([self._stable(t).replace(address, "\0") for t in value]))
             elif sort == Operand.TEXTS and call.name == "add_equals_match_guard" and _has_set(call.args[0]):
-                kind = type(call.args[0]).__name__  # a set's text has the order of its hashes
+                kind = type(call.args[0]).__name__  # a set's text follows its hash order
                 step.append(self.parts.add([f"{self._canonical(self._where)} == <{kind}>"]))
             elif sort == Operand.SCOPE:
                 if value is not self._scope:
@@ -184,17 +184,18 @@ class Writer:
             raise NotLean(f"a guard manager of another tree ({value.get_source()})") from None
 
     def _is_settled(self, x: Any, y: Any) -> bool:
-        """Tell whether two places hold one object for sure, of which one is inside the compiler.
+        """Tell whether two places, one of them inside the compiler, certainly hold one object.
 
-        The platform pins what the compiler's modules name; the guard on the other one knows it by its name.
+        The platform pins the contents of the compiler's modules; the guard on the other place knows the
+        object by name.
         """
         places = {self._manager(x), self._manager(y)}
         return bool(places & self._pinned) and bool(places & self._named_places - self._pinned)
 
     def _global(self, name: Any) -> Any:
-        """Note a global that guards start from, and return its name in the program.
+        """Record a global that guards start from, and return its name in the program.
 
-        One that Dynamo made must mean the same elsewhere.
+        A global made by Dynamo must mean the same elsewhere.
         """
         if name == self._log.builtins:
             self._builtins = BUILTINS
@@ -237,7 +238,7 @@ class Writer:
         return find(kind, name)
 
     def _named(self, value: Any) -> int:
-        """Enter an object that is found by its name; return its position."""
+        """Enter an object found by name; return its position."""
         identity = self._describer.describe(value)
         if not self._finds(value, identity):
             raise NotLean(f"{identity[0]} {identity[1]} at {self._where}, which its name does not lead to")
@@ -255,7 +256,7 @@ class Writer:
             return False
 
     def _identity(self, call: GuardCall, address: int, manager: int) -> int:
-        """Enter an object that is guarded by its address; return its position."""
+        """Enter an object guarded by address; return its position."""
         if address not in self._log.objects:
             raise NotLean(f"{call.name} on {self._where}: an unknown address")
         value = self._log.objects[address]
@@ -294,21 +295,21 @@ class Writer:
             if of_keys and cls is not dict:
                 raise NotLean(f"the order of keys of a {path_of(cls)} at {self._where}") from None
         if not of_keys:
-            length = min(length, 0)  # only managers of keys ask for it
+            length = min(length, 0)  # only managers of keys need it
         elif call.facts[0]:
             length = OF_NODES
         return self.examples.add([identity, int(call.result.is_guarded_value_immutable()), length])
 
     def _is_of_nodes(self, manager: Any) -> bool:
-        """Tell whether a manager is that of torch's table of pytree nodes."""
+        """Tell whether a manager guards torch's table of pytree nodes."""
         calls = (call for call in self._log.calls if call.result is manager)
         return any("example_value" in call.kwargs and call.facts[0] for call in calls)
 
     def _of_keys(self, call: GuardCall) -> bool:
-        """Tell whether a manager compares the length of a dict and may look at its keys, as torch's does.
+        """Tell whether a manager compares a dict's length and may look at its keys, like torch's.
 
-        Importing the compiler adds to torch's table of pytree nodes. Where guards only ask what it contains,
-        its length does not count; where they look at its first keys, it is as long as it happens to be.
+        Importing the compiler adds to torch's table of pytree nodes. If guards only test membership, its
+        length does not count; if they look at its first keys, its present length does.
         """
         if call.kwargs["guard_manager_enum"].name != "DICT_GUARD_MANAGER":
             return False
@@ -340,8 +341,8 @@ def _has_set(value: Any) -> bool:
     return isinstance(value, tuple | list) and any(map(_has_set, value))
 
 
-# What may stand under a module of the compiler: it holds wherever the module is not imported, because
-# the platform pins its code.
+# Guards allowed below a compiler module: they hold wherever the module is not imported, because the platform
+# pins its code.
 _PINNED: Final = frozenset(
     {
         "code_manager",
