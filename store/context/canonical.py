@@ -1,8 +1,8 @@
-"""Names inside a Dynamo entry that must not be part of stored bytes, and how they come back.
+"""Replace the names in a Dynamo entry that must not enter stored bytes, and restore them.
 
-Dynamo numbers what it generates with a counter of the process and, for backends, a uuid
-(``unique_id`` in ``torch/_dynamo/bytecode_transformation.py``). Inside stored bytes they are
-replaced by names that depend on the entry alone.
+Dynamo numbers generated names with a per-process counter and, for backends, a uuid (``unique_id`` in
+``torch/_dynamo/bytecode_transformation.py``). In stored bytes they are replaced by names that depend on the
+entry alone.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ _COUNTER = re.compile(r"(_\d+)?\Z")
 
 
 def canonical_names(entry: Any, content_of: Callable[[str], ContentKey | None]) -> dict[str, str]:
-    """Choose a canonical name for every generated name of a Dynamo entry.
+    """Return a canonical name for every generated name of a Dynamo entry.
 
-    A backend is called ``__compiled_fn_`` and the first 32 hexadecimal digits of the content key of
-    its artifact; one that is not recorded ``__compiled_fn_?<i>``; of two backends with one content
-    the later has ``_<i>`` behind its name. Of another name, such as ``__resume_at_<offset>_<n>``,
-    the number at the end becomes ``?<i>``. Here i is the place of the name among the generated
-    names of the entry, which count from 0 in order of first appearance.
+    A backend becomes ``__compiled_fn_`` followed by the first 32 hexadecimal digits of its artifact's content
+    key; an unrecorded one ``__compiled_fn_?<i>``; of two backends with one content the later gets the suffix
+    ``_<i>``. In any other name, such as ``__resume_at_<offset>_<n>``, the final number becomes ``?<i>``. Here
+    i is the index of the name among the entry's generated names, from 0 in order of first appearance.
 
     Args:
         entry: a ``_DynamoCacheEntry``.
-        content_of: content key of the artifact recorded for a backend, ``None`` for none.
+        content_of: returns the content key of a backend's recorded artifact, ``None`` for none.
 
     Returns:
         Generated name -> canonical name; no two names share a canonical one.
@@ -52,12 +51,12 @@ def canonical_names(entry: Any, content_of: Callable[[str], ContentKey | None]) 
 
 
 def file_names(entry: Any) -> list[str]:
-    """List the source files of all code objects of an entry, empty text for those of a module.
+    """Return the source files of all code objects of an entry, empty text for those of a module.
 
-    The codec of code objects keeps of a file that is no module's only the last component.
+    Of a file that is not a module's, the codec of code objects keeps only the last component.
 
     Returns:
-        One name for each code object in a fixed order; nothing at all if every file is a module's.
+        One name per code object, in a fixed order; empty if every file is a module's.
     """
     files = module_files()
     names = [
@@ -70,7 +69,7 @@ def file_names(entry: Any) -> list[str]:
 
 
 def restore_files(entry: Any, names: list[str]) -> None:
-    """Put the source files that `file_names` listed back into a decoded entry."""
+    """Restore the source files that `file_names` returned in a decoded entry."""
     files = iter(names)
     for part in entry.codes:
         part.python_code = _filed(part.python_code, files)

@@ -1,4 +1,4 @@
-"""One registry transaction in the making: values become blobs, registry values and expectations."""
+"""A pending registry transaction: values become blobs, registry values and expectations."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ from firebrick.torch_api import registry
 if TYPE_CHECKING:
     from firebrick.storage.store import Store
 
-# Volatile values are plain data, all of it in one piece.
+# Volatile values are plain data, in one piece.
 _VOLATILE = dataclasses.replace(PLAIN, leaf_bytes=MAX_RECORD_BYTES)
 
 
 class Plan:
-    """Collect changes of names; nothing is written until `commit`. Not thread-safe.
+    """A collection of changes to names; nothing is written until `commit`. Not thread-safe.
 
     Args:
-        read: the registry value of a name, ``None`` for none; what it returns is expected to be
-            there still when the plan is committed.
-        order: place of the next new name.
+        read: returns the registry value of a name, ``None`` for none; the commit expects it to be unchanged.
+        order: index of the next new name.
         suspects: names whose stored bytes are doubtful: they are written even if nothing changed.
     """
 
@@ -62,13 +61,13 @@ class Plan:
         self.expect: dict[Name, bytes | None] = {}
 
     def put(self, name: Name, value: Any) -> None:
-        """Give a name a content; a content that it had before makes that revision current again.
+        """Give a name a content; a content it had before makes that revision current again.
 
         Backends must be put before the entries that name them.
 
         Raises:
-            CodecError: for a value that cannot be encoded; the plan must not be committed then.
-            UsageError: for an artifact with another key than its name.
+            CodecError: the value cannot be encoded; then the plan must not be committed.
+            UsageError: the artifact's key differs from the name.
         """
         if name.section == BACKEND and getattr(value, "key", name.name) != name.name:
             raise UsageError(f"an artifact with the key {value.key!r} cannot be {name.name!r}")
@@ -99,13 +98,13 @@ class Plan:
             self.changes[name] = new.pack()
 
     def delete(self, name: Name) -> None:
-        """Take a name away, with its history; nothing happens if it is not there."""
+        """Remove a name and its history; do nothing if it does not exist."""
         if old := self._touch(name):
             self.changes[name] = None
             self.changes |= {past_name(name, r): None for r, _ in old.log if r != old.revision}
 
     def erase(self, name: Name) -> None:
-        """Take a registry value away, whatever it is; its history must be erased with it."""
+        """Remove a registry value, whatever it is; its history must be erased too."""
         self.expect[name] = self._read(name)
         self.changes[name] = None
 
@@ -113,7 +112,7 @@ class Plan:
         """Make an earlier revision of a name current.
 
         Raises:
-            UsageError: for a name that is not there, or a revision that it never had.
+            UsageError: the name does not exist, or never had this revision.
         """
         old = self._touch(name)
         content = dict(old.log).get(to) if old else None
@@ -127,13 +126,13 @@ class Plan:
         """Write everything in one transaction.
 
         Args:
-            store: where to.
+            store: the destination.
             context: name of the context.
-            always: compare the names that were touched even if nothing changed.
+            always: compare the touched names even if nothing changed.
 
         Raises:
-            EditConflict: naming the names that are not as they were read; nothing is written.
-            StoreError: where the store cannot write.
+            EditConflict: naming the names that changed since they were read; nothing is written.
+            StoreError: the store cannot write.
         """
         if self.changes or always:
             changes = {(name.section, name.name): value for name, value in self.changes.items()}
@@ -175,21 +174,21 @@ class Plan:
 
 
 def read_value(store: Store, name: Name, data: bytes) -> Any:
-    """Decode what a registry value points to.
+    """Return the decoded value that a registry value points to.
 
     Returns:
         A fresh artifact or entry that nobody else holds.
 
     Raises:
-        NotFoundError: for a blob that is gone.
-        DamagedError: for one whose bytes do not match its key.
-        CodecError: for one that cannot be decoded.
+        NotFoundError: the blob is gone.
+        DamagedError: its bytes do not match its key.
+        CodecError: it cannot be decoded.
     """
     record = Record.unpack(data)
     blob = store.get(record.content)
     if blob.kind != KINDS[name.section]:
         raise DecodeError(f"{name.name} points to a blob of kind {blob.kind}")
-    registry.artifact_module()  # decoding looks at imported modules only
+    registry.artifact_module()  # decoding consults imported modules only
     with registry.no_dispatch():
         volatile = _unpack_volatile(record.beside.volatile)
         if name.section == DYNAMO:

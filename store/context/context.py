@@ -36,42 +36,41 @@ __all__ = ["Context", "PrecompileContext", "Revision", "current", "set_current"]
 
 
 class Context(Memory):
-    """A named registry of artifacts and Dynamo entries that lives in a store.
+    """A named registry of artifacts and Dynamo entries in a store.
 
-    Its two mappings are dictionaries fit to be torch's own. Names are known at once, values are
-    read from the store when they are first asked for, and every change is written through in one
-    transaction. A write that another process overtakes is built again on top of the other's, so
-    the history has both; what is current is what was written last. Other processes' changes become
-    visible with `refresh`.
+    Its two mappings are dictionaries that can replace torch's own. Names are known at once, values are read
+    from the store on first access, and every change is written through in one transaction. A write overtaken
+    by another process is rebuilt on top of the other's, so the history has both; the last write is current.
+    Other processes' changes become visible with `refresh`.
 
-    Faults: without `on_fault` they raise and change nothing in memory. With it they are handed to
-    it instead: a failed write leaves the value in memory only, a value that cannot be read is
-    gone, and a failed removal lasts until `refresh`. `edit`, `revert` and `history` always raise,
-    and so does `refresh` when the store cannot be read at all.
+    Faults: without `on_fault` they raise and change nothing in memory. With it they are passed to it instead:
+    a failed write leaves the value in memory only, an unreadable value is gone, and a failed removal lasts
+    until `refresh`. `edit`, `revert` and `history` always raise, and so does `refresh` when the store cannot
+    be read at all.
 
-    Threads: any number; one lock per context guards memory and is held while a change is written.
-    It is not held while the body of an edit or an `edit_fn` runs. After a fork the child must open
-    a context of its own. The store is borrowed and must stay open longer than the context.
+    Threads: any number; one lock per context guards memory and is held while a change is written, but not
+    while the body of an edit or an `edit_fn` runs. After a fork the child must open a context of its own. The
+    store is borrowed and must stay open longer than the context.
 
     Attributes:
         backend_artifacts: backend id -> artifact.
         dynamo_cache_entries: id of a compiled function -> its Dynamo entry.
-        on_fault: called with each fault that is passed over, in the thread that met it.
+        on_fault: called with each ignored fault, in the thread that met it.
     """
 
     @classmethod
     def open(cls, store: Store, name: str = "default", *, on_fault: OnFault | None = None) -> Self:
-        """Open a context of a store; one that was never written to is empty.
+        """Open a context of a store; one never written to is empty.
 
         Raises:
-            UsageError: for an empty name.
-            StoreError: where the store cannot be read.
-            CodecError: for a registry value that cannot be read, unless `on_fault` is given.
+            UsageError: the name is empty.
+            StoreError: the store cannot be read.
+            CodecError: a registry value cannot be read, and `on_fault` is not given.
         """
         return cls(store, name, on_fault)
 
     def close(self) -> None:
-        """Let go of the store, which stays open; what is in memory stays readable."""
+        """Release the store, which stays open; values in memory stay readable."""
         self._borrowed = None
 
     def __enter__(self) -> Self:
@@ -88,24 +87,24 @@ class Context(Memory):
     def __repr__(self) -> str:
         return f"<Context {self.name!r} of {self._path}>"
 
-    # What torch's class has.
+    # The interface of torch's class.
 
     def record_artifact(self, artifact: Any) -> None:
         """Record a deep copy of a backend artifact under its key."""
         self.write(BACKEND, {artifact.key: registry.private_copy(artifact)})
 
     def record_dynamo_cache_entry(self, cache_entry: Any, key: str) -> None:
-        """Record a Dynamo entry, itself and not a copy."""
+        """Record a Dynamo entry itself, not a copy."""
         self.write(DYNAMO, {key: cache_entry})
 
     def edit_artifact(self, key: str, edit_fn: Callable[..., Any]) -> None:
-        """Replace the content of an artifact, in place, by what a function returns for it.
+        """Replace the content of an artifact, in place, by a function's result for it.
 
-        Where the write raises, the artifact gets its old content object back; what the function did
-        inside that object stays. `edit` works on a copy instead.
+        If the write raises, the artifact gets its old content object back, but changes the function made
+        inside that object stay. `edit` works on a copy instead.
 
         Raises:
-            UsageError: for a key that is not recorded.
+            UsageError: the key is not recorded.
         """
         if key not in self.backend_artifacts:
             raise UsageError(f"nothing is recorded under the key {key!r}")
@@ -125,7 +124,7 @@ class Context(Memory):
     def create_cache_entries(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Join entries and artifacts to torch's full cache entries, as torch does.
 
-        torch marks codes whose artifact is missing as bypassed, in place; that is written through.
+        torch marks code whose artifact is missing as bypassed, in place; that is written through.
 
         Returns:
             The full entries by key, and a description fit for JSON.
@@ -154,20 +153,20 @@ class Context(Memory):
         """Return torch's description of entries and artifacts, fit for JSON."""
         return registry.debug_dump(dynamo_entries, backend_artifacts)
 
-    # What it has beyond torch's.
+    # Additions to torch's interface.
 
     @contextmanager
     def edit(self) -> Iterator[Edit]:
         """Change several artifacts and entries together: all of it, or nothing.
 
-        The edit works on private copies of what the store has when it begins. When the block ends
-        all changes are committed in one transaction, and only then made in memory, as new objects.
-        A block that raises, a value that cannot be encoded, a store that cannot write or another
-        writer of the same names: nothing changed, neither in memory nor on disk.
+        The edit works on private copies of the store's contents at its start. When the block ends all changes
+        are committed in one transaction, and only then made in memory, as new objects. If the block raises, a
+        value cannot be encoded, the store cannot write or another writer changed the same names, nothing
+        changes in memory or on disk.
 
         Raises:
             EditConflict: another thread or process changed names that the edit touched.
-            UsageError: the thread is inside an edit of this context already.
+            UsageError: the thread is already inside an edit of this context.
         """
         from firebrick.context.edit import DELETED, Edit
 
@@ -198,10 +197,10 @@ class Context(Memory):
         """Return every revision of an artifact or entry in the store, newest first.
 
         Returns:
-            An empty list for a key that is not recorded.
+            An empty list if the key is not recorded.
 
         Raises:
-            NotFoundError, DamagedError, CodecError: for a revision that cannot be read.
+            NotFoundError, DamagedError, CodecError: a revision cannot be read.
         """
         name = self._name(key)
         data = self._get(name)
@@ -227,7 +226,7 @@ class Context(Memory):
             to: `Revision.key` of one of its revisions.
 
         Raises:
-            UsageError: for a key that is not recorded or never had this revision.
+            UsageError: the key is not recorded or never had this revision.
         """
         with self._lock:
             name = self._name(key)

@@ -1,4 +1,4 @@
-"""Which context `PrecompileContext` acts on. Imports no context, so that a session can name its own early."""
+"""The context `PrecompileContext` acts on. Imports no context, so that a session can set its own early."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _of_session: Callable[[], Context | None] = lambda: None  # noqa: E731 - replace
 def current() -> Context | None:
     """Return the context that `PrecompileContext` acts on in this process, if any.
 
-    It is the one that was set, else that of the store for which Firebrick is enabled.
+    It is the one set, else that of the store Firebrick is enabled for.
     """
     return _of_session() if _chosen is None else _chosen
 
 
 def set_current(context: Context | None) -> Context | None:
-    """Choose the context that `PrecompileContext` acts on; return the one that was chosen before."""
+    """Set the context that `PrecompileContext` acts on; return the previous one."""
     global _chosen
     before, _chosen = _chosen, context
     return before
 
 
 def ask_session(of_session: Callable[[], Context | None]) -> None:
-    """Name the function that gives the context of the session, where none was chosen."""
+    """Set the function that returns the session's context, used if none was set."""
     global _of_session
     _of_session = of_session

@@ -1,4 +1,4 @@
-"""Edits of several names of a context that happen together or not at all."""
+"""Atomic edits of several names of a context."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DELETED: Final = object()
 
 
 class Edit:
-    """Private copies of what an edit touches; `Context.edit` makes it and commits it.
+    """The private copies of one edit, created and committed by `Context.edit`.
 
-    It belongs to the thread that opened it and to the ``with`` block. What it hands out may be
-    changed in place until the block ends; after that the context owns it.
+    It belongs to the thread that opened it and to the ``with`` block. Its copies may be changed in place
+    until the block ends; then the context owns them.
     """
 
     def __init__(self, context: Context, base: Mapping[Name, bytes]) -> None:
@@ -46,11 +46,11 @@ class Edit:
         return self._value(Name(DYNAMO, key))
 
     def edit_artifact(self, key: str, edit_fn: Callable[..., Any]) -> None:
-        """Replace the content of an artifact by what the function returns for it."""
+        """Replace the content of an artifact by the function's result for it."""
         self.artifact(key).edit_contents(edit_fn)
 
     def edit_entry(self, key: str, edit_fn: Callable[[Any], Any]) -> None:
-        """Replace a Dynamo entry by what the function returns for it."""
+        """Replace a Dynamo entry by the function's result for it."""
         self._set(Name(DYNAMO, key), edit_fn(self.entry(key)))
 
     def record_artifact(self, artifact: Any) -> None:
@@ -65,7 +65,7 @@ class Edit:
         """Remove an artifact or an entry.
 
         Raises:
-            UsageError: for a key that is not recorded, or is recorded as both.
+            UsageError: the key is not recorded, or is recorded as both.
         """
         names = [n for n in (Name(BACKEND, key), Name(DYNAMO, key)) if self._has(n)]
         if len(names) != 1:
@@ -74,12 +74,12 @@ class Edit:
         self._set(names[0], DELETED)
 
     def close(self) -> dict[Name, Any]:
-        """End the edit and return what it touched, `DELETED` for what it removed."""
+        """End the edit and return the names it touched, with `DELETED` for removed ones."""
         self._open = False
         return self._values
 
     def plan(self, order: int) -> Plan:
-        """Return the transaction that makes the edit happen."""
+        """Return the transaction that carries out the edit."""
         plan = Plan(self._base.get, order)
         for name, value in sorted(self._values.items(), key=lambda item: item[0].section):
             if value is DELETED:

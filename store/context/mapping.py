@@ -1,4 +1,4 @@
-"""A dictionary whose values live in a store: names at once, values when they are asked for."""
+"""A dictionary whose values are in a store: names are known at once, values read on access."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ _MISSING: Final = object()
 
 
 class Mirror(dict[str, Any]):
-    """One section of a context, as the dictionary that torch's registry keeps.
+    """One section of a context, as the dictionary torch's registry keeps.
 
-    It behaves as a dictionary; every change is written through in one transaction. Reading a value
-    that cannot be read from the store reports the fault to the context; where the context passes
-    faults over, the name is gone as if it had never been there. `copy`, pickling and `copy.copy`
-    give a plain dictionary. C code that reads a dictionary past its methods may see a placeholder.
+    It behaves like a dictionary; every change is written through in one transaction. An unreadable value is a
+    fault reported to the context; if the context ignores faults, the name is gone as if it never existed.
+    `copy`, pickling and `copy.copy` return a plain dictionary. C code that bypasses a dictionary's methods
+    may see a placeholder.
 
-    Made by `Context` only. Every method takes the lock of the context, but for those that look at
-    names alone.
+    Made by `Context` only. Every method except those that only look at names takes the context's lock.
     """
 
     __slots__ = ("_context", "_section")
@@ -32,26 +31,26 @@ class Mirror(dict[str, Any]):
         self._context = context
         self._section = section
 
-    # What the context does to it, without a write.
+    # For the context: changes without a write.
 
     def empty(self) -> None:
         """Remove every name in memory."""
         super().clear()
 
     def keep(self, key: str, value: Any = _LAZY) -> None:
-        """Set a value in memory; without one it is read from the store when it is asked for."""
+        """Set a value in memory; if omitted, it is read from the store on access."""
         super().__setitem__(key, value)
 
     def drop(self, key: str) -> None:
-        """Remove a name in memory if it is there."""
+        """Remove a name from memory if present."""
         super().pop(key, None)
 
     def lazy(self, key: str) -> bool:
-        """Tell whether a name is there without its value."""
+        """Tell whether a name's value is not in memory yet."""
         return super().get(key) is _LAZY
 
     def in_memory(self) -> dict[str, Any]:
-        """Return a plain dictionary of the values that were read or set in this process."""
+        """Return a plain dictionary of the values read or set in this process."""
         return {key: value for key, value in super().items() if value is not _LAZY}
 
     def load(self) -> None:
@@ -73,21 +72,21 @@ class Mirror(dict[str, Any]):
             return default
 
     def __iter__(self) -> Iterator[str]:
-        # Python copies a dictionary past its methods unless it brings its own iterator.
+        # Python copies a dictionary without calling its methods unless it has its own iterator.
         return super().__iter__()
 
     def values(self) -> ValuesView[Any]:  # type: ignore[override]
-        """Return a live view of the values; all of them are read first."""
+        """Return a live view of the values, after reading all of them."""
         self.load()
         return super().values()
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
-        """Return a live view of names and values; all values are read first."""
+        """Return a live view of names and values, after reading all values."""
         self.load()
         return super().items()
 
     def copy(self) -> dict[str, Any]:
-        """Return a plain dictionary with the contents of this moment."""
+        """Return a plain dictionary with the present contents."""
         return dict(self.items())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,14 +132,14 @@ class Mirror(dict[str, Any]):
         self._context.write(self._section, dict(*args, **kwargs))
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of a name, after setting it to the default where there is none."""
+        """Return the value of a name, setting it to the default if there is none."""
         value = self.get(key, _MISSING)
         if value is _MISSING:
             self[key] = value = default
         return value
 
     def pop(self, key: str, default: Any = _MISSING) -> Any:
-        """Remove a name and return its value, or the default where there is none."""
+        """Remove a name and return its value, or the default if there is none."""
         value = self.get(key, _MISSING)
         if value is not _MISSING:
             del self[key]
@@ -150,7 +149,7 @@ class Mirror(dict[str, Any]):
         return default
 
     def popitem(self) -> tuple[str, Any]:
-        """Remove the name that came last and return it with its value."""
+        """Remove the last name and return it with its value."""
         for key in reversed(self):
             return key, self.pop(key)
         raise KeyError("popitem(): dictionary is empty")

@@ -1,8 +1,8 @@
-"""What a context keeps about one name: the registry value, and the chain of revisions behind it.
+"""A context's records of one name: the registry value and its chain of revisions.
 
-A revision is a blob that says which content a name had and which revision came before; it holds
-nothing volatile. The registry value points to the current revision and keeps beside it what is not
-part of the content: generated names, volatile values, the time of the write.
+A revision is a blob that holds a name's content and the preceding revision, but nothing volatile. The
+registry value points to the current revision and keeps the facts that are not part of the content: generated
+names, volatile values, the time of the write.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ BACKEND = "backend"
 DYNAMO = "dynamo"
 KINDS = {BACKEND: Kind.BACKEND, DYNAMO: Kind.DYNAMO}
 PAST = {BACKEND: "backend-past", DYNAMO: "dynamo-past"}
-"""Section that keeps what stood beside the revisions that are not current."""
+"""Section with the facts of revisions that are not current."""
 
 _LAYOUT = 1
 
 
 class Name(NamedTuple):
-    """A name of a context, as the registry of the store has it."""
+    """A name of a context, as in the store's registry."""
 
     section: str
     name: str
@@ -34,13 +34,13 @@ class Name(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Revision:
-    """One content that a name of a context has had.
+    """A present or former content of a name.
 
     Attributes:
         key: content key of the revision itself.
-        parent: revision that it was made from, ``None`` for the first.
+        parent: revision it was made from, ``None`` for the first.
         content: content key of the artifact or entry.
-        when: Unix time in seconds at which it was written first.
+        when: Unix time of its first write, in seconds.
         current: whether the name has this content now.
     """
 
@@ -53,13 +53,13 @@ class Revision:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RevisionFacts:
-    """What is kept beside a revision: the facts that are not part of the content.
+    """The facts of a revision that are not part of its content.
 
     Attributes:
         version: version of the codec that wrote the content.
         when: Unix time of the first write, in milliseconds.
-        names: canonical name -> generated name, for the names that stand in the content.
-        volatile: compressed volatile values, empty for none.
+        names: canonical name -> generated name, for the names in the content.
+        volatile: compressed volatile values; empty for none.
     """
 
     version: int
@@ -73,11 +73,11 @@ class RevisionFacts:
 
     @classmethod
     def unpack(cls, data: bytes) -> RevisionFacts:
-        """Read the bytes back; fields that are not known are passed over.
+        """Parse the bytes, ignoring unknown fields.
 
         Raises:
-            DecodeError: for bytes of another shape.
-            UnknownVersion: for a newer layout.
+            DecodeError: the bytes have another shape.
+            UnknownVersion: the layout is newer.
         """
         return cls(**_fields(cls, data))
 
@@ -87,10 +87,10 @@ class Record:
     """The value of a name in the registry.
 
     Attributes:
-        order: place of the name among those of its section.
+        order: index of the name in its section.
         revision: key of the current revision.
         content: key of the current content.
-        beside: what is kept beside the current revision.
+        beside: facts of the current revision.
         log: revision and content keys of all revisions, oldest first.
     """
 
@@ -115,11 +115,11 @@ class Record:
 
     @classmethod
     def unpack(cls, data: bytes) -> Record:
-        """Read the bytes back; fields that are not known are passed over.
+        """Parse the bytes, ignoring unknown fields.
 
         Raises:
-            DecodeError: for bytes of another shape.
-            UnknownVersion: for a newer layout.
+            DecodeError: the bytes have another shape.
+            UnknownVersion: the layout is newer.
         """
         fields = _fields(cls, data)
         flat = fields["log"]
@@ -140,10 +140,10 @@ def pack_revision(section: str, content: ContentKey, parent: ContentKey | None) 
 
 
 def unpack_revision(data: bytes) -> dict[str, Any]:
-    """Read a revision back.
+    """Parse a revision.
 
     Raises:
-        DecodeError: for bytes of another shape.
+        DecodeError: the bytes have another shape.
     """
     fields = unpack(data)
     if not isinstance(fields, dict) or not {"section", "content", "parent"} <= set(fields):
@@ -152,15 +152,15 @@ def unpack_revision(data: bytes) -> dict[str, Any]:
 
 
 def past_name(name: Name, revision: ContentKey) -> Name:
-    """Return the name under which the facts beside a revision are kept while it is not current."""
+    """Return the name for the facts of a revision while it is not current."""
     return Name(PAST[name.section], f"{revision.hex()}/{name.name}")
 
 
 def past(name: Name, revision: ContentKey, read: Callable[[Name], bytes | None]) -> RevisionFacts:
-    """Return what is kept beside a revision that is not current.
+    """Return the facts of a revision that is not current.
 
     Raises:
-        DecodeError: where nothing valid is kept.
+        DecodeError: nothing valid is kept.
     """
     data = read(past_name(name, revision))
     if data is None:

@@ -1,4 +1,4 @@
-"""What a context holds in memory, and how it gets to the store and back."""
+"""The in-memory state of a context, and its transfer to the store and back."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from firebrick.torch_api import registry
 if TYPE_CHECKING:
     from firebrick.context.changeset import Plan
 
-# Of a write that others keep overtaking; each failure means that one of them got through.
+# Of a write that others keep overtaking; each failure means that one of them succeeded.
 _ATTEMPTS: Final = 100
-_REFUSED: Final = (EncodeError, ForbiddenGlobal, LimitExceeded)  # for what has no encoding
+_REFUSED: Final = (EncodeError, ForbiddenGlobal, LimitExceeded)  # the value has no encoding
 
 OnFault = Callable[[BaseException], None]
 
 
 class Memory:
-    """Two mappings, the registry values that they stand for, and one lock for all of it.
+    """Two mappings, the registry values behind them, and one lock for everything.
 
-    The base of `Context`; its public methods are for the mappings and for edits.
+    The base of `Context`; its public methods are for mappings and edits.
     """
 
     def __init__(self, store: Store, name: str, on_fault: OnFault | None = None) -> None:
@@ -42,13 +42,13 @@ class Memory:
             raise UsageError("a context must have a name")
         self.name = name
         self.on_fault = on_fault
-        self.on_written: Callable[[int], None] | None = None  # gets the raw bytes of each commit
+        self.on_written: Callable[[int], None] | None = None  # called with the raw bytes of each commit
         self._borrowed: Store | None = store
         self._path = store.path
         self._lock = threading.RLock()
         self._editing: set[int] = set()  # threads inside an edit
-        self._known: dict[Name, bytes] = {}  # registry values that memory agrees with
-        self._suspects: set[Name] = set()  # names that could not be read: to be written in full
+        self._known: dict[Name, bytes] = {}  # registry values that memory reflects
+        self._suspects: set[Name] = set()  # unreadable names, to be written in full
         self._parts: dict[Name, tuple[ContentKey, tuple[ContentKey, ...]]] = {}  # written here
         self._order = 0
         self.backend_artifacts = Mirror(self, BACKEND)
@@ -58,7 +58,7 @@ class Memory:
 
     @property
     def store(self) -> Store:
-        """The store behind it.
+        """The underlying store.
 
         Raises:
             StoreClosed: after `close`.
@@ -68,17 +68,17 @@ class Memory:
         return self._borrowed
 
     def refresh(self) -> None:
-        """Read the registry again and forget the values that were changed by others.
+        """Reread the registry and forget values that others changed.
 
-        Values that a fault kept from the store stay, unless another writer changed their names.
-        What is in memory keeps its place; names that are new come last.
+        Values that a fault kept from the store stay, unless another writer changed their names. Names in
+        memory keep their positions; new ones come last.
         """
         with self._lock:
             try:
                 values = named(self.store.registry(self.name))
             except DamagedError as error:
                 self._pass_over(error)
-                return  # what is in memory stays, and other names can be written
+                return  # memory stays as it is, and other names can be written
             fresh: dict[Name, bytes] = {}
             orders: dict[Name, int] = {}
             for name, data in values.items():
@@ -99,11 +99,10 @@ class Memory:
             self._order = max(orders.values(), default=-1) + 1
 
     def read(self, section: str, key: str) -> Any:
-        """Return a value, reading it from the store unless it is in memory by now.
+        """Return a value, reading it from the store unless it is in memory.
 
         Raises:
-            KeyError: for a name that is gone, or a value that cannot be read while faults are
-                passed over.
+            KeyError: the name is gone, or the value cannot be read and faults are ignored.
         """
         name = Name(section, key)
         mirror = self._mirrors[section]
@@ -133,13 +132,13 @@ class Memory:
                 self._mirrors[section].keep(key, value)
 
     def deposit(self, key: str, artifact: Any) -> None:
-        """Write an artifact through, and leave it out of memory until somebody reads it.
+        """Write an artifact through, keeping it out of memory until it is read.
 
-        Only where it cannot be written memory keeps a copy: the caller goes on to use the artifact.
+        Memory keeps a copy only if it cannot be written: the caller continues to use the artifact.
 
         Raises:
-            EncodeError, ForbiddenGlobal, LimitExceeded: it has no encoding; they name what, and where. Memory
-                has it.
+            EncodeError, ForbiddenGlobal, LimitExceeded: it has no encoding; they name the object and its
+                path. Memory holds it.
         """
         name = Name(BACKEND, key)
         with self._lock:
@@ -167,10 +166,10 @@ class Memory:
                 self._mirrors[name.section].drop(name.name)
 
     def stored(self, key: str) -> tuple[ContentKey, tuple[ContentKey, ...]] | None:
-        """Return the content key of an artifact that was written here, and those of its children.
+        """Return the content key of an artifact written here, and those of its children.
 
         Returns:
-            ``None`` for an artifact that is not in the store, or was written by another process.
+            ``None`` for an artifact that is not in the store, or that another process wrote.
         """
         name = Name(BACKEND, key)
         with self._lock:
@@ -180,10 +179,10 @@ class Memory:
             return self._parts[name] if current else None
 
     def clear(self, section: str | None = None) -> None:
-        """Remove everything, in the store too and with its history, in one transaction.
+        """Remove everything, including history, in memory and in the store, in one transaction.
 
         Args:
-            section: only this section; ``None`` for both.
+            section: the only section to clear; ``None`` for both.
         """
         sections = [section] if section else list(KINDS)
         doomed = {*sections, *(PAST[each] for each in sections)}
@@ -199,13 +198,13 @@ class Memory:
                 self._mirrors[each].empty()
 
     def unsaved(self, name: Name) -> bool:
-        """Tell whether a name is in memory only, because a fault kept it from the store."""
+        """Tell whether a name is only in memory because a fault kept it from the store."""
         return name.name in self._mirrors[name.section] and name not in self._known
 
     def private(self, name: Name, data: bytes | None) -> Any:
-        """Return a copy of the value that a registry value stands for, for an edit to change.
+        """Return a private copy of a registry value's content, for an edit to change.
 
-        It is made from memory where memory has the same, else read from the store.
+        It is copied from memory if memory has the same content, else read from the store.
         """
         mirror = self._mirrors[name.section]
         with self._lock:
@@ -263,13 +262,13 @@ class Memory:
 
 
 def named(values: Mapping[tuple[str, str], bytes]) -> dict[Name, bytes]:
-    """Return the contents of a registry by `Name`."""
+    """Return the contents of a registry, keyed by `Name`."""
     return {Name(*name): value for name, value in values.items()}
 
 
 def _read_value(store: Store, name: Name, data: bytes) -> Any:
     from firebrick.context.changeset import (
-        read_value,  # a program that never compiles reads and writes nothing
+        read_value,  # a program that never compiles neither reads nor writes
     )
 
     return read_value(store, name, data)

@@ -1,4 +1,4 @@
-"""The stand-in for torch's ``PrecompileContext`` that acts on the process's current context."""
+"""A stand-in for torch's ``PrecompileContext`` that acts on the process's current context."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Facade(type):
-    """Gives the class the two attributes of torch's that are found on the class itself."""
+    """A metaclass for the two attributes found on torch's class itself."""
 
     @property
     def _backend_artifacts_by_key(cls) -> dict[str, Any]:
@@ -34,10 +34,10 @@ class _Facade(type):
 
 
 class PrecompileContext(metaclass=_Facade):
-    """A stand-in for torch's class of this name that acts on the current context.
+    """A stand-in for torch's class of the same name that acts on the current context.
 
-    Without a current context everything goes to torch's own class, in memory only, and what torch's
-    class does not have is a `UsageError`.
+    Without a current context everything goes to torch's own class, in memory only, and additions to its
+    interface raise `UsageError`.
     """
 
     current = staticmethod(current)
@@ -56,14 +56,14 @@ class PrecompileContext(metaclass=_Facade):
 
     @classmethod
     def record_dynamo_cache_entry(cls, cache_entry: Any, key: str) -> None:
-        """Record a Dynamo entry, itself and not a copy."""
+        """Record a Dynamo entry itself, not a copy."""
         _target().record_dynamo_cache_entry(cache_entry, key)
 
     @classmethod
     def edit_artifact(cls, key: str, edit_fn: Callable[..., Any]) -> None:
-        """Replace the content of an artifact, in place, by what a function returns for it."""
+        """Replace the content of an artifact, in place, by a function's result for it."""
         if key not in cls._backend_artifacts_by_key:
-            raise AssertionError(f"Key {key} not found in artifacts")  # torch's own, as it is a drop-in
+            raise AssertionError(f"Key {key} not found in artifacts")  # torch's own error
         _target().edit_artifact(key, edit_fn)
 
     @classmethod
