@@ -32,7 +32,7 @@ from _start import last_json, machine, markdown
 INTERVAL_S = 0.002
 TORCH_FOR_US = ("/torch/_dynamo/package.py", "/torch/_dynamo/precompile_context.py")
 IMPORT = "import of "
-AROUND = {"_watched", "compile", "__call__", "hand_over", "real"}
+AROUND = {"_watched", "compile", "__call__", "fall_back_to_compiler", "torch_compile"}
 
 
 def owner(frame: FrameType | None, ours: str) -> str | None:

@@ -12,7 +12,7 @@ from torch._dynamo.output_graph import OutputGraph
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from firebrick.base.patches import Patches
-from firebrick.capture.device_pinning import gpu_of
+from firebrick.capture.device_pinning import pinning_of
 from firebrick.capture.devices import TracedDevices
 from firebrick.capture.lowering import gpus_of
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
@@ -273,7 +273,7 @@ def resuming():
     ],
 )  # fmt: skip
 def test_a_frame_runs_on_one_gpu_or_is_pinned_with_a_reason(made, parts, expected):
-    assert gpu_of(made, made.program, parts) == expected
+    assert pinning_of(made, made.program, parts) == expected
 
 
 CODE = compile("0", "wrapper.py", "eval")

@@ -34,7 +34,7 @@ from firebrick.guards.examples import example, sample
 from firebrick.guards.function_names import function_of
 from firebrick.guards.identity_guards import Describer, find
 from firebrick.guards.record import GuardRecorder
-from firebrick.guards.replay import Manager, adopt, build, stand_ins
+from firebrick.guards.replay import Manager, build, on_dynamo_imported, stand_ins
 from firebrick.guards.shapes import NotInLanguage, canonical, compile_guard
 from firebrick.guards.values import same_value, term_of, value_of
 from firebrick.reports.not_served import GuardsNotApplicable, ObjectChanged
@@ -605,7 +605,7 @@ def test_with_dynamo_nothing_stands_in(program: GuardProgram) -> None:
     manager = build(program, module.__dict__, module.f.__code__)
     assert type(manager) is guards.GuardManagerWrapper
     assert manager.diff_guard_root is not None
-    adopt()
+    on_dynamo_imported()
     wrapper = guards.GuardManagerWrapper()
     assert set(vars(wrapper)) <= set(vars(manager))
     assert set(vars(wrapper)) <= set(vars(Manager(cpp.RootGuardManager(), {}, [], [])))

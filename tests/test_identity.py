@@ -18,7 +18,7 @@ import torch
 from firebrick.errors import NotStorable
 from firebrick.guards.identity import Identity, IdentityChanged, _recognise, describe, find
 from firebrick.guards.identity_guards import Describer
-from firebrick.loader.compiler_shims import deferring
+from firebrick.loader.compiler_shims import defer_disable
 from firebrick.torch_api import compiler_free
 
 
@@ -66,7 +66,7 @@ def test_two_functions_of_one_name_are_told_apart_by_their_code() -> None:
 def test_a_disabled_function_is_the_same_by_torch_and_by_firebrick(known, recursive, monkeypatch) -> None:
     theirs = torch.compiler.disable(helper, recursive)
     monkeypatch.setattr(compiler_free, "dynamo", lambda: None)
-    ours = deferring(torch.compiler.disable)(helper, recursive)
+    ours = defer_disable(torch.compiler.disable)(helper, recursive)
     assert vars(ours).keys() >= {name for name in vars(theirs) if name.startswith("_torchdynamo")}
     assert known(ours) == known(theirs)
     assert known(ours)[:2] == known(helper)[:2]

@@ -9,13 +9,13 @@ import torch
 from firebrick.capture.wrapper_devices import take_device
 from firebrick.codecs.guard_program import NUMBERS, GuardProgram
 from firebrick.errors import NotLean
-from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_program, moves_of
+from firebrick.loader.device_remap import DeviceRemap, moved_code, moved_name, moved_program, remaps_of
 from firebrick.reports.not_served import Miss
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.manifest import Fact, LeanForm, Placement
 from support.programs import run_cases
 
-MOVE = Move(0, 1)
+MOVE = DeviceRemap(0, 1)
 
 
 # Wrappers.
@@ -85,7 +85,7 @@ def test_code_holds_the_other_device_and_calls_the_other_functions():
     assert moved.co_names == (moved_name("backend", MOVE), "other")
     assert moved.co_consts[:4] == (0, "cuda:0", host, (one, 1)) and moved.co_consts[5] == one
     assert moved.co_consts[4].co_consts == (one,)
-    assert moved_name("backend", MOVE) != moved_name("backend", Move(0, 2))
+    assert moved_name("backend", MOVE) != moved_name("backend", DeviceRemap(0, 2))
 
 
 # Which way a bundle is tried.
@@ -122,7 +122,7 @@ def current(monkeypatch):
 )
 def test_a_bundle_goes_to_the_current_gpu_first(current, made, here, expected):
     current(here)
-    assert moves_of(*made) == expected
+    assert remaps_of(*made) == expected
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_bundle_goes_to_the_current_gpu_first(current, made, here, expected):
 def test_what_relies_on_the_current_gpu_and_can_not_be_moved_has_no_way(current, made, reason):
     current(1)
     with pytest.raises(Miss, match=reason):
-        moves_of(*made)
+        remaps_of(*made)
 
 
 # In a process. The GPU is only said to be one: the functions run on the CPU.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TENSOR_GUARD: Final = NUMBERS["add_tensor_match_guard"]
 
 
-def gpu_of(
+def pinning_of(
     compilation: Compilation, program: GuardProgram, backends: Iterable[tuple[frozenset[int], str]]
 ) -> Placement | None:
     """Return the GPU a frame runs on, and why it is pinned to it.

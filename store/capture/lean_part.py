@@ -13,7 +13,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from firebrick import codecs
-from firebrick.capture.device_pinning import gpu_of
+from firebrick.capture.device_pinning import pinning_of
 from firebrick.errors import NotLean
 from firebrick.runtime.helpers import HELPERS
 from firebrick.storage.blob import Blob
@@ -70,7 +70,7 @@ def make_lean(
     used = {alias: module for alias, module in imports.items() if alias in names}
     _check_helpers(code, used)
     parts = {name: value for name, value in backends.items() if isinstance(value, LeanPart)}
-    place = gpu_of(compilation, program, ((part.gpus, part.pinned) for part in parts.values()))
+    place = pinning_of(compilation, program, ((part.gpus, part.pinned) for part in parts.values()))
     guards = codecs.encode(Kind.GUARD_PROGRAM, program)
     form = LeanForm(
         guards=guards.root.key,

@@ -284,9 +284,9 @@ class Recorder:
         if new:
             if compilation.traced or not skip:
                 self._stats.published()
-            self._stats.moved(written=sum(len(blob.data) for blob in (manifest, *blobs)))
+            self._stats.add_bytes(written=sum(len(blob.data) for blob in (manifest, *blobs)))
             if lean is not None and not skip:
-                self._stats.eligible(compilation.not_lean)
+                self._stats.count_not_lean(compilation.not_lean)
             if self._tests is not None and SELF_TEST in facts:
                 self._tests.add(manifest.key)
             if others := divergent(self._store, recipe.key, manifest):

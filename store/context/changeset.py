@@ -90,7 +90,7 @@ class Plan:
             new = dataclasses.replace(old, beside=beside)
         elif known := next((r for r, c in old.log if c == content), None):
             beside = dataclasses.replace(beside, when=past(name, known, self._planned).when)
-            new = self._point(name, old, known, content, beside)
+            new = self._make_current(name, old, known, content, beside)
         else:
             new = self._revise(name, old, content, beside)
         if new != old or name in self._suspects:
@@ -119,7 +119,7 @@ class Plan:
         if old is None or content is None:
             raise UsageError(f"{name.name} never had the revision {to.hex()}")
         if to != old.revision:
-            new = self._point(name, old, to, content, past(name, to, self._planned))
+            new = self._make_current(name, old, to, content, past(name, to, self._planned))
             self.changes[name] = new.pack()
 
     def commit(self, store: Store, context: str, *, always: bool = False) -> None:
@@ -161,10 +161,10 @@ class Plan:
             self.order += 1
             pair = (blob.key, content)
             return Record(self.order - 1, blob.key, content, beside, (pair,))
-        new = self._point(name, old, blob.key, content, beside)
+        new = self._make_current(name, old, blob.key, content, beside)
         return dataclasses.replace(new, log=(*old.log, (blob.key, content)))
 
-    def _point(
+    def _make_current(
         self, name: Name, old: Record, revision: ContentKey, content: ContentKey, beside: RevisionFacts
     ) -> Record:
         self.changes[past_name(name, old.revision)] = old.beside.pack()

@@ -2,8 +2,8 @@
 
 torch's C++ guard managers look up two things in Python modules of Dynamo: ``GuardManagerType`` of
 ``torch._dynamo.guards``, once, kept forever and compared by identity; and two settings of
-``torch._dynamo.config``. `stand_ins` supplies both while Dynamo is not loaded; `adopt` swaps in the real ones
-once it is. Source followed: ``torch/csrc/dynamo/guards.cpp``, ``torch/_dynamo/guards.py``.
+``torch._dynamo.config``. `stand_ins` supplies both while Dynamo is not loaded; `on_dynamo_imported` swaps in
+the real ones. Source followed: ``torch/csrc/dynamo/guards.cpp``, ``torch/_dynamo/guards.py``.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ def stand_ins() -> Iterator[None]:
     """
     global _depth
     if real_guards() is not None:
-        adopt()
+        on_dynamo_imported()
         yield
         return
-    # always the import lock first: `adopt` runs under it
+    # always the import lock first: `on_dynamo_imported` runs under it
     with _bootstrap._ModuleLockManager(_DYNAMO), _lock:
         if real_guards() is not None:  # another thread was faster
-            adopt()
+            on_dynamo_imported()
             yield
             return
         if _DYNAMO in sys.modules:
@@ -135,8 +135,8 @@ def manager_types() -> tuple[Any, Any]:
 class Manager:
     """A counterpart of torch's ``GuardManagerWrapper``, which cache entries hold and call.
 
-    It has the attributes of torch's class. When Dynamo is imported, `adopt` makes it an instance of that
-    class.
+    It has the attributes of torch's class. When Dynamo is imported, `on_dynamo_imported` makes it an instance
+    of that class.
 
     Args:
         root: the C++ root guard manager.
@@ -219,7 +219,7 @@ class _Ending:
             state.invalidate(entry, kind(reason))
 
 
-def adopt() -> None:
+def on_dynamo_imported() -> None:
     """Pass the live managers to Dynamo; call once ``torch._dynamo.guards`` is imported.
 
     Its ``GuardManagerType`` becomes the one C++ knows (otherwise no more guards could be built), and every

@@ -22,7 +22,7 @@ from firebrick.errors import NotStorable
 from firebrick.guards.examples import example, sample
 from firebrick.guards.guard_functions import accessor, leaf
 from firebrick.guards.identity_guards import Describer, compiler_behind, find, of_compiler
-from firebrick.guards.manager import Manager, adopt, configure, hold, manager_types, stand_ins
+from firebrick.guards.manager import Manager, configure, hold, manager_types, on_dynamo_imported, stand_ins
 from firebrick.guards.shapes import NotInLanguage, compile_guard
 from firebrick.guards.sources import evaluate
 from firebrick.guards.values import value_of
@@ -31,7 +31,7 @@ from firebrick.reports.not_served import GuardsNotApplicable, ObjectChanged
 from firebrick.torch_api import native
 from firebrick.torch_api.native import guards as cpp
 
-__all__ = ["GuardsNotApplicable", "Manager", "ObjectChanged", "adopt", "build", "stand_ins"]
+__all__ = ["GuardsNotApplicable", "Manager", "ObjectChanged", "build", "on_dynamo_imported", "stand_ins"]
 
 _CONSTANT: Final = frozenset({Operand.SCOPE, Operand.STACK, Operand.EMPTY, Operand.KEYS})
 
@@ -58,7 +58,7 @@ def build(
         configure(program.immutable_tensors, program.saved_pointers)
         manager = _Build(program, scope, code, f_locals).run()
         if "torch._dynamo.guards" in sys.modules:
-            adopt()  # if Dynamo is already loaded
+            on_dynamo_imported()  # if Dynamo is already loaded
         return manager
 
 

@@ -94,7 +94,7 @@ class Bundles:
             manifest = unpack_manifest(raw)
             if parts_digest(parts) != manifest.parts:
                 raise DamagedError(key, "its list of parts is not that of the manifest")
-            self._stats.moved(read=len(raw))
+            self._stats.add_bytes(read=len(raw))
             self._manifests[key] = manifest
         return self._manifests[key]
 
@@ -165,5 +165,5 @@ class Bundles:
     def part(self, kind: Kind, key: bytes) -> Any:
         """Decode one part of a bundle."""
         blob = self.store.get(ContentKey(key))
-        self._stats.moved(read=len(blob.data))
+        self._stats.add_bytes(read=len(blob.data))
         return codecs.decode(kind, blob.version, blob.data, self.store.get)

@@ -20,7 +20,7 @@ from typing import Any
 from firebrick.torch_api import compiler_free as api
 
 
-def deferring(original: Callable[..., Any]) -> Callable[..., Any]:
+def defer_disable(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``torch.compiler.disable``; anything but a plain function is left to torch."""
 
     @functools.wraps(original)
@@ -62,7 +62,7 @@ def _marked(fn: FunctionType, recursive: bool, reason: str | None, original: Cal
     return function
 
 
-def marking(original: Callable[[], None]) -> Callable[[], None]:
+def defer_mark_step(original: Callable[[], None]) -> Callable[[], None]:
     """Wrap ``torch.compiler.cudagraph_mark_step_begin``."""
 
     @functools.wraps(original)

@@ -22,14 +22,14 @@ from firebrick.storage.manifest import Fact, LeanForm
 _TENSOR_GUARD = NUMBERS["add_tensor_match_guard"]
 
 
-class Move(NamedTuple):
+class DeviceRemap(NamedTuple):
     """The index of the GPU a bundle was compiled for, and of the one to run it on."""
 
     origin: int
     to: int
 
 
-def moves_of(lean: LeanForm, process: Iterable[Fact]) -> list[Move | None]:
+def remaps_of(lean: LeanForm, process: Iterable[Fact]) -> list[DeviceRemap | None]:
     """Return the remappings to try for a bundle in the lean lane, in order; None means without remapping.
 
     Args:
@@ -47,10 +47,10 @@ def moves_of(lean: LeanForm, process: Iterable[Fact]) -> list[Move | None]:
     if origin is None or pinned or (here := torch.cuda.current_device()) == origin:
         return [None]
     # if the current GPU counts, the unmoved function means something else
-    return [Move(origin, here), None] if wanted is None else [Move(origin, here)]
+    return [DeviceRemap(origin, here), None] if wanted is None else [DeviceRemap(origin, here)]
 
 
-def moved_program(program: GuardProgram, move: Move) -> GuardProgram:
+def moved_program(program: GuardProgram, move: DeviceRemap) -> GuardProgram:
     """Return the guards of the same function for tensors on another GPU."""
     origin, to = move
     tensors = [
@@ -65,12 +65,12 @@ def moved_program(program: GuardProgram, move: Move) -> GuardProgram:
     return program._replace(tensors=tensors, parts=parts)
 
 
-def moved_name(name: str, move: Move) -> str:
+def moved_name(name: str, move: DeviceRemap) -> str:
     """Return the global name of the functions of a moved bundle."""
     return f"{name}_gpu_{move.to}"
 
 
-def moved_code(code: CodeType, names: Mapping[str, Any], move: Move) -> CodeType:
+def moved_code(code: CodeType, names: Mapping[str, Any], move: DeviceRemap) -> CodeType:
     """Return compiled code that calls the moved functions `names` and holds the new device."""
     origin, to = (torch.device("cuda", index) for index in move)
 

@@ -70,5 +70,5 @@ class Backends:
 
     def _source(self, key: ContentKey) -> Any:
         blob = self._store.get(key)
-        self._stats.moved(read=len(blob.data))
+        self._stats.add_bytes(read=len(blob.data))
         return blob

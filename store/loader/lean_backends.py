@@ -85,5 +85,5 @@ class LeanBackends:
     def _source(self, key: ContentKey) -> Any:
         blob = self._store.get(key)
         if self._stats is not None:
-            self._stats.moved(read=len(blob.data))
+            self._stats.add_bytes(read=len(blob.data))
         return blob

@@ -41,18 +41,18 @@ _WRAPPED = 8  # nested wrappers
 _SPECIAL_OPTIONS = ("guard_filter_fn", "use_aoti")
 
 
-class Token:
+class BackendPlaceholder:
     """A placeholder for the Inductor backend in cache entries until the compiler makes it; then becomes it.
 
     torch's hook compares the backend of a cache entry with that of the caller by ``==``. Compilations with
     equal arguments share one.
     """
 
-    def become(self, backend: Any) -> None:
+    def resolve(self, backend: Any) -> None:
         """Turn into the backend that torch made."""
-        token: Any = self
-        token.__dict__ = dict(backend.__dict__)
-        token.__class__ = type(backend)
+        placeholder: Any = self
+        placeholder.__dict__ = dict(backend.__dict__)
+        placeholder.__class__ = type(backend)
 
 
 class CompileCall:
@@ -103,29 +103,29 @@ class LeanEntry:
             self._optimizers.quiet()
         self.closed = False
 
-    def adopt(self) -> None:
+    def on_dynamo_imported(self) -> None:
         """Let Dynamo, just imported, take over served functions."""
         self._optimizers.restore()
-        api.tell_dynamo()
-        replay.adopt()
-        lean_module.adopt()
-        self.frames.adopt()
+        api.register_with_dynamo()
+        replay.on_dynamo_imported()
+        lean_module.on_dynamo_imported()
+        self.frames.on_dynamo_imported()
 
     def close(self) -> None:
         """Stop serving."""
         self.closed = True
         self._optimizers.restore()
 
-    def made(self, backend: Any, context: Any) -> None:
+    def on_compiled(self, backend: Any, context: Any) -> None:
         """Record the results of torch's own ``torch.compile`` for the current call in this thread."""
         if (call := getattr(self._calls, "call", None)) is not None:
             setattr(backend, ARGUMENTS, call.texts)
             call.backend, call.context = backend, context
-            token = self._backends.setdefault(_one_text(call.texts), backend)
-            if type(token) is Token:
-                token.become(backend)
+            placeholder = self._backends.setdefault(_one_text(call.texts), backend)
+            if type(placeholder) is BackendPlaceholder:
+                placeholder.resolve(backend)
 
-    def real(self, model: Any, arguments: dict[str, Any]) -> CompileCall:
+    def torch_compile(self, model: Any, arguments: dict[str, Any]) -> CompileCall:
         """Call torch's own ``torch.compile``."""
         call, outer = CompileCall(_texts(arguments)), getattr(self._calls, "call", None)
         self._calls.call = call
@@ -147,7 +147,7 @@ class LeanEntry:
             return lean
         if model is None or not _are_plain(arguments):
             return self.original(model, **arguments)
-        return self.real(model, arguments).result
+        return self.torch_compile(model, arguments).result
 
     def _lean(self, model: Any, arguments: dict[str, Any]) -> Any | None:
         if (
@@ -166,7 +166,7 @@ class LeanEntry:
         target = next((way for way in _targets(model) if self._knows(way, options)), None)
         if target is None:
             return None
-        backend = self._backends.setdefault(_one_text(texts), Token())
+        backend = self._backends.setdefault(_one_text(texts), BackendPlaceholder())
         region = Region(self, backend, texts, model, arguments)
         if isinstance(model, torch.nn.Module):
             return LeanModule(model, region, region.wrap(target))
@@ -210,7 +210,7 @@ class Region:
             if answer is not None:
                 return answer
         _log.debug("asking the compiler for %s", frame.f_code.co_qualname)
-        return api.compiled_under(self.hand_over().context, frame, cache_entry, frame_state)
+        return api.compiled_under(self.fall_back_to_compiler().context, frame, cache_entry, frame_state)
 
     def wrap(self, target: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function that runs `target` with torch's hook set to this region."""
@@ -223,7 +223,7 @@ class Region:
             if real is not None:
                 return real(*args, **kwargs)
             if self._real is not None or is_traced() or not default():
-                made = self.hand_over().result
+                made = self.fall_back_to_compiler().result
                 real = made.forward if isinstance(made, torch.nn.Module) else made
                 return real(*args, **kwargs)
             prior = set_eval_frame(self)
@@ -236,17 +236,17 @@ class Region:
         wrapper._torchdynamo_orig_callable = target
         wrapper._torchdynamo_inline = target
         wrapper._torchdynamo_wrapper_id = id(wrapper)
-        wrapper.get_compiler_config = lambda: self.hand_over().result.get_compiler_config()
+        wrapper.get_compiler_config = lambda: self.fall_back_to_compiler().result.get_compiler_config()
         return compile_wrapper
 
-    def hand_over(self) -> CompileCall:
+    def fall_back_to_compiler(self) -> CompileCall:
         """Return the result of torch's own ``torch.compile``, called at most once.
 
         Imports torch's compiler. The placeholder becomes the backend: served code stays valid.
         """
         with self._lock:
             if self._real is None:
-                self._real = call = self._entry.real(self.model, self.arguments)
+                self._real = call = self._entry.torch_compile(self.model, self.arguments)
                 if self.on_hand_over is not None:
                     self.on_hand_over(call.result)
         return self._real

@@ -20,9 +20,9 @@ from firebrick.bundle.platform import host_facts
 from firebrick.bundle.recipe import SKIPPED_FILE, make_recipe
 from firebrick.codecs.guard_program import GuardProgram
 from firebrick.guards.manager import Manager
-from firebrick.guards.replay import adopt, build, stand_ins
+from firebrick.guards.replay import build, on_dynamo_imported, stand_ins
 from firebrick.loader.bundles import PENDING, SELF_TEST, Bundles
-from firebrick.loader.device_remap import Move, moved_code, moved_name, moved_program, moves_of
+from firebrick.loader.device_remap import DeviceRemap, moved_code, moved_name, moved_program, remaps_of
 from firebrick.loader.generated_globals import resume_function, used_module
 from firebrick.loader.lean_backends import LeanBackends
 from firebrick.reports.counters import Stats
@@ -75,7 +75,7 @@ class LeanFrames:
         for helper in helpers.functions():
             api.never_trace(helper.__code__)
 
-    def adopt(self) -> None:
+    def on_dynamo_imported(self) -> None:
         """Replace the stand-ins of Dynamo's modules by the modules, just imported."""
         with self._lock:
             for scope, alias, module in self._stand_ins:
@@ -185,7 +185,7 @@ class LeanFrames:
             return api.skip_answer()
         if isinstance(lean := manifest.lean, NoLeanForm):
             raise Miss(lean.reason, code="lane")
-        moves = moves_of(lean, manifest.process)
+        moves = remaps_of(lean, manifest.process)
         for alias, module in lean.imports.items():
             if alias not in scope:
                 scope[alias] = found = _module(module)
@@ -203,7 +203,7 @@ class LeanFrames:
         else:
             raise refused or Miss("no GPU that it could be moved to", code="process")
         if api.dynamo() is not None:
-            adopt()
+            on_dynamo_imported()
         compiled = self._bundles.part(Kind.CODE, made.code)
         for name, part in made.resumes.items():
             if name not in scope:
@@ -222,7 +222,7 @@ class LeanFrames:
 
 
 def _guards(
-    program: GuardProgram, move: Move | None, scope: dict[str, Any], code: CodeType, values: Any
+    program: GuardProgram, move: DeviceRemap | None, scope: dict[str, Any], code: CodeType, values: Any
 ) -> Manager:
     """Return the manager of a bundle's guards; a `Miss` names the guard that fails."""
     with stand_ins():
@@ -245,6 +245,6 @@ def _module(name: str) -> Any:
     """Return a module named by compiled code; for one of the compiler, its stand-in."""
     if name in sys.modules:
         return sys.modules[name]
-    if (helper := helpers.stands_for(name)) is not None:
+    if (helper := helpers.stand_in_for(name)) is not None:
         return helper
     return used_module(name)

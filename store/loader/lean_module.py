@@ -1,7 +1,7 @@
 """A compiled module made without the compiler, which behaves like torch's ``OptimizedModule``.
 
-Source followed: ``OptimizedModule`` of ``torch/_dynamo/eval_frame.py``. When Dynamo is imported, `adopt`
-makes this class one of its subclasses, so that ``isinstance`` holds.
+Source followed: ``OptimizedModule`` of ``torch/_dynamo/eval_frame.py``. When Dynamo is imported,
+`on_dynamo_imported` makes this class one of its subclasses, so that ``isinstance`` holds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LeanModule(torch.nn.Module):
         self.forward = forward
         self._torchdynamo_orig_callable = module.forward
         self._torchdynamo_wrapper_id = id(self)
-        self.get_compiler_config = lambda: region.hand_over().result.get_compiler_config()
+        self.get_compiler_config = lambda: region.fall_back_to_compiler().result.get_compiler_config()
         region.on_hand_over = self._handed_over
 
     def _handed_over(self, real: Any) -> None:
@@ -56,7 +56,7 @@ class LeanModule(torch.nn.Module):
     @property
     def dynamo_ctx(self) -> Any:
         """torch's context of the compiled module; reading it imports the compiler."""
-        return self._region.hand_over().context
+        return self._region.fall_back_to_compiler().context
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled module, with the hooks of this wrapper around it."""
@@ -117,7 +117,7 @@ class LeanModule(torch.nn.Module):
 LeanModule.__name__ = "OptimizedModule"  # as programs print it
 
 
-def adopt() -> None:
+def on_dynamo_imported() -> None:
     """Make the class a subclass of Dynamo's, just imported."""
     optimized = sys.modules["torch._dynamo.eval_frame"].OptimizedModule
     if LeanModule.__bases__ != (optimized,):

@@ -111,18 +111,18 @@ class Stats:
         with self._lock:
             self.faults[type(error).__name__] += 1
 
-    def eligible(self, refused: str | None) -> None:
+    def count_not_lean(self, reason: str | None) -> None:
         """Count a stored bundle that the lean lane refuses, by reason."""
         with self._lock:
-            if refused is not None:
-                self.not_lean[refused] += 1
+            if reason is not None:
+                self.not_lean[reason] += 1
 
     def published(self) -> None:
         """Count a published bundle."""
         with self._lock:
             self.stored += 1
 
-    def moved(self, *, read: int = 0, written: int = 0) -> None:
+    def add_bytes(self, *, read: int = 0, written: int = 0) -> None:
         """Count raw bytes read from or handed to the store."""
         with self._lock:
             self.bytes_read += read

@@ -135,7 +135,7 @@ HELPERS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
 _modules = {name: SimpleNamespace(**helpers) for name, helpers in HELPERS.items()}
 
 
-def stands_for(name: str) -> SimpleNamespace | None:
+def stand_in_for(name: str) -> SimpleNamespace | None:
     """Return the stand-in for a compiler module, an object with the helpers above, or ``None``."""
     return _modules.get(name)
 

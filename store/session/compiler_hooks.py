@@ -90,7 +90,7 @@ class Hooks:
             self._contexts.add(made)
         return made
 
-    def aside(self) -> contextlib.AbstractContextManager[None]:
+    def paused(self) -> contextlib.AbstractContextManager[None]:
         """Return a context for other backends, in which nothing is recorded."""
         return registry.without_precompile() if self._attached else contextlib.nullcontext()
 
@@ -140,7 +140,7 @@ class Hooks:
         )  # fmt: skip
         winners.install(patches, api.AutotuneFiles, api.autotuner())
         if api.TritonBuild is not None:
-            api.settle_triton()
+            api.pin_ptxas()
             TritonModules(store, self._recording, session.fault).install(patches, api.TritonBuild)
         patches.set(api.InductorBackend, "get_compiler_config", api.get_compiler_config)
         for owner in (api.ConvertFrame, api.ConvertFrameAssert):

@@ -44,7 +44,7 @@ class LazyHooks:
         from firebrick.torch_api.dynamo_modules import eval_frame
 
         if self._session.entry is not None:
-            self._session.entry.adopt()
+            self._session.entry.on_dynamo_imported()
         for name in ("_optimize", "_optimize_assert"):
             self._patches.set(eval_frame, name, self._optimizing(getattr(eval_frame, name)))
         if self._recording:
@@ -82,13 +82,13 @@ class LazyHooks:
             if type(backend) is native.InductorBackend and not kwargs.get("disable"):
                 made = self.hooks.optimize(original, arguments, kwargs)
                 if self._session.entry is not None:
-                    self._session.entry.made(backend, made)
+                    self._session.entry.on_compiled(backend, made)
                 return made
             if self._hooks is None:  # otherwise each frame is reported
                 name = getattr(backend, "compiler_name", None) or getattr(backend, "__name__", str(backend))
                 function = Function("", f"torch.compile(backend={name!r:.60})")
                 self._session.stats.record(Event(function, FULL, LEFT, *OTHER_BACKEND))
-            with self._hooks.aside() if self._hooks is not None else contextlib.nullcontext():
+            with self._hooks.paused() if self._hooks is not None else contextlib.nullcontext():
                 return original(*arguments, **kwargs)
 
         return optimize

@@ -139,7 +139,7 @@ class Session:
         try:
             import torch
 
-            from firebrick.loader.compiler_shims import deferring, marking
+            from firebrick.loader.compiler_shims import defer_disable, defer_mark_step
             from firebrick.loader.lean_entry import LeanEntry
             from firebrick.torch_api import check_minor
 
@@ -155,8 +155,8 @@ class Session:
             self._patches.set(torch, "compile", compile)
             if self.settings.load:
                 compiler = torch.compiler
-                self._patches.set(compiler, "disable", deferring(compiler.disable))
-                mark_step = marking(compiler.cudagraph_mark_step_begin)
+                self._patches.set(compiler, "disable", defer_disable(compiler.disable))
+                mark_step = defer_mark_step(compiler.cudagraph_mark_step_begin)
                 self._patches.set(compiler, "cudagraph_mark_step_begin", mark_step)
         except Unsupported:
             return  # reported when the compiler is imported
@@ -176,7 +176,7 @@ class Session:
                 from firebrick.context.context import Context
 
                 self.context = Context.open(self.store, self.settings.context, on_fault=self.fault)
-                self.context.on_written = lambda size: self.stats.moved(written=size)
+                self.context.on_written = lambda size: self.stats.add_bytes(written=size)
         return self.store, self.context
 
     def fault(self, error: BaseException, outcome: str = "") -> None:

@@ -379,7 +379,7 @@ def autotuner() -> Any:
     return triton_heuristics.CachingAutotuner
 
 
-def settle_triton() -> None:
+def pin_ptxas() -> None:
     """Let this process choose Triton's assembler now, as the workers that compile kernels do.
 
     torch makes the choice before its first compilation, and Triton digests it, once, whenever it is first

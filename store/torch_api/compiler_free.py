@@ -112,7 +112,7 @@ def undisabled(function: FunctionType) -> FunctionType:
     return inner if type(inner) is FunctionType else function
 
 
-def tell_dynamo() -> None:
+def register_with_dynamo() -> None:
     """Register served functions with Dynamo, once it is imported, as if it had compiled them."""
     from torch._dynamo import convert_frame
 

@@ -89,7 +89,7 @@ def main() -> None:
 
     done.set()
     thread.join()
-    lean.adopt()
+    lean.on_dynamo_imported()
     result["threads"] = errors
     result["config"] = config.recompile_limit
     result["kinds"] = sorted({type(manager).__name__ for manager, _ in kept})

@@ -8,7 +8,7 @@ from firebrick.capture import lean_part
 from firebrick.storage.manifest import Placement
 
 torch.cuda.current_device = lambda: int(os.environ["GPU"])
-lean_part.gpu_of = lambda compilation, program, backends: Placement(0, os.environ.get("PINNED", ""))
+lean_part.pinning_of = lambda compilation, program, backends: Placement(0, os.environ.get("PINNED", ""))
 
 
 class Result:
