@@ -415,6 +415,7 @@ READING = {
     "check": [],
     "diff": ["double", "double"],
     "history": ["double"],
+    "pin": [],
 }
 
 
@@ -520,6 +521,16 @@ def test_help_imports_nothing_that_it_does_not_need() -> None:
         loaded & {"torch", "lmdb", "rich", "msgpack", "firebrick.cli.verb_ls", "firebrick.storage.store"}
         == set()
     )
+
+
+def test_no_verb_imports_torch_before_it_is_needed() -> None:
+    modules = ", ".join(f"firebrick.cli.verb_{verb}" for verb in VERBS)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {modules}\nprint({{'torch', 'rich'}} & {{*sys.modules}})"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "set()\n", done.stderr
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -646,6 +657,53 @@ class TestEdit:
             33,
             "in the context none",
         )
+
+
+class TestRoom:
+    @pytest.fixture
+    def store(self, recorded: Recorded, tmp_path: Path) -> Path:
+        return recorded.copy(tmp_path / "store")
+
+    def test_what_is_removed_is_gone_and_the_rest_serves(self, recorded: Recorded, store: Path) -> None:
+        would = recorded.firebrick("rm", "-n", "Attention", store=store)
+        assert would.stdout.count("would remove ") == 2
+        value = recorded.json("rm", "Attention", store=store)
+        assert value["removed"] and len(value["bundles"]) == 2 and value["unique_bytes"] > 0
+        assert [b["name"] for b in recorded.json("ls", store=store)["bundles"]] == ["double", "Sequential"]
+        assert recorded.json("check", store=store)["clean"]
+        fails(recorded.firebrick("rm", "double", "Attention", store=store), 33, "Attention")
+        assert len(recorded.json("ls", store=store)["bundles"]) == 2
+
+    def test_a_pinned_bundle_stays_until_it_is_forced_or_unpinned(
+        self, recorded: Recorded, store: Path
+    ) -> None:
+        assert "double" in recorded.firebrick("pin", "double", store=store).stdout
+        fails(recorded.firebrick("rm", "double", store=store), 41, "is still needed by a pin")
+        recorded.firebrick("gc", "--grace", "0", "--max-bytes", "2M", store=store)
+        assert [pin["name"] for pin in recorded.json("pin", store=store)["pinned"]] == ["double"]
+        assert recorded.json("pin", "--remove", "double", store=store)["pinned"] == []
+        assert recorded.firebrick("rm", "double", store=store).returncode == 0
+
+    def test_gc_frees_what_a_removal_left(self, recorded: Recorded, store: Path) -> None:
+        recorded.firebrick("rm", "Attention", store=store)
+        value = recorded.json("gc", "--grace", "0", store=store)
+        assert value["blobs"] > 0 and value["bytes"] > 0 and value["waiting"] == 0
+        assert "0 blobs freed" in recorded.firebrick("gc", "--grace", "0", store=store).stdout
+        assert recorded.json("check", store=store)["clean"]
+
+    def test_a_size_that_is_none_is_named(self, recorded: Recorded, store: Path) -> None:
+        fails(recorded.firebrick("gc", "--max-bytes", "much", store=store), 2, "max_bytes is 'much'")
+
+    @pytest.mark.parametrize(
+        "verb", [["gc"], ["rm", "double"], ["pin", "double"], ["revert", "double", "00"]]
+    )
+    def test_nothing_is_changed_in_a_store_that_is_not_there_or_no_store(
+        self, recorded: Recorded, verb: list[str], tmp_path: Path
+    ) -> None:
+        fails(recorded.firebrick(*verb, store=tmp_path / "none"), 11, "no store at")
+        (tmp_path / "data.mdb").write_bytes(b"nonsense" * 1000)
+        tmp_path.chmod(0o700)
+        assert recorded.firebrick(*verb, store=tmp_path).returncode in (15, 19)
 
 
 class TestBench:

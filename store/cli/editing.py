@@ -9,7 +9,7 @@ import ast
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from firebrick.cli.revisions import Artifact, artifacts_of, compiled_of
+from firebrick.cli.revisions import GRAPHS, Artifact, artifacts_of, compiled_of
 from firebrick.context.context import Context
 from firebrick.errors import NoSuchEntry, UsageError
 from firebrick.loader.bundles import REPLACED, parts_digest
@@ -21,7 +21,6 @@ from firebrick.storage.manifest import Compiled, Manifest, NoLeanForm, pack_mani
 from firebrick.storage.store import Store
 
 WHY: Final = "its source was edited"
-GRAPHS: Final = ("forward", "backward")
 
 
 def edit_source(

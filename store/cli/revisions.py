@@ -1,6 +1,7 @@
 """Find the artifacts of a bundle in a context, and what they were before. Imports no torch."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from firebrick.base.namedtuple import NamedTuple
 from firebrick.context.context import Context, Revision
@@ -10,6 +11,8 @@ from firebrick.reports.inventory import Held
 from firebrick.storage.keys import ContentKey
 from firebrick.storage.manifest import Compiled, Manifest, unpack_manifest
 from firebrick.storage.store import Store
+
+GRAPHS: Final = ("forward", "backward")
 
 
 class Artifact(NamedTuple):

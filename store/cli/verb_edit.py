@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 
 from firebrick.cli import output
-from firebrick.cli.editing import GRAPHS, edit_source
 from firebrick.cli.options import ContextOption, StoreOption, opened_to_write
-from firebrick.cli.revisions import Artifact, artifacts_of
+from firebrick.cli.revisions import GRAPHS, Artifact, artifacts_of
 from firebrick.cli.selection import one
 from firebrick.errors import UsageError
 from firebrick.reports.inventory import inventory
@@ -37,6 +36,8 @@ def command(
     The edit is one transaction: all of it is stored, as a new revision, or nothing. From then on the edited
     source is served, by the full lane. `history` lists the revisions, `revert` goes back to one.
     """
+    from firebrick.cli.editing import edit_source  # imports torch
+
     if graph not in GRAPHS:
         raise UsageError(f"--graph {graph}: expected one of {', '.join(GRAPHS)}")
     with opened_to_write(store) as target:

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from firebrick.cli import output
-from firebrick.cli.editing import revert_to
 from firebrick.cli.options import ContextOption, StoreOption, opened_to_write
 from firebrick.cli.selection import one
 from firebrick.reports.inventory import inventory
@@ -20,6 +19,8 @@ def command(
     store: StoreOption = None,
 ) -> None:
     """Make an earlier revision current, and serve what it was; no revision is lost."""
+    from firebrick.cli.editing import revert_to  # imports torch
+
     with opened_to_write(store) as target:
         held = one((held for held in inventory(target).bundles if not held.replaced), name)
         key = revert_to(target, context, held, revision)
