@@ -22,6 +22,16 @@ StoreOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON; docs/cli.md has the schemas.")]
+TrustOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust-dir",
+        metavar="DIR",
+        envvar="FIREBRICK_TRUST_DIR",
+        help="Folder of keys. Default: ~/.config/firebrick.",
+        show_default=False,
+    ),
+]
 ContextOption = Annotated[
     str, typer.Option("--context", metavar="NAME", help="Of the context that has the artifact.")
 ]

@@ -34,6 +34,7 @@ from firebrick.errors import (
     FirebrickError,
     StoreClosed,
     StoreDamaged,
+    StoreError,
     StoreNotFound,
     StorePermissionError,
     StoreVersionError,
@@ -287,6 +288,15 @@ def index_digest(index: Data) -> bytes:
     hasher = hasher_for("firebrick 1 pack index")
     hasher.update(index)
     return hasher.digest()
+
+
+def problems_of(path: StrPath) -> list[str]:
+    """List what is wrong with a pack, byte by byte."""
+    try:
+        Pack.open(path, everything=True, foreign=True).release()
+    except StoreError as error:
+        return [error.detail]
+    return []
 
 
 def _check_file(path: str, info: os.stat_result, *, foreign: bool) -> None:

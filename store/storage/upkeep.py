@@ -162,6 +162,10 @@ class Upkeep(Reads):
         It is not opened, and no byte of it trusted: damage that would kill a process that opens it
         is found as well.
         """
+        if is_file(path):
+            from firebrick.storage.pack import problems_of
+
+            return problems_of(path)
         return verify(os.fspath(path))
 
     def check(self) -> Report:

@@ -55,16 +55,16 @@ class Judge:
             Untrusted: There is none, or an older one than was met at this place.
         """
         believed: list[Signature] = []
-        refused: FirebrickError = Untrusted(what, "it is not signed")
+        refused: list[Untrusted] = []  # those with a trusted key tell the most
         for signature in signatures:
             try:
                 self.check(signature, what)
             except Untrusted as error:
-                refused = error
+                refused.insert(0 if signature.key_id in self.folder.trusted() else len(refused), error)
             else:
                 believed.append(signature)
         if not believed:
-            raise refused
+            raise refused[0] if refused else Untrusted(what, "it is not signed")
         best = max(believed, key=lambda signature: signature.statement.version)
         if not self._marks.rose(place, subject, best.statement.version):
             raise Untrusted(what, f"version {best.statement.version} is older than one that was met before")
