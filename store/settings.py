@@ -1,6 +1,6 @@
-"""The settings of Firebrick: one named tuple, read in one place.
+"""Firebrick's settings: one named tuple, read in one place.
 
-Order: arguments, then ``FIREBRICK_*`` variables, then defaults.
+Arguments take precedence over ``FIREBRICK_*`` variables, variables over defaults.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 class Settings(NamedTuple):
-    """How one process uses one store. Immutable, so it may be shared between threads.
+    """One process's use of one store. Immutable, so it may be shared between threads.
 
-    Each field is read from the variable ``FIREBRICK_<FIELD>`` where no argument gives it.
+    A field without an argument is read from the variable ``FIREBRICK_<FIELD>``.
     """
 
     cache_dir: Path | None = None
-    """Folder of the store; ``None`` means that Firebrick stays off."""
+    """Directory of the store; ``None`` means that Firebrick stays off."""
     context: str = "default"
     """Name of the context that mirrors torch's ``PrecompileContext``."""
     load: bool = True
     """Serve compiled functions from the store."""
     record: bool = True
-    """Write what torch compiles to the store."""
+    """Write torch's compilations to the store."""
     lean: bool = True
-    """Serve without the compiler what can be, and record what this needs."""
+    """Serve functions without the compiler where possible, and record what this needs."""
     self_test: bool = True
-    """Have another process restore what is new before it is served without the compiler."""
+    """Let another process restore each new bundle before it is served without the compiler."""
     compile_backward: bool = True
-    """At the end, compile the backward graphs that never ran, so that what waits for them is stored."""
+    """At exit, compile backward graphs that never ran, so that functions waiting for them can be stored."""
     readonly: bool = False
-    """Open the store without touching its folder; implies that nothing is recorded."""
+    """Open the store without touching its directory; implies that nothing is recorded."""
     strict: bool = False
-    """Raise faults of Firebrick instead of logging them and going on without the store."""
+    """Raise faults of Firebrick instead of logging them and continuing without the store."""
     audit: float = 0.0
-    """Trace each hit afresh and raise where it differs (1); or only report, for a share of the starts."""
+    """Trace each hit afresh and raise if it differs (1); or only report, for a share of starts."""
     durable: bool = True
-    """Flush every commit to the disk; without it the last commits may be lost at a power failure."""
+    """Flush every commit to disk; otherwise a power failure may undo the last one."""
     map_size: int | None = None
-    """Size of the store's memory map in bytes at the start, which grows as needed; ``None`` chooses one."""
+    """Initial size of the store's memory map in bytes, which grows as needed; ``None`` chooses one."""
     max_bytes: int | None = None
-    """Bytes on disk that the store keeps to, evicting what saves least; 0: no limit; ``None`` chooses one."""
+    """Limit of bytes on disk, kept by evicting what saves least; 0: no limit; ``None`` chooses one."""
     layers: tuple[str, ...] = ()
     """Stores and packs below this one, only read: ``PATH#POLICY``, or ``PATH``, which requires signatures."""
     signatures: str = "none"
@@ -68,20 +68,20 @@ class Settings(NamedTuple):
     log: str | None = None
     """Level from which events go to standard error: ``info`` or ``debug``; ``None`` leaves the log alone."""
     locked: bool = False
-    """Raise `WouldCompile` where the store does not serve a frame, instead of compiling it."""
+    """Raise `WouldCompile` instead of compiling a frame the store does not serve."""
     stats_dir: Path | None = None
-    """Folder in which the process leaves its counters as JSON when it ends; ``None`` leaves none."""
+    """Directory in which the process leaves its counters as JSON at exit; ``None`` leaves none."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
-        """Build the settings from arguments, the environment and the defaults.
+        """Return the settings from arguments, the environment and the defaults.
 
         Args:
             environ: variables to read instead of the process's own.
-            arguments: values by field name; ``None`` counts as not given.
+            arguments: values by field name; ``None`` counts as omitted.
 
         Raises:
-            UsageError: for an unknown argument or a value that does not fit its field.
+            UsageError: an argument is unknown or a value does not fit its field.
         """
         environ = os.environ if environ is None else environ
         fields = cls._fields
@@ -210,22 +210,22 @@ _OTHERS = frozenset({"FIREBRICK_TESTING_TOOLCHAIN"})  # of the tests
 
 
 def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return variables that look like settings and are none, each with the nearest setting, or ``""``.
+    """Return variables that look like settings but are not, each with the nearest setting, or ``""``.
 
     Args:
-        environ: variables to look at instead of the process's own.
+        environ: variables to check instead of the process's own.
     """
     known = [_PREFIX + name.upper() for name in Settings._fields]
     names = os.environ if environ is None else environ
     unknown = sorted({n for n in names if n.startswith(_PREFIX)} - {*known, *_OTHERS})
     if not unknown:
         return {}
-    import difflib  # a start without a mistake does without
+    import difflib  # not needed without a mistake
 
     return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.7)), "") for name in unknown}
 
 
 def worded_misspelt(environ: Mapping[str, str] | None = None) -> str:
-    """Return one line that names variables which are no settings; empty where there are none."""
+    """Return one line naming variables that are not settings; empty if there are none."""
     found = misspelt(environ).items()
     return "; ".join(f"{name} is no setting" + f" (is {near} meant?)" * bool(near) for name, near in found)
