@@ -57,6 +57,12 @@ class TestFunctions:
             "program.helper.__defaults__[0]"
         ]
 
+    def test_whether_disabling_reaches_the_functions_it_calls_counts(self):
+        before, after = (torch.compiler.disable(made(2), recursive=deep) for deep in (True, False))
+        assert between(walk(uses_helper, helper=before), walk(uses_helper, helper=after)) == [
+            ("program.helper", "disabled", "disabled, not recursively")
+        ]
+
     def test_equal_functions_made_twice_are_alike(self):
         assert walk(uses_helper, helper=made(2)).digest == walk(uses_helper, helper=made(2)).digest
 

@@ -22,7 +22,9 @@ BUILTINS: Final = (
     types.GetSetDescriptorType,
     types.MemberDescriptorType,
 )
-_MARKS: Final = frozenset({"_torchdynamo_disable", "_dynamo_marked_constant", "_dynamo_forbidden"})
+_MARKS: Final = frozenset(
+    {"_torchdynamo_disable", "_torchdynamo_disable_recursive", "_dynamo_marked_constant", "_dynamo_forbidden"}
+)
 
 # Modules of torch that exist as soon as torch does, and that programs reach as its attributes. Others may
 # have been imported by the compiler, and are visited only if the program itself imported them.
@@ -45,7 +47,8 @@ class Functions(Classes):
             if is_own(plain.__code__) and ORIGINAL not in attributes and "__wrapped__" in attributes:
                 inner = attributes["__wrapped__"]
             elif (inner := undisabled(plain)) is not plain:
-                marks.append("disabled")
+                recursive = attributes.get("_torchdynamo_disable_recursive", True)
+                marks.append("disabled" if recursive else "disabled, not recursively")
             elif ORIGINAL in attributes:
                 marks.append("compiled")
                 inner = attributes[ORIGINAL]
