@@ -7,6 +7,7 @@ patch of either comes from elsewhere or has another name, and is treated like us
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import sysconfig
@@ -40,6 +41,12 @@ def shipped_file(file: str) -> str:
         if file.startswith(root) and not any(part in file for part in _PACKAGES):
             return file[len(root) :]
     return ""
+
+
+def unwrapped(function: Any) -> Any:
+    """Return the function behind decorators that name it in ``__wrapped__``; other objects as they are."""
+    plain = type(function) is types.FunctionType and "__wrapped__" not in function.__dict__
+    return function if plain or not callable(function) else inspect.unwrap(function)
 
 
 def is_own(code: types.CodeType) -> bool:

@@ -7,6 +7,7 @@ declared in `minors`. Names that stand in texts (allow-lists, what bytes name) a
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Final
 
 import torch
@@ -68,7 +69,21 @@ disable_dynamo = torch._compile._disable_dynamo
 has_any_global_hook: Any = _nn_module._has_any_global_hook
 python_kernels = torch.library._impls
 registered_operators = simple_registry.singleton
+_importing: Final = torch._import_device_backends.__code__
 CAPSULE: Final = type(_C._get_tracing_state.__self__)
+
+
+def alone_in_import() -> bool:
+    """Tell whether ``import torch`` is under way and calls no extension but Firebrick.
+
+    Source followed: ``torch/__init__.py`` (``_import_device_backends``).
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code is _importing:
+            return len(frame.f_locals["backend_extensions"]) == 1
+    return False
 
 
 def is_profiled() -> bool:

@@ -11,16 +11,16 @@ Source followed: ``torch/utils/_config_module.py``, and the ``config.py`` of the
 from __future__ import annotations
 
 import hashlib
-import inspect
+import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 from firebrick.base.digest import hex_digest
-from firebrick.base.shipped import shipped_file
+from firebrick.base.shipped import shipped_file, unwrapped
 from firebrick.bundle.platform import host_facts
 from firebrick.storage.msgpack import pack
 from firebrick.torch_api import imported, native
@@ -126,20 +126,23 @@ def registrations() -> str:
     found = []
     for module, name in _TABLES:
         table = getattr(imported(module), name, {})
-        for key, function in _flat(table):
-            plain = inspect.unwrap(function) if callable(function) else function
+        nested = {key: dict(value) for key, value in table.items() if isinstance(value, Mapping)}
+        content = [*nested.values(), {key: value for key, value in table.items() if key not in nested}]
+        if _shipped_tables.get(name) == content:
+            continue
+        others = []
+        for key, function in itertools.chain.from_iterable(part.items() for part in content):
+            plain = unwrapped(function)
             code = getattr(plain, "__code__", None)
             if code is not None and not shipped_file(code.co_filename):
-                found.append(f"{name} {key}: {whole_digest(plain)}")
+                others.append(f"{name} {key}: {whole_digest(plain)}")
+        if not others:
+            _shipped_tables[name] = content
+        found += others
     return "; ".join(sorted(found))
 
 
-def _flat(table: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value)
-        else:
-            yield key, value
+_shipped_tables: dict[str, list[dict[Any, Any]]] = {}  # contents that were all torch's own
 
 
 def _ignored(part: str, config: Any) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ itself registers is part of torch. Source followed: ``torch/library.py``,
 from __future__ import annotations
 
 import functools
-import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -17,7 +16,7 @@ from typing import Any, Final
 import torch
 
 from firebrick.base.patches import Patches
-from firebrick.base.shipped import shipped_file
+from firebrick.base.shipped import shipped_file, unwrapped
 from firebrick.torch_api import native
 from firebrick.validity.reach import whole_digest
 
@@ -45,7 +44,12 @@ class OperatorKernels:
         self._known: dict[str, list[tuple[str, Any, weakref.ref[Any]]]] = {}
 
     def install(self, patches: Patches) -> None:
-        """Record kernels as they are registered, until the patches are undone."""
+        """Record kernels as they are registered, until the patches are undone.
+
+        Inside ``import torch``, before another extension of torch ran, all kernels are torch's own.
+        """
+        if native.alone_in_import():
+            _own_kernels.update(dict.fromkeys(native.python_kernels, True))
         library = torch.library.Library
         patches.set(library, "impl", self._noting(library.impl))
 
@@ -99,18 +103,19 @@ def overrides() -> str:
 def _is_of_torch(entry: str) -> bool:
     """Tell by the library's file, which the dispatcher keeps, whether torch registered a kernel."""
     if entry not in _own_kernels:
-        namespace, name, key = entry.split("/")
-        place = ""
+        _own_kernels[entry] = False
+        namespace, name, _ = entry.split("/")
         for line in native.dispatch_dump(f"{namespace}::{name}").splitlines():
-            head, _, tail = line.partition(":")
-            if head.strip().removesuffix("[alias]").strip() == key and " registered at " in line:
-                place = tail.partition(" registered at ")[2]
-        _own_kernels[entry] = bool(shipped_file(place.partition(".py:")[0] + ".py"))
+            head, found, place = line.partition(" registered at ")
+            if found:  # all kernels of an operator are in one dump
+                key = head.partition(":")[0].strip().removesuffix("[alias]").strip()
+                own = bool(shipped_file(place.partition(".py:")[0] + ".py"))
+                _own_kernels[f"{namespace}/{name}/{key}"] = own
     return _own_kernels[entry]
 
 
 def _is_shipped(function: Any) -> bool:
-    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    code = getattr(unwrapped(function), "__code__", None)
     return code is None or bool(shipped_file(code.co_filename))
 
 
