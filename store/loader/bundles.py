@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 from firebrick import codecs
 from firebrick.base.digest import digest
 from firebrick.bundle.platform import CURRENT_GPU, gpu_facts
-from firebrick.errors import DamagedError, StoreError
+from firebrick.errors import DamagedError, FirebrickError, StoreError
 from firebrick.reports.counters import Stats
 from firebrick.reports.events import listed
 from firebrick.reports.not_served import Miss
@@ -75,10 +76,19 @@ class Bundles:
             self._on_fault(error)
             return {SELF_TEST: PENDING}
 
-    def passed_over(self, error: Exception) -> Exception:
-        """Return the error for which a bundle does not serve; report faults of the store itself."""
+    def passed_over(self, error: Exception, *, drop: bool = False) -> Exception:
+        """Return the error for which a bundle does not serve; what is wrong with the store itself is told.
+
+        Args:
+            error: what came.
+            drop: the caller compiles next. What is damaged is dropped, with what cannot be without it, so
+                that it is met once.
+        """
         if isinstance(error, DamagedError | StoreError):
             self._on_fault(error)
+        if drop and isinstance(error, DamagedError) and not self.store.readonly:
+            with contextlib.suppress(FirebrickError):  # then the next one who meets it tries
+                self._stats.damage_met(error, self.store.drop_damaged(error.key))
         return error
 
     def manifest(self, key: ContentKey) -> Manifest:

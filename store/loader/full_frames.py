@@ -94,7 +94,7 @@ class Frames:
         try:
             found = self._bundles.of(recipe.key)
         except DamagedError as error:  # healed by the coming recording
-            refusals.append(refusal_of(self._bundles.passed_over(error)))
+            refusals.append(refusal_of(self._bundles.passed_over(error, drop=True)))
             found = {}
         for key, facts in found.items():
             if facts.get(SELF_TEST) == PENDING and self.retest is not None:
@@ -102,7 +102,7 @@ class Frames:
             try:
                 result = self._install(key, recipe.key, seen, code, scope, values, frame_state, backend)
             except Exception as error:  # whatever is wrong with this bundle, the next one may serve
-                refusals.append(refusal_of(self._bundles.passed_over(error)))
+                refusals.append(refusal_of(self._bundles.passed_over(error, drop=True)))
                 _log.debug("bundle %s does not serve %s: %s", key.hex()[:12], code.co_qualname, error)
                 continue
             seconds = time.perf_counter() - began

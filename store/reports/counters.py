@@ -5,20 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from firebrick.reports.events import (
     AUDITED,
     BYPASS,
     DIFFERS,
+    FULL,
     HIT,
     LEAN,
     MISS,
     NOT_AUDITED,
+    NOTICE,
     STORED,
     Event,
     Events,
+    Function,
 )
+
+_STORE: Final = Function("", "the store", "the store")
 
 
 class Stats:
@@ -47,6 +53,7 @@ class Stats:
         self.misses: Counter[str] = Counter()
         self.bypasses: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.damaged = 0
         self.stored = 0
         self.bytes_read = 0
         self.bytes_written = 0
@@ -110,6 +117,18 @@ class Stats:
         """Count an ignored fault."""
         with self._lock:
             self.faults[type(error).__name__] += 1
+
+    def damage_met(self, error: BaseException, dropped: Sequence[int]) -> None:
+        """Count damage that was met, and note it as an event.
+
+        Args:
+            error: what is damaged.
+            dropped: how many blobs, bundles and other entries were dropped for it.
+        """
+        with self._lock:
+            self.damaged += 1
+        words = "{}; dropped {} blobs, {} bundles and {} other entries".format(error, *dropped)
+        self.events.add(Event(_STORE, FULL, NOTICE, "damaged", words, when=time.time()))
 
     def count_not_lean(self, reason: str | None) -> None:
         """Count a stored bundle that the lean lane refuses, by reason."""

@@ -19,8 +19,9 @@ from firebrick.storage.transaction import Transaction
 from firebrick.storage.view import Source
 
 if TYPE_CHECKING:
-    from firebrick.storage.check import Report, Stat
+    from firebrick.storage.check import Problem, Report, Stat
     from firebrick.storage.collector import Collected
+    from firebrick.storage.repair import Repaired
 
 T = TypeVar("T")
 
@@ -168,15 +169,56 @@ class Upkeep(Reads):
             return problems_of(path)
         return verify(os.fspath(path))
 
-    def check(self) -> Report:
-        """Look at every byte: the file's structure, headers, digests, and where references lead.
+    def check(self, *, seconds: float | None = None, token: str = "") -> Report:
+        """Look at every byte: the file's structure, headers, digests, schemas, and where references lead.
 
-        Writers are locked out while the structure is looked at; the rest sees one moment. Nothing
-        is changed. Of a store with layers it looks at the top.
+        Writers are locked out while the structure is looked at, in the first of several calls; the rest of
+        a call sees one moment. Nothing is changed. Of a store with layers it looks at the top.
+
+        Args:
+            seconds: About how long to look, not counting the structure; None: to the end.
+            token: What an earlier call returned, to go on from there.
+
+        Raises:
+            UsageError: The token is none.
         """
         from firebrick.storage.check import check_store
 
-        return check_store(self._open.top)
+        return check_store(self._open.top, seconds, token)
+
+    def repair(self, problems: Iterable[Problem]) -> Repaired:
+        """Drop exactly what is broken, with what cannot be without it; what is sound stays.
+
+        Args:
+            problems: What `check` found. Each is looked at again before anything is dropped for it.
+
+        Returns:
+            How much was dropped.
+
+        Raises:
+            StoreDamaged: The structure of the file is broken, which only another file mends.
+        """
+        from firebrick.storage.repair import repair
+
+        engine = self._writable
+        with engine.upkeep(fmt.LOCK_TIMEOUT_S):
+            return repair(engine, problems)
+
+    def drop_damaged(self, key: bytes) -> Repaired:
+        """Drop what is damaged under a key, as `repair` does; nothing where it is sound.
+
+        For who met a DamagedError: `key` is that of the error, of a blob, a bundle, a recipe or a record.
+
+        Raises:
+            StoreLocked: Somebody else collects, evicts or repairs.
+        """
+        from firebrick.storage.check import Problem
+        from firebrick.storage.repair import repair
+
+        places = [name for name in fmt.DATABASES if name != "meta"]
+        engine = self._writable
+        with engine.upkeep(fmt.OPEN_TIMEOUT_S):
+            return repair(engine, [Problem("damaged", key, "", place) for place in places])
 
     def stat(self) -> Stat:
         """Count entries and bytes; reads every header."""
