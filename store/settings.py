@@ -215,14 +215,15 @@ def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     Args:
         environ: variables to check instead of the process's own.
     """
-    known = [_PREFIX + name.upper() for name in Settings._fields]
+    known = [name.upper() for name in Settings._fields]
     names = os.environ if environ is None else environ
-    unknown = sorted({n for n in names if n.startswith(_PREFIX)} - {*known, *_OTHERS})
-    if not unknown:
+    ours = {name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX) and name not in _OTHERS}
+    if not (unknown := sorted(ours.difference(known))):
         return {}
     import difflib  # not needed without a mistake
 
-    return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.7)), "") for name in unknown}
+    near = {name: difflib.get_close_matches(name, known, 1, 0.7) for name in unknown}
+    return {_PREFIX + name: _PREFIX + found[0] if found else "" for name, found in near.items()}
 
 
 def worded_misspelt(environ: Mapping[str, str] | None = None) -> str:

@@ -142,6 +142,12 @@ class TestRun:
     def test_locked_fails_where_nothing_used_the_store(self, recorded: Recorded) -> None:
         fails(recorded.firebrick("run", "--locked", "-q", "-c", ""), 74, "no process of it used the store")
 
+    def test_locked_fails_where_the_store_cannot_be_used(self, recorded: Recorded, tmp_path: Path) -> None:
+        (tmp_path / "data.mdb").write_bytes(b"nonsense" * 1000)
+        tmp_path.chmod(0o700)
+        done = recorded.firebrick("run", "--locked", "-q", "-c", "import torch", store=tmp_path)
+        assert done.returncode == 74 and "no process of it used the store" in done.stderr
+
 
 class TestLs:
     def test_lists_functions_by_the_names_that_their_user_knows(self, recorded: Recorded) -> None:
@@ -445,6 +451,17 @@ class TestBadInput:
         store = recorded.copy(tmp_path / "store")
         store.chmod(0o777)
         self.refused(recorded, verb, store)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    def test_a_store_that_may_not_be_read_is_named(
+        self, recorded: Recorded, verb: str, tmp_path: Path
+    ) -> None:
+        store = recorded.copy(tmp_path / "store")
+        store.chmod(0)
+        try:
+            self.refused(recorded, verb, store)
+        finally:
+            store.chmod(0o700)
 
     def test_a_store_that_cannot_be_written_to_is_read(
         self, recorded: Recorded, verb: str, tmp_path: Path

@@ -1,11 +1,14 @@
 """Settings are read from arguments, then the environment, then defaults."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from firebrick.errors import UsageError
-from firebrick.settings import Settings
+from firebrick.settings import Settings, misspelt, worded_misspelt
 
 
 def test_defaults_leave_firebrick_off() -> None:
@@ -61,3 +64,23 @@ def test_audits_are_of_all_starts_of_none_or_of_a_share(text: str, share: float)
 )
 def test_a_limit_of_the_disk_is_a_readable_size_or_off(text: str, size: int) -> None:
     assert Settings.read({"FIREBRICK_MAX_BYTES": text}).max_bytes == size
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one() -> None:
+    environ = {"FIREBRICK_CACHEDIR": "x", "FIREBRICK_COLOUR": "red", "FIREBRICK_LOG": "info", "HOME": "/"}
+    assert misspelt(environ) == {"FIREBRICK_CACHEDIR": "FIREBRICK_CACHE_DIR", "FIREBRICK_COLOUR": ""}
+    assert worded_misspelt(environ).startswith(
+        "FIREBRICK_CACHEDIR is no setting (is FIREBRICK_CACHE_DIR meant?)"
+    )
+    assert worded_misspelt({"FIREBRICK_LOAD": "1"}) == ""
+
+
+@pytest.mark.parametrize("on", ["", "{}/store"])
+def test_importing_torch_warns_of_it_once(tmp_path: Path, on: str) -> None:
+    environ = os.environ | {"FIREBRICK_CACHDIR": "x", "FIREBRICK_CACHE_DIR": on.format(tmp_path)}
+    code = "import torch, firebrick\nfirebrick.disable(); firebrick.enable('again'); firebrick.disable()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("FIREBRICK_CACHDIR is no setting (is FIREBRICK_CACHE_DIR meant?)") == 1

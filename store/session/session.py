@@ -243,7 +243,7 @@ class Session:
             if lost := self.stats.not_stored():
                 _log.info("%s", lost)
             self._quiet()
-            if (folder := self.settings.stats_dir) is not None:
+            if (folder := self.settings.stats_dir) is not None and self.store is not None:
                 from firebrick.reports.tally import leave
 
                 leave(folder, self.stats)
