@@ -27,7 +27,9 @@ from firebrick.errors import (
 from firebrick.session import session as attach
 from firebrick.storage import environment, lmdb_api, lock_file
 from firebrick.storage import format as fmt
+from firebrick.storage.directory import Place
 from firebrick.storage.format import Kind
+from firebrick.storage.new_file import make_file
 from firebrick.storage.store import Store
 from support.faults import (
     HOLD_BYTE,
@@ -202,7 +204,12 @@ def test_a_new_store_that_grows_while_it_is_opened_is_followed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "Store.open(argv[0]).put(Kind.TENSOR, bytes(1 << 20))"
-    after_opening(monkeypatch, lambda: output(child(code, path)))
+
+    def making(place: Place) -> None:
+        make_file(place)
+        output(child(code, path))
+
+    monkeypatch.setattr("firebrick.storage.environment.make_file", making)
     with Store.open(path, map_size=1 << 16) as store:
         assert store.stat().blobs == 1
         assert store.put(Kind.TEXT, b"y")

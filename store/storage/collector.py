@@ -20,6 +20,7 @@ from firebrick.storage import journal
 from firebrick.storage.blob import decode_blob
 from firebrick.storage.environment import Engine
 from firebrick.storage.format import KEY_BYTES
+from firebrick.storage.new_file import leftovers
 from firebrick.storage.reader import read_registry_entry, split_bundle
 from firebrick.storage.slices import walk, write_all
 from firebrick.storage.transaction import Transaction
@@ -147,8 +148,8 @@ def _is_stale(txn: Transaction, database: str, key: bytes) -> bool:
 def _remove_leftovers(path: str) -> int:
     """Remove what a process that was killed left in the folder; nobody else may be at it."""
     removed = 0
-    for name in fmt.LEFTOVERS:
+    for name in leftovers(path):
         with contextlib.suppress(OSError):
-            os.unlink(os.path.join(path, name))
+            os.unlink(name)
             removed += 1
     return removed

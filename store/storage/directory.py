@@ -7,6 +7,7 @@ the descriptor too: what was checked is what is used.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import Self
@@ -92,6 +93,14 @@ class Place:
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         """Open a file of the directory, never through a symbolic link; the caller closes it."""
         return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=self._fd)
+
+    def flush(self) -> None:
+        """Make the names in the directory survive a crash of the system."""
+        fd = self.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _flush(fd)
+        finally:
+            os.close(fd)
 
     def confirm(self, inside: str) -> None:
         """Raise StorePermissionError unless a path still leads to the files of this directory."""
@@ -190,13 +199,32 @@ def is_file(path: StrPath) -> bool:
         return False
 
 
-def _make(parent: str, path: str) -> None:
+def _make(parent: str, path: str, mode: int = DIRECTORY_MODE) -> None:
+    """Make a directory, and its parents, that survive a crash of the system."""
     refuse_network(parent)
-    os.makedirs(parent, exist_ok=True)
+    if not os.path.isdir(parent):
+        _make(os.path.dirname(parent), parent, 0o777)
     try:
-        os.mkdir(path, DIRECTORY_MODE)
+        os.mkdir(path, mode)
     except FileExistsError:
-        pass  # made by another process in the meantime, and checked like any other
+        return  # made by another process in the meantime, and checked like any other
+    try:
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # it may be written to and not read
+        return
+    try:
+        _flush(fd)
+    finally:
+        os.close(fd)
+
+
+def _flush(fd: int) -> None:
+    """Flush a folder; some file systems have no such thing."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS):
+            raise
 
 
 def _open(name: str, real: str) -> int:

@@ -59,6 +59,7 @@ from firebrick.storage import format as fmt
 from firebrick.storage import lmdb_api
 from firebrick.storage.directory import Place, prepare
 from firebrick.storage.lmdb_api import Environment, MapFull, MapResized, Raw, translated
+from firebrick.storage.new_file import make_file
 from firebrick.storage.opened import Opened
 from firebrick.storage.remap_lock import RemapLock
 from firebrick.storage.transaction import Transaction
@@ -186,14 +187,13 @@ class Engine(Source):
         if fresh and not create:
             raise StoreNotFound(self.path, f"it has no {fmt.DATA_FILE}")
         if fresh:
-            self._opened = self._open(place, write=True)
+            make_file(place)
         self._writer.open(place)
         held = False
         try:
             with self._writer.held(fmt.LOCK_TIMEOUT_S if fresh else fmt.OPEN_TIMEOUT_S):
                 held = True
-                if self._opened is None:
-                    self._opened = self._open(place, write=True)
+                self._opened = self._open(place, write=True)
                 self._opened.create_databases(create=create)
         except StoreLocked:
             if fresh or held:

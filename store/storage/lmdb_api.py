@@ -110,6 +110,27 @@ def open_environment(
     raise outgrown(place.path)
 
 
+def write_new(file: str, path: str) -> None:
+    """Write a new file with its databases, and flush it; `path` is that of its store.
+
+    No lock file is used; nobody else may know the file yet.
+    """
+    env = lmdb.Environment(
+        file,
+        map_size=fmt.NEW_MAP_SIZE,
+        subdir=False,
+        lock=False,
+        mode=fmt.DIRECTORY_MODE & 0o666,
+        max_dbs=len(fmt.DATABASES),
+        lib_version=fmt.LMDB_MAJOR,
+    )
+    try:
+        create_databases(env, path, create=True)
+        env.sync(True)
+    finally:
+        env.close()
+
+
 def _map_sizes(wanted: int | None, used: int) -> list[int]:
     small = max(fmt.MIN_MAP_SIZE, 2 * used)
     if wanted is not None:
