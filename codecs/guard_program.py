@@ -25,7 +25,7 @@ class Term:
     COMPLEX = 1  # real, imaginary
     TUPLE = 2  # items
     LIST = 3  # items
-    SET = 4  # items, sorted by their encoding
+    SET = 4  # items, sorted by encoding
     FROZENSET = 5  # the same
     DICT = 6  # keys and values in turn
     SLICE = 7  # start, stop, step

@@ -1,4 +1,4 @@
-"""Turn blobs and records into the values on disk and back: header, compression, digest."""
+"""Convert blobs and records to values on disk and back: header, compression, digest."""
 
 from firebrick.base.namedtuple import NamedTuple
 from firebrick.errors import DamagedError, DecodeError, LimitExceeded, UnknownKind, UsageError
@@ -9,20 +9,20 @@ from firebrick.storage.keys import ContentKey, Data, content_key, record_check
 
 
 class Blob(NamedTuple):
-    """Hold bytes on their way into a store."""
+    """Bytes on their way into a store."""
 
     kind: Kind
     data: Data
-    version: int = 1  # of the codec that made the bytes
+    version: int = 1  # of the codec that wrote the bytes
 
     @property
     def key(self) -> ContentKey:
-        """Hash the bytes; not kept, so ask once."""
+        """Return the hash of the bytes; not cached, so call it once."""
         return content_key(self.kind, self.data, self.version)
 
 
 class StoredBlob(NamedTuple):
-    """Hold verified bytes from a store: owned, or a read-only view valid inside its snapshot."""
+    """Verified bytes from a store: owned, or a read-only view valid inside its snapshot."""
 
     kind: Kind
     version: int
@@ -30,7 +30,7 @@ class StoredBlob(NamedTuple):
 
 
 class BlobInfo(NamedTuple):
-    """Describe a blob by its header, not verified; sizes in bytes without the header."""
+    """A blob's description from its header, unverified; sizes in bytes without the header."""
 
     key: ContentKey
     kind: Kind
@@ -40,7 +40,7 @@ class BlobInfo(NamedTuple):
 
 
 class Header(NamedTuple):
-    """Hold the fields of a header; `kind` may be one that this version does not know."""
+    """The fields of a header; this version may not know `kind`."""
 
     kind: int
     version: int
@@ -50,7 +50,7 @@ class Header(NamedTuple):
 
 
 def check_blob(kind: Kind, data: Data, version: int) -> None:
-    """Refuse what no header can hold: UsageError or LimitExceeded."""
+    """Refuse a blob that no header can describe: UsageError or LimitExceeded."""
     if not isinstance(kind, Kind):
         raise UsageError(f"kind must be a Kind, not {kind!r}")
     if not isinstance(data, bytes | bytearray | memoryview) or (
@@ -64,7 +64,7 @@ def check_blob(kind: Kind, data: Data, version: int) -> None:
 
 
 def encode_blob(blob: Blob) -> bytes:
-    """Write a blob as a value: header and bytes, compressed if its kind asks for it and it pays."""
+    """Return a blob as a value: header and bytes, compressed if its kind calls for it and it pays."""
     kind, data, version = blob
     check_blob(kind, data, version)
     body, flags, level = data, 0, fmt.COMPRESSION[kind]
@@ -76,7 +76,7 @@ def encode_blob(blob: Blob) -> bytes:
 
 
 def parse_header(key: bytes, value: Data) -> Header:
-    """Read the header of a value, checking field by field; DamagedError names the first bad one."""
+    """Return the header of a value, checked field by field; DamagedError names the first bad one."""
     if len(value) < HEADER.size:
         raise DamagedError(key, f"value has {len(value)} bytes, less than a header of {HEADER.size}")
     magic, kind, version, flags, stored, raw = HEADER.unpack_from(value)
@@ -92,16 +92,16 @@ def parse_header(key: bytes, value: Data) -> Header:
 
 
 def decode_blob(key: bytes, value: Data, *, copy: bool = True) -> StoredBlob:
-    """Check a value against its header and its key, and hand its bytes back.
+    """Check a value against its header and key, and return its bytes.
 
     Args:
-        key: Content key that the bytes must have.
+        key: Content key the bytes must have.
         value: Header and body, no byte more.
-        copy: False hands out a view of `value` where the body is not compressed.
+        copy: False returns a view of `value` if the body is not compressed.
 
     Raises:
         DamagedError: A field or the digest is wrong.
-        UnknownKind: The digest is right, but the kind is not known to this version.
+        UnknownKind: The digest is right, but this version does not know the kind.
     """
     header = parse_header(key, value)
     if header.stored != len(value) - HEADER.size:
@@ -110,7 +110,7 @@ def decode_blob(key: bytes, value: Data, *, copy: bool = True) -> StoredBlob:
     data = _inflate(key, header, body) if header.flags & FLAG_ZSTD else bytes(body) if copy else body
     if len(data) != header.raw:
         raise DamagedError(key, f"raw length is {header.raw}, but there are {len(data)} bytes")
-    # A kind that is not known here can still be told from a damaged one.
+    # An unknown kind can still be distinguished from a damaged one.
     digest = content_key(header.kind, data, header.version)  # type: ignore[arg-type]
     if digest != key:
         raise DamagedError(key, f"digest is {digest.hex()}")
@@ -131,7 +131,7 @@ def _inflate(key: bytes, header: Header, body: memoryview) -> bytes:
 
 
 def encode_record(database: str, key: bytes, body: Data) -> bytes:
-    """Write a record (a value that is no blob): header of kind `format.RECORD`, checksum, body."""
+    """Return a record (a value that is not a blob): header of kind `format.RECORD`, checksum, body."""
     if len(body) > fmt.MAX_RECORD_BYTES:
         raise LimitExceeded(f"size of a record in {database}", len(body), fmt.MAX_RECORD_BYTES)
     head = HEADER.pack(MAGIC, fmt.RECORD, fmt.RECORD_VERSION, 0, fmt.CHECK_BYTES + len(body), len(body))
@@ -139,7 +139,7 @@ def encode_record(database: str, key: bytes, body: Data) -> bytes:
 
 
 def decode_record(database: str, key: bytes, value: Data) -> bytes:
-    """Check a record against header, key and checksum, and hand back its body; DamagedError."""
+    """Check a record against header, key and checksum, and return its body; DamagedError."""
     header = parse_header(key, value)
     expected = (
         fmt.RECORD,

@@ -1,4 +1,4 @@
-"""Look for damage in a whole store."""
+"""Check a whole store for damage."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ _MOST_DAMAGED = 1000  # blobs that a token carries
 
 
 class Problem(NamedTuple):
-    """Name one thing that is wrong.
+    """One fault of a store.
 
-    `kind` is "structure" (of the LMDB file: no new entry mends that), "damaged" (bytes do not match
-    key, header or checksum, or are no manifest), "missing part" (a bundle needs a blob that is not there or
-    damaged), "dangling recipe" (a recipe names a bundle that is not there or damaged) or "missing
-    components" (of a recipe). `database` is where the key is.
+    `kind` is "structure" (of the LMDB file: no new entry repairs that), "damaged" (bytes do not match key,
+    header or checksum, or are not a manifest), "missing part" (a bundle needs a blob that is missing or
+    damaged), "dangling recipe" (a recipe names a bundle that is missing or damaged) or "missing components"
+    (of a recipe). `database` is where the key is.
     """
 
     kind: str
@@ -45,12 +45,12 @@ class Report(NamedTuple):
 
     @property
     def clean(self) -> bool:
-        """Tell whether nothing is wrong."""
+        """Tell whether there are no problems."""
         return not self.problems
 
 
 class Stat(NamedTuple):
-    """Count what a store holds; sizes in bytes."""
+    """Counts of a store's contents; sizes in bytes."""
 
     path: str
     blobs: int
@@ -64,7 +64,7 @@ class Stat(NamedTuple):
 
 
 def check_store(source: Source, seconds: float | None = None, token: str = "") -> Report:
-    """Look at every byte of a store; see `Store.check`."""
+    """Check every byte of a store; see `Store.check`."""
     place = _read_token(token)
     problems = [] if token else [Problem("structure", b"", error) for error in source.verify()]
     if problems:  # walking such a file could kill the process
@@ -144,7 +144,7 @@ class _Checker:
             self._add("missing components", recipe, "a recipe has none")
 
     def _walk(self) -> Iterator[tuple[bytes, memoryview]]:
-        """Walk a database, and report what a look-up by key does not find, or the walk does not meet.
+        """Walk a database, and report entries that a look-up by key does not find, or the walk does not meet.
 
         LMDB follows its branch pages in a look-up but not in a walk, and they have no digest.
         """
@@ -153,7 +153,7 @@ class _Checker:
         for key, value in self._txn.items(database, start and start + b"\0"):
             count += 1
             duplicate = bytes(value) if DATABASES[database] else None
-            place = key + (duplicate or b"")  # keys that have duplicates are all as long
+            place = key + (duplicate or b"")  # keys with duplicates have equal lengths
             if place <= last:
                 self._add("structure", key, f"out of order in {database}")
             if not self._txn.has(database, key, duplicate):
@@ -167,7 +167,7 @@ class _Checker:
         try:
             look(*args)
         except UnknownKind:
-            return True  # written by a later version, and intact
+            return True  # written by a later version, but intact
         except FirebrickError as error:
             self._add("damaged", key, str(error))
             return False
@@ -192,7 +192,7 @@ def check_bundle(txn: ReadView, key: bytes, value: memoryview) -> None:
     """Look at a bundle's manifest, its schema, and its list of parts; DamagedError or DecodeError."""
     manifest, parts = split_bundle(key, value)
     blob = decode_blob(key, manifest, copy=False)
-    if blob.version == MANIFEST_VERSION:  # else intact, and written by another version
+    if blob.version == MANIFEST_VERSION:  # otherwise intact, but written by another version
         unpack_manifest(blob.data)
     check_parts(txn, key, parts)
 

@@ -1,9 +1,8 @@
-"""Collect what nothing in a store needs: blobs, and entries beside what is gone.
+"""Collect garbage in a store: blobs nothing needs, and facts of deleted entries.
 
-A walk finds which blobs no bundle and no registry value needs; the journal tells what others came to
-need meanwhile; then they are deleted, all in short transactions. What a registry value needs is found
-without knowing its form: a blob whose key stands in the bytes of a value, or of a blob that it needs, is
-needed as well.
+A walk finds the blobs that no bundle or registry value needs; the journal lists those needed since; the rest
+are deleted, all in short transactions. References from a registry value are found without knowing its form: a
+blob whose key occurs in the bytes of a value, or of a blob it needs, is needed too.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ _PACKED_KEY = re.compile(rb"(?=\xc4\x20(.{32}))", re.DOTALL)  # 32 bytes as msgp
 
 
 class Collected(NamedTuple):
-    """Count what upkeep took away; bytes as stored."""
+    """Counts of entries removed by upkeep; bytes as stored."""
 
     blobs: int = 0
     bundles: int = 0
-    entries: int = 0  # in indexes and beside what is gone
+    entries: int = 0  # of indexes, and facts of deleted entries
     bytes: int = 0
-    waiting: int = 0  # blobs that nothing needs, within their grace
+    waiting: int = 0  # unneeded blobs within their grace
     leftovers: int = 0  # files
 
     def plus(self, other: Collected) -> Collected:
-        """Add another count."""
+        """Return the sum with another count."""
         return Collected(*map(sum, zip(self, other, strict=True)))
 
 
 def collect(engine: Engine, grace: float) -> Collected:
-    """Take away what nothing needs; see `Store.gc`."""
+    """Remove everything that nothing needs; see `Store.gc`."""
     with engine.begin() as txn:
         began = txn.number
     unneeded = unneeded_blobs(engine)
@@ -60,7 +59,7 @@ def collect(engine: Engine, grace: float) -> Collected:
 
 
 def drop_blobs(engine: Engine, keys: Sequence[bytes], began: int) -> tuple[int, int]:
-    """Remove blobs, but those that a transaction came to need after the one of that number.
+    """Remove blobs, except those needed by a transaction after the one with this number.
 
     Returns:
         Their number and their bytes as stored.
@@ -74,9 +73,9 @@ def drop_blobs(engine: Engine, keys: Sequence[bytes], began: int) -> tuple[int, 
 
 
 def unneeded_blobs(engine: Engine) -> dict[bytes, int]:
-    """Map the keys of blobs that no bundle and no registry value needs to their bytes as stored.
+    """Return the keys of blobs that no bundle or registry value needs, with their bytes as stored.
 
-    What is needed by others since the walk began may be among them.
+    Blobs needed only since the walk began may be among them.
     """
     unneeded = {key: len(value) for _, key, value in walk(engine, "blobs")}
     for _, key, value in walk(engine, "bundles"):
@@ -89,7 +88,7 @@ def unneeded_blobs(engine: Engine) -> dict[bytes, int]:
 
 
 def registry_names(key: bytes, value: memoryview, known: dict[bytes, int]) -> Iterator[bytes]:
-    """Find the keys of known blobs in a registry value; none in one that is damaged."""
+    """Yield the keys of known blobs in a registry value; none if it is damaged."""
     with contextlib.suppress(DamagedError):
         data = read_registry_entry(key, value)[3]
         for at in range(len(data) - KEY_BYTES + 1):
@@ -98,7 +97,7 @@ def registry_names(key: bytes, value: memoryview, known: dict[bytes, int]) -> It
 
 
 def keep_named(txn: ReadView, names: Iterator[bytes], unneeded: dict[bytes, int]) -> None:
-    """Take blobs, and all that they name, from those that are not needed."""
+    """Remove blobs, and all blobs they name, from the unneeded ones."""
     waiting = [name for name in names if unneeded.pop(name, None) is not None]
     while waiting:
         key = waiting.pop()
@@ -111,7 +110,7 @@ def keep_named(txn: ReadView, names: Iterator[bytes], unneeded: dict[bytes, int]
 
 
 def drop_blob(txn: Transaction, key: bytes) -> int:
-    """Remove a blob, with its last use; return its bytes as stored, 0 if it was not there."""
+    """Remove a blob and its last use; return its bytes as stored, 0 if it was missing."""
     value = txn.get("blobs", key)
     size = 0 if value is None else len(value)
     txn.delete("clock", fmt.CLOCK_USE + key)
@@ -127,7 +126,7 @@ def _stale_entries(engine: Engine) -> Iterator[tuple[str, bytes]]:
 
 
 def _is_stale(txn: Transaction, database: str, key: bytes) -> bool:
-    """Tell whether an entry of an index, or beside something, is of what is gone."""
+    """Tell whether an index entry or fact belongs to a deleted entry."""
     prefix, rest = key[:1], key[1:]
     match prefix if database in ("names", "clock") else database:
         case fmt.NAME_PARTS:
@@ -146,7 +145,7 @@ def _is_stale(txn: Transaction, database: str, key: bytes) -> bool:
 
 
 def _remove_leftovers(path: str) -> int:
-    """Remove what a process that was killed left in the folder; nobody else may be at it."""
+    """Remove files that a killed process left in the directory; nobody else may be doing so."""
     removed = 0
     for name in leftovers(path):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Compression: the only module that imports zstandard. Thread-safe; contexts are kept for each thread."""
+"""Compression: the only module that imports zstandard. Thread-safe; contexts are kept per thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Data = bytes | bytearray | memoryview
 
 
 class _Contexts(threading.local):
-    """Keep zstd contexts for one thread: they must not be shared, and are costly to make."""
+    """The zstd contexts of one thread: they must not be shared, and are costly to create."""
 
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
@@ -28,15 +28,15 @@ _contexts = _Contexts()
 
 
 def compress(data: Data, level: int) -> bytes:
-    """Return one frame that says how long its content is."""
+    """Return one frame that states its content size."""
     return _contexts.compressor(level).compress(data)
 
 
 def content_size(frame: Data) -> int:
-    """Return how long the content of a frame is, as it says; -1 where it does not.
+    """Return the content size stated by a frame; -1 if it states none.
 
     Raises:
-        DecodeError: these bytes begin no frame.
+        DecodeError: the bytes do not begin a frame.
     """
     try:
         return zstandard.frame_content_size(frame)
@@ -45,14 +45,14 @@ def content_size(frame: Data) -> int:
 
 
 def decompress(frame: Data, size: int) -> bytes:
-    """Return the content of the one frame that the bytes are.
+    """Return the content of a single frame.
 
     Args:
-        frame: all of it, with nothing behind.
-        size: how long the content is; no more is allocated. The caller has compared it with its limits.
+        frame: the whole frame, without trailing bytes.
+        size: the content size; no more is allocated. The caller has checked it against its limits.
 
     Raises:
-        DecodeError: these bytes are no such frame.
+        DecodeError: the bytes are not such a frame.
     """
     try:
         return _contexts.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)

@@ -1,7 +1,7 @@
-"""Take bundles, recipes and contexts out of a store, with all that leads to them.
+"""Remove bundles, recipes and contexts from a store, with all references to them.
 
-Each function works inside a writing transaction of its caller. Blobs stay: what nothing needs any more is
-collected later, after its grace.
+Each function works inside a writing transaction of its caller. Blobs stay: those no longer needed are
+collected later, after their grace.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from firebrick.storage.transaction import Transaction
 
 
 def recipes_of(txn: Transaction, bundle: bytes) -> list[bytes]:
-    """List the recipes that name a bundle; walks all recipes where the index is not whole."""
+    """Return the recipes that name a bundle; walk all recipes if the index is incomplete."""
     prefix = fmt.NAMES_RECIPE + bundle
     if is_indexed(txn):
         return [key[len(prefix) :] for key, _ in txn.items("names", prefix=prefix)]
@@ -29,10 +29,10 @@ def recipes_of(txn: Transaction, bundle: bytes) -> list[bytes]:
 
 
 def drop_bundle(txn: Transaction, bundle: bytes) -> bool:
-    """Remove a bundle, its names in recipes, recipes that this leaves empty, and what was noted beside it.
+    """Remove a bundle, its names in recipes, recipes left empty by this, and its facts.
 
     Returns:
-        False if neither the bundle nor a name of it was there.
+        False if neither the bundle nor a name of it existed.
     """
     found = recipes_of(txn, bundle)
     for recipe in found:
@@ -46,7 +46,7 @@ def drop_bundle(txn: Transaction, bundle: bytes) -> bool:
 
 
 def drop_name(txn: Transaction, recipe: bytes, bundle: bytes) -> None:
-    """Remove a bundle from a recipe, and the recipe if it was its last."""
+    """Remove a bundle from a recipe, and the recipe if that was its last."""
     txn.delete_duplicate("recipes", recipe, bundle)
     txn.delete("names", fmt.NAMES_RECIPE + bundle + recipe)
     if not txn.has("recipes", recipe):
@@ -54,7 +54,7 @@ def drop_name(txn: Transaction, recipe: bytes, bundle: bytes) -> None:
 
 
 def drop_components(txn: Transaction, recipe: bytes) -> bool:
-    """Remove the components of a recipe with their entry in the index of functions."""
+    """Remove the components of a recipe and their entry in the function index."""
     with contextlib.suppress(DamagedError, DecodeError):
         components = unpack_components(txn.record("components", recipe) or b"")
         module, name = components.get("function.module"), components.get("function.name")
@@ -67,7 +67,7 @@ def drop_recipe(txn: Transaction, recipe: bytes, *, force: bool) -> bool:
     """Remove a recipe, and its bundles that no other recipe names.
 
     Raises:
-        StillReferenced: A bundle of it is pinned, and `force` is False.
+        StillReferenced: One of its bundles is pinned, and `force` is False.
     """
     bundles = txn.duplicates("recipes", recipe)
     if not force and (pinned := [bundle for bundle in bundles if is_pinned(txn, bundle)]):
@@ -82,7 +82,7 @@ def drop_recipe(txn: Transaction, recipe: bytes, *, force: bool) -> bool:
 
 
 def drop_context(txn: Transaction, context: str) -> bool:
-    """Remove all that a context has; False if that was nothing."""
+    """Remove all values of a context; return False if there were none."""
     keys = [key for key, _ in txn.items("registry", prefix=context_prefix(context))]
     for key in keys:
         txn.delete("registry", key)

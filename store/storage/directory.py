@@ -1,8 +1,8 @@
-"""Decide whether a directory is a safe place for a store, and hold on to the one that was looked at.
+"""Check whether a directory is a safe place for a store, and hold on to the one checked.
 
-A path can be made to mean another directory at any moment, by whoever may write to a parent. So a
-directory is opened first, then looked at through its descriptor, and its files are opened through
-the descriptor too: what was checked is what is used.
+Whoever may write to a parent can redirect a path at any moment. So a directory is opened first, then checked
+through its descriptor, and its files are opened through the descriptor too: the directory checked is the one
+used.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _DESCRIPTORS = "/proc/self/fd"
 
 
 class Place:
-    """Hold a checked directory by a descriptor; a context manager that lets go of it.
+    """A checked directory, held by a descriptor; a context manager that releases it.
 
     Attributes:
-        path: Its real path when it was checked, for messages and to open it again.
+        path: Its real path when it was checked, for messages and reopening.
     """
 
     __slots__ = ("_fd", "path")
 
     def __init__(self, path: str, fd: int) -> None:
-        """Take over a descriptor of the directory at a real path."""
+        """Take ownership of a descriptor of the directory at a real path."""
         self.path = path
         self._fd = fd
 
@@ -46,20 +46,20 @@ class Place:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the directory."""
+        """Release the directory."""
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory; doing it again does nothing."""
+        """Release the directory; a second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
     @property
     def inside(self) -> str:
-        """Give a path for those who open files by name: it means this directory whatever is renamed.
+        """Return a path to this directory for opening files by name, valid whatever is renamed.
 
-        Where /proc is not mounted it is the real path, and `confirm` finds an exchange afterwards.
+        If /proc is not mounted it is the real path, and `confirm` detects a replacement afterwards.
         """
         path = f"{_DESCRIPTORS}/{self._fd}"
         try:
@@ -70,21 +70,21 @@ class Place:
         return self.path
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Look at a file of the directory, not through symbolic links; None if it is not there."""
+        """Return the status of a file of the directory, following no symbolic link; None if it is missing."""
         try:
             return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def identify(self, name: str = DATA_FILE) -> tuple[int, int] | None:
-        """Return device and inode of a file of the directory, None if it is not there."""
+        """Return device and inode of a file of the directory, None if it is missing."""
         info = self.stat(name)
         return None if info is None else (info.st_dev, info.st_ino)
 
     def is_foreign(self) -> bool:
         """Tell whether others may have written the files: another user, or an archive or copy.
 
-        Firebrick makes directories of mode 0700; one that others can look into was left by something else.
+        Firebrick makes directories of mode 0700; one that others can read was left by something else.
         """
         folder, files = os.fstat(self._fd), (self.stat(DATA_FILE), self.stat(LOCK_FILE))
         owners = {folder.st_uid, *(file.st_uid for file in files if file is not None)}
@@ -113,7 +113,7 @@ class Place:
                 raise StorePermissionError(self.path, f"it was exchanged while {name} was opened")
 
     def check(self, *, readonly: bool) -> None:
-        """Raise StorePermissionError or StoreReadOnly unless the place is one that `prepare` allows."""
+        """Raise StorePermissionError or StoreReadOnly unless `prepare` allows the directory."""
         path = self.path
         info = os.fstat(self._fd)
         _check(path, path, info)
@@ -135,7 +135,7 @@ class Place:
             self._check_writable()
 
     def _check_writable(self) -> None:
-        """Raise StoreReadOnly where the system does not let a file be written, or made if it lacks."""
+        """Raise StoreReadOnly if the system does not let a file be written or, if missing, created."""
         for name in DATA_FILE, LOCK_FILE:
             name, mode = (name, os.R_OK | os.W_OK) if self.stat(name) else (".", os.W_OK | os.X_OK)
             if not os.access(name, mode, dir_fd=self._fd, effective_ids=True):
@@ -153,20 +153,20 @@ class Place:
 
 
 def prepare(path: StrPath, *, readonly: bool, create: bool) -> Place:
-    """Check the directory of a store, make it if asked to, and hold it; the caller closes the place.
+    """Check the directory of a store, creating it if requested, and hold it; the caller closes the place.
 
-    A new directory, and an empty one of this user, get mode 0700. Otherwise nothing is changed: the
-    directory must belong to this user, or for reading to root, and nobody else may write into it; a
-    writer's must not be open to others at all.
+    A new directory, and an empty one of this user, get mode 0700. Otherwise nothing is changed: the directory
+    must belong to this user, or for reading to root, and nobody else may write to it; a writer's must not be
+    accessible to others at all.
 
     Raises:
-        UsageError: The path is empty, or no path.
+        UsageError: The path is empty, or not a path.
         NetworkFilesystemError: The directory lies on a file system shared between machines.
-        StoreNotFound: There is no directory and none is to be made.
-        StorePermissionError: It is a symbolic link, no directory, or not private.
-        StoreReadOnly: It is for reading only: it is root's, or the system does not let it be written to.
-        StoreFull: There is no room to make it.
-        StoreError: The system does not let it be looked at.
+        StoreNotFound: There is no directory, and `create` is False.
+        StorePermissionError: It is a symbolic link, not a directory, or not private.
+        StoreReadOnly: It is read-only: it is root's, or the system forbids writing.
+        StoreFull: There is no room to create it.
+        StoreError: The system does not let it be examined.
     """
     try:
         name = os.fsdecode(path)
@@ -207,7 +207,7 @@ def _make(parent: str, path: str, mode: int = DIRECTORY_MODE) -> None:
     try:
         os.mkdir(path, mode)
     except FileExistsError:
-        return  # made by another process in the meantime, and checked like any other
+        return  # created by another process meanwhile, and checked like any other
     try:
         fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # it may be written to and not read
@@ -259,12 +259,11 @@ def refuse_network(path: str) -> None:
 
 
 def filesystem(path: str) -> str:
-    """Name the file system that a real path is on ("ext4", "fuse.sshfs"), "" if not known.
+    """Return the file system type of a real path ("ext4", "fuse.sshfs"), "" if unknown.
 
-    Reads the mount table: the last entry with the longest mount point that is a parent of the path.
-    Device numbers do not serve, as they differ between the table and stat on btrfs and overlay.
-    Without a table (not Linux) nothing is known.
-    Source: proc(5), /proc/pid/mountinfo.
+    Reads the mount table: the last entry with the longest mount point that is a parent of the path. Device
+    numbers are useless, as they differ between the table and stat on btrfs and overlay. Without a table (not
+    Linux) nothing is known. Source: proc(5), /proc/pid/mountinfo.
     """
     try:
         with open(_MOUNTINFO, "rb") as table:

@@ -1,39 +1,34 @@
-"""Own the LMDB environments of this process: one per file, shared by every store that opens it.
+"""The LMDB environments of this process: one per file, shared by every store that opens it.
 
-LMDB forbids to open a file twice in one process, because its POSIX locks belong to (process,
-file); so environments are counted, and found by device and inode of their data file.
+LMDB forbids opening a file twice in one process, because its POSIX locks belong to (process, file); so
+environments are reference-counted, and found by device and inode of their data file.
 
-Size of the map: it is virtual, the file has only the pages in use. So 1 TiB of address space costs
-nothing, and no process ever has to follow another's growth. Where that much is not to be had, or
-address space is limited (RLIMIT_AS; the rest belongs to the program), the map starts small and
-doubles when it is full. A map is private to its process: growing it needs no consent of others, who
-see MDB_MAP_RESIZED and follow. Growing remaps, so it waits until no transaction of this process is
-open; views of a snapshot never move.
+Size of the map: it is virtual, the file has only the pages in use. So 1 TiB of address space costs nothing,
+and no process ever has to follow another's growth. If that much is unavailable, or address space is limited
+(RLIMIT_AS; the rest belongs to the program), the map starts small and doubles when it is full. A map is
+private to its process: growing it needs no consent from others, who see MDB_MAP_RESIZED and follow. Growing
+remaps, so it waits until no transaction of this process is open; views of a snapshot never move.
 
-Locks: LMDB's write lock cannot be waited for with a limit. Writers therefore take `flock` first,
-on a descriptor of their own of the data file, by polling, up to a limit. The kernel drops it when a
-writer dies, and LMDB's own lock is robust. py-lmdb can open named databases of a file that is open
-for writing under this lock only; so that readers never depend on writers, a store that does not
-get it soon is opened for reading, and again for writing by its first write. `lock_file` says how
-the waits of LMDB itself are bounded.
+Locks: LMDB's write lock has no timeout. Writers therefore first take `flock`, on their own descriptor of the
+data file, by polling, up to a limit. The kernel drops it when a writer dies, and LMDB's own lock is robust.
+py-lmdb can open named databases of a file that is open for writing only under this lock; so that readers
+never depend on writers, a store that does not get it soon is opened for reading, and reopened for writing by
+its first write. `lock_file` explains how LMDB's own waits are bounded.
 
-Damage: values are verified by their readers, but LMDB itself follows its tree as it is, and a
-damaged page can kill the process (docs/format.md has figures). `verify` finds such damage without
-following it.
+Damage: values are verified by their readers, but LMDB itself follows its tree blindly, and a damaged page can
+kill the process (docs/format.md has figures). `verify` finds such damage without following it.
 
-Durability: environments have MDB_NOMETASYNC, that is one flush per commit; the file stays sound,
-but a crash of the system can undo the last commits. A durable write flushes once more, after the
-lock is released.
+Durability: environments have MDB_NOMETASYNC, that is, one flush per commit; the file stays sound, but a
+system crash can undo the last commit. A durable write flushes once more, after the lock is released.
 
-Forks: a child never uses the parent's environment. Closing it there frees the reader slots of the
-parent (tried with lmdb 3.0: a snapshot of the parent changed under it), so a child only drops its
-references, for which py-lmdb does nothing in a child, and opens the file again at first use. Where
-a thread of the parent was inside a call of LMDB at the fork, its references cannot be dropped and
-the child gets StoreLocked.
+Forks: a child never uses the parent's environment. Closing it there frees the reader slots of the parent
+(tried with lmdb 3.0: a snapshot of the parent changed under it), so a child only drops its references, on
+which py-lmdb does nothing in a child, and reopens the file on first use. If a thread of the parent was inside
+an LMDB call at the fork, its references cannot be dropped and the child gets StoreLocked.
 
-Reading without a lock (`readonly`) leaves no trace in the directory. LMDB's two meta pages protect
-a reader that did not announce itself against one commit; after a second one the transaction ends
-with StoreLocked, so nothing stale is believed.
+Reading without a lock (`readonly`) leaves no trace in the directory. LMDB's two meta pages protect an
+unannounced reader against one commit; after a second one the transaction ends with StoreLocked, so no stale
+data is accepted.
 """
 
 from __future__ import annotations
@@ -73,16 +68,16 @@ _engines: dict[tuple[int, int], Engine] = {}
 
 
 class Engine(Source):
-    """Hold one environment; what it guarantees is said at the top of the module.
+    """One environment; the module docstring states its guarantees.
 
     Any thread may call its methods. `gate` and `live` belong to transactions.
     """
 
     def __init__(self, path: str, *, readonly: bool, map_size: int | None) -> None:
-        """Describe an environment; it is opened by `acquire`."""
+        """Describe an environment; `acquire` opens it."""
         self.path = path
         self.readonly = readonly
-        self.limit = 0  # bytes that the map does not outgrow by what is written here; 0: none
+        self.limit = 0  # bytes; writes of this process do not grow the map beyond this; 0: no limit
         self._map_size = map_size
         self._users = 0
         self._identity = (-1, -1)
@@ -100,17 +95,17 @@ class Engine(Source):
     def acquire(
         path: StrPath, *, readonly: bool, create: bool, map_size: int | None, limit: int = 0
     ) -> Engine:
-        """Return the environment of a directory and count one more user of it.
+        """Return the environment of a directory and increment its use count.
 
         Args:
             path: The directory.
             readonly: Leave no trace in it, unless this process has it open for writing.
-            create: Make it if it is not there.
-            map_size: Bytes of address space to begin with; None for the default.
-            limit: Bytes that the data file may grow to by what this process writes; 0: no limit.
+            create: Create it if missing.
+            map_size: Initial bytes of address space; None for the default.
+            limit: Bytes the data file may grow to by writes of this process; 0: no limit.
 
         Raises:
-            StoreError: One of its subclasses, as their descriptions say.
+            StoreError: One of its subclasses, as documented there.
         """
         if map_size is not None and not 1 << 16 <= map_size <= fmt.MAX_MAP_SIZE:
             raise UsageError(f"map_size must be 65536 to {fmt.MAX_MAP_SIZE} bytes, not {map_size}")
@@ -130,12 +125,12 @@ class Engine(Source):
             return engine
 
     def retain(self) -> None:
-        """Count one more user."""
+        """Increment the use count."""
         with _lock:
             self._users += 1
 
     def release(self) -> None:
-        """Count one user less; the last one closes the environment, unless a view is in use."""
+        """Decrement the use count; the last user closes the environment, unless a view is in use."""
         with _lock:
             self._users -= 1
             if self._users > 0:
@@ -153,7 +148,7 @@ class Engine(Source):
             self._start(place, create=False)
 
     def _upgrade_environment(self) -> None:
-        """Open for writing what was opened for reading, because a writer held the lock."""
+        """Reopen for writing an environment opened for reading because a writer held the lock."""
         with self.remap_lock.alone(fmt.GROW_TIMEOUT_S) as alone, _lock:
             if not alone:
                 raise StoreLocked(self.path, "a snapshot of this process prevents writing")
@@ -249,7 +244,7 @@ class Engine(Source):
         """Start a reading transaction; the caller ends it, or uses it as a context manager.
 
         Raises:
-            StoreLocked: There is no reader slot left, or the map is being replaced.
+            StoreLocked: No reader slot is left, or the map is being replaced.
         """
         deadline = time.monotonic() + fmt.LOCK_TIMEOUT_S
         with translated(self.path, None):
@@ -270,19 +265,19 @@ class Engine(Source):
         """Run `body` in a writing transaction and commit; an exception leaves nothing behind.
 
         Args:
-            body: Does the writing. It is run again from the start after the map has grown.
-            durable: Return only when the commit survives a crash of the system.
+            body: Does the writing. It is rerun from the start after the map has grown.
+            durable: Return only when the commit survives a system crash.
             timeout: Longest wait for the write lock, in seconds.
 
         Raises:
             StoreReadOnly, StoreNotFound: Writing is not possible here, or the directory is gone.
-            StoreLocked: The lock was not to be had in time.
+            StoreLocked: The lock was not available in time.
             StoreFull: No room on the disk, or for a larger map.
         """
         if self.readonly:
             raise StoreReadOnly(self.path)
         deadline = time.monotonic() + timeout
-        self._current  # noqa: B018 - opens the file again after a fork
+        self._current  # noqa: B018 - reopens the file after a fork
         with self._writer.held(timeout), translated(self.path, None):
             self._check_identity(_identify(self.path))
             if not self._current.writable:
@@ -293,12 +288,12 @@ class Engine(Source):
         return result
 
     def _grow(self, attempt: Callable[[], T]) -> T:
-        """Try until the map is large enough for what is written, and for what others wrote."""
+        """Retry until the map is large enough for this write and those of others."""
         remaps = 0
         while remaps < fmt.MAX_REMAPS:
             try:
                 return attempt()
-            except MapFull:  # ends where address space does
+            except MapFull:  # ends when address space does
                 size = self._environment.info()["map_size"]
                 if 0 < self.limit <= size:
                     raise
@@ -309,7 +304,7 @@ class Engine(Source):
         raise lmdb_api.outgrown(self.path)
 
     def flush(self) -> None:
-        """Make every commit so far survive a crash of the system."""
+        """Make every commit so far survive a system crash."""
         with translated(self.path, None):
             self._environment.sync(True)
 
@@ -337,11 +332,11 @@ class Engine(Source):
         return txn
 
     def is_stale(self, raw: Raw) -> bool:
-        """Tell whether writers may have used pages again that a reader without a lock has seen."""
+        """Tell whether writers may have reused pages that a reader without a lock has seen."""
         return self.readonly and self._environment.info()["last_txnid"] > raw.id() + 1
 
     def _resize(self, size: int) -> None:
-        """Map `size` bytes, 0 for as many as another process did."""
+        """Map `size` bytes; 0 for another process's size."""
         with self.remap_lock.alone(fmt.GROW_TIMEOUT_S) as alone:
             if not alone:
                 raise (StoreFull if size else StoreLocked)(
@@ -355,29 +350,29 @@ class Engine(Source):
             except StoreError as error:  # the environment has lost its map
                 self._map_size = before
                 with _lock:
-                    self._stop()  # and is opened again by its next use
+                    self._stop()  # and is reopened by its next use
                 raise StoreFull(self.path, f"a map of {size} bytes: {error.detail}") from error
 
     # -- the whole file
 
     def upkeep(self, timeout: float) -> AbstractContextManager[None]:
-        """Look after the store alone, for the length of a `with` block; others read and write meanwhile.
+        """Hold the upkeep lock for a `with` block; others read and write meanwhile.
 
         Raises:
-            StoreLocked: Somebody else did for longer than `timeout` seconds.
+            StoreLocked: Somebody else held it for longer than `timeout` seconds.
         """
         return self._current.alone_in_upkeep(timeout)
 
     def verify(self) -> list[str]:
-        """List what is structurally wrong with the file; writers are locked out meanwhile."""
+        """Return the structural faults of the file; writers are locked out meanwhile."""
         if self.readonly:
             return lmdb_api.verify(self.path)
-        self._current  # noqa: B018 - opens the file again after a fork
+        self._current  # noqa: B018 - reopens the file after a fork
         with self._writer.held(fmt.LOCK_TIMEOUT_S):
             return lmdb_api.verify(self.path)
 
     def map_facts(self) -> tuple[int, int]:
-        """Return bytes of the map, and bytes of the file that were ever in use."""
+        """Return bytes of the map, and bytes of the file ever in use."""
         env = self._environment
         return env.info()["map_size"], (env.info()["last_pgno"] + 1) * env.stat()["psize"]
 

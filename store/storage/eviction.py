@@ -1,8 +1,8 @@
-"""Evict bundles: first what saves the fewest seconds of compilation per byte and was not used for longest.
+"""Evict bundles: first those that save the fewest seconds of compilation per byte and are longest unused.
 
-A bundle's bytes are those of its manifest and of its parts, each divided by the number of bundles that
-share it. Its worth is seconds per byte, halved with every `HALF_LIFE_S` since it was used or made. Pinned
-bundles stay, and so do blobs that a registry value needs.
+A bundle's bytes are those of its manifest and of its parts, each divided by the number of bundles that share
+it. Its worth is seconds per byte, halved for every `HALF_LIFE_S` since it was used or made. Pinned bundles
+stay, and so do blobs that a registry value needs.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from firebrick.storage.slices import MOST, PAUSE_S, walk
 from firebrick.storage.transaction import Transaction
 
 HALF_LIFE_S: Final = 7 * 86400.0
-_UNKNOWN_S: Final = 1.0  # of compilation, where nothing was noted
+_UNKNOWN_S: Final = 1.0  # of compilation, if nothing was noted
 
 
 def evict(engine: Engine, target: int) -> Collected:
-    """Take away bundles, and blobs that nothing needs, until the pages in use have so many bytes.
+    """Remove bundles and unneeded blobs until the pages in use have so many bytes.
 
-    Works in short transactions; the caller holds the lock of upkeep.
+    Works in short transactions; the caller holds the upkeep lock.
 
     Args:
         engine: of the store.
         target: bytes.
 
     Returns:
-        What was taken away; less than wanted where the rest is pinned or needed.
+        What was removed; less than requested if the rest is pinned or needed.
 
     Raises:
         StoreFull: There is no room for the pages that a deletion changes.
@@ -65,7 +65,7 @@ def evict(engine: Engine, target: int) -> Collected:
         )
         try:
             done, dropped, taken = engine.write(drop, durable=False)
-        except StoreFull:  # fewer deletions change fewer pages, and readers go on meanwhile
+        except StoreFull:  # fewer deletions change fewer pages, and readers proceed meanwhile
             if most == 1:
                 raise
             most = max(1, most // 16)
@@ -107,10 +107,10 @@ def _parts(key: bytes, value: memoryview) -> Keys:
 
 
 def worth(txn: Transaction, bundle: bytes, size: float, now: float) -> float:
-    """Return the worth of a bundle, on a scale on which 1 more is twice as much.
+    """Return the worth of a bundle on a logarithmic scale, base 2.
 
     Args:
-        txn: where its facts are.
+        txn: holds its facts.
         bundle: its key.
         size: its bytes.
         now: seconds since 1970.
@@ -128,10 +128,10 @@ def worth(txn: Transaction, bundle: bytes, size: float, now: float) -> float:
 def _drop_bundles(
     txn: Transaction, *, keys: list[bytes], needs: Counter[bytes], began: int, surplus: int
 ) -> tuple[int, Collected, Counter[bytes]]:
-    """Drop bundles, with the parts that only they need, until time is up or there is room.
+    """Drop bundles, with the parts only they need, until time is up or there is room.
 
     Returns:
-        How many were looked at, what was taken away, and how often parts are needed less.
+        The number considered, what was removed, and the decrease in uses of each part.
     """
     end = time.perf_counter() + fmt.SLICE_S
     spared = journal.needed(txn, began)

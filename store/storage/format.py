@@ -1,8 +1,8 @@
-"""Hold every constant of the format on disk; docs/format.md is its normative description.
+"""Every constant of the format on disk; docs/format.md is its normative description.
 
-A change of a value that decides how stored bytes are read (`MAGIC`, `HEADER`, `Kind`, `DATABASES`,
-the layout of a record) forces a new `FORMAT_VERSION`; a change of how keys are made forces a new
-`KEY_VERSION`. Levels, sizes and limits of the writer may change at any time.
+Changing a value that decides how stored bytes are read (`MAGIC`, `HEADER`, `Kind`, `DATABASES`, the layout of
+a record) requires a new `FORMAT_VERSION`; changing how keys are made requires a new `KEY_VERSION`. Levels,
+sizes and limits of the writer may change at any time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 FORMAT_VERSION: Final = 1  # of the whole store; kept in `meta`
 KEY_VERSION: Final = 1  # mixed into every key
-RECIPE_VERSION: Final = 1  # a component of every recipe; raise it when what a bundle means changes
+RECIPE_VERSION: Final = 1  # a component of every recipe; raise it when the meaning of a bundle changes
 MANIFEST_VERSION: Final = 4  # codec version of bundle manifests
 
 MAGIC: Final = b"FBRK"
@@ -22,20 +22,20 @@ HEADER: Final = struct.Struct("<4sBBHQQ")
 FLAG_ZSTD: Final = 1  # the body is one zstd frame with its content size
 KNOWN_FLAGS: Final = FLAG_ZSTD
 KEY_BYTES: Final = 32
-RECORD: Final = 0  # header kind of values that are no blobs: checksum, then body
+RECORD: Final = 0  # header kind of values that are not blobs: checksum, then body
 RECORD_VERSION: Final = 1
 CHECK_BYTES: Final = 16  # checksum of a record
 
 
 class Kind(enum.IntEnum):
-    """Name what a blob is; names and numbers are stable for ever and never used again."""
+    """The kinds of blobs; names and numbers never change and are never reused."""
 
-    CODE = 1  # marshalled code object
+    CODE = 1  # code object, field by field
     TENSOR = 2  # contents of a tensor
     TRITON = 3  # Triton kernel binary with its launch facts
     LIBRARY = 4  # shared library
     WRAPPER = 5  # Python source of an Inductor wrapper
-    GUARDS = 6  # guard program
+    GUARDS = 6  # guard state that torch pickled
     DYNAMO = 7  # Dynamo entry
     BACKEND = 8  # backend artifact
     GRAPH = 9  # object graph
@@ -44,8 +44,8 @@ class Kind(enum.IntEnum):
     TEXT = 12  # UTF-8 text
     GUARD_PROGRAM = 13  # recorded steps that build guards
     LEAN_BACKEND = 14  # backend function that needs no compiler
-    LAUNCH = 15  # how a Triton kernel is launched in one configuration
-    LEAN_SPLIT = 16  # backend function that is made of several
+    LAUNCH = 15  # launch of a Triton kernel in one configuration
+    LEAN_SPLIT = 16  # backend function made of several
 
 
 # Named databases and whether they are DUPSORT|DUPFIXED.
@@ -74,9 +74,9 @@ LOCK_FILE: Final = "lock.mdb"
 NEW_FILE: Final = "data.mdb.new-"  # how the name of a file begins that is being made
 COPY_FILE: Final = "data.mdb.copy"  # while the file is compacted
 LEFTOVERS: Final = (COPY_FILE,)
-LMDB_MAJOR: Final = 0  # engine of new files: LMDB 0.9, which every LMDB tool reads
+LMDB_MAJOR: Final = 0  # LMDB version of new files: 0.9, which every LMDB tool reads
 
-# zstd level per kind, None = stored as it is. Measured: docs/compression.md.
+# zstd level per kind, None = stored uncompressed. Measured: docs/compression.md.
 COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.CODE: None,
     Kind.TENSOR: None,
@@ -95,8 +95,8 @@ COMPRESSION: Final[dict[Kind, int | None]] = {
     Kind.LAUNCH: None,
     Kind.LEAN_SPLIT: None,
 }
-MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored as they are
-MIN_SAVING: Final = 0.10  # and so are those that shrink by less than this share
+MIN_COMPRESS_BYTES: Final = 512  # smaller bodies are stored uncompressed
+MIN_SAVING: Final = 0.10  # as are those that shrink by less than this share
 
 # Limits.
 MAX_BLOB_BYTES: Final = 1 << 30  # LMDB writes a value with one pwrite, which Linux cuts at 2 GiB - 4 KiB
@@ -105,21 +105,21 @@ MAX_COMPONENT_BYTES: Final = 16 << 20  # of one recipe, names and values togethe
 MAX_RECORD_BYTES: Final = 16 << 20
 
 MAP_SIZE: Final = 1 << 40  # virtual; the file has only the pages in use
-SMALL_MAP_SIZES: Final = (64 << 30, 1 << 30)  # tried in turn where the address space is too small
-MIN_MAP_SIZE: Final = 256 << 20  # start under a limit of the address space; then grows
+SMALL_MAP_SIZES: Final = (64 << 30, 1 << 30)  # tried in turn if the address space is too small
+MIN_MAP_SIZE: Final = 256 << 20  # start under an address space limit; then grows
 NEW_MAP_SIZE: Final = 1 << 20  # while a file is made
 MAX_READERS: Final = 4096
 LOCK_TIMEOUT_S: Final = 60.0  # longest wait for the write lock
-OPEN_TIMEOUT_S: Final = 1.0  # the same when a store is opened, which then begins with reading
+OPEN_TIMEOUT_S: Final = 1.0  # the same when a store is opened, which then starts read-only
 GROW_TIMEOUT_S: Final = 5.0  # longest wait for snapshots of this process before the map grows
-LMDB_TIMEOUT_S: Final = 5.0  # longest wait for the locks that LMDB has for itself
-MAX_REMAPS: Final = 100  # times that one call follows a map that others let grow
+LMDB_TIMEOUT_S: Final = 5.0  # longest wait for LMDB's own locks
+MAX_REMAPS: Final = 100  # times one call follows a map grown by others
 MAX_MAP_SIZE: Final = 1 << 62
-TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once in this time
-GRACE_S: Final = 600.0  # what was put or released within it is not collected
+TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once per this time
+GRACE_S: Final = 600.0  # blobs put or released within it are not collected
 SLICE_S: Final = 0.01  # longest work inside one transaction of upkeep
-MIN_MAX_BYTES: Final = 2 << 20  # least limit of the bytes on disk
-MAX_BYTES: Final = 10 << 30  # the one that is chosen,
+MIN_MAX_BYTES: Final = 2 << 20  # smallest limit of bytes on disk
+MAX_BYTES: Final = 10 << 30  # the default limit,
 MAX_SHARE: Final = 0.1  # or this share of the disk if that is less
 DIRECTORY_MODE: Final = 0o700
 
@@ -132,8 +132,7 @@ NETWORK_FILESYSTEMS: Final = frozenset(
         *("prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "vmhgfs", "wekafs"),
     )
 )
-# FUSE file systems over local files; every other FUSE type is refused, because nothing is known of
-# its maps.
+# FUSE file systems over local files; every other FUSE type is refused, because its maps are unknown.
 LOCAL_FUSE: Final = frozenset(
     (
         *("fuseblk", "fuse.bindfs", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.mergerfs"),

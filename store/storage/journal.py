@@ -1,8 +1,7 @@
-"""Note in `clock` which keys a transaction came to need, so that upkeep knows what it must not take away.
+"""Record in `clock` the keys a transaction needs, so that upkeep knows what it must not remove.
 
-Upkeep looks for what nothing needs while others write. Whatever they came to need since it began to look
-stands in the journal, by the numbers of their transactions. Entries also tell how long ago keys were put or
-released, which is their grace.
+Upkeep looks for unneeded entries while others write. The journal lists everything needed since it began, by
+transaction number. Entries also tell how long ago keys were put or released, for their grace.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from firebrick.storage.format import KEY_BYTES
 from firebrick.storage.reader import Keys, split_bundle
 from firebrick.storage.transaction import Transaction
 
-_MOST = 100_000  # keys of one entry
+_MOST = 100_000  # keys per entry
 _KEPT_S = 3600.0  # longer than any upkeep takes
 
 
 def note(txn: Transaction, keys: Sequence[bytes]) -> None:
-    """Note keys of bundles and blobs under the number of this transaction, and drop what is old."""
+    """Record keys of bundles and blobs under this transaction's number, and drop old entries."""
     if not keys:
         return
     now = _now().to_bytes(8, "little")
@@ -37,7 +36,7 @@ def note(txn: Transaction, keys: Sequence[bytes]) -> None:
 
 
 def is_over(txn: Transaction, entry: bytes) -> bool:
-    """Tell whether an entry of the journal serves nobody any more; so does one that is damaged."""
+    """Tell whether a journal entry is obsolete, as damaged ones are."""
     with contextlib.suppress(DamagedError):
         body = txn.record("clock", entry)
         return body is None or abs(_now() - int.from_bytes(body[:8], "little")) > _KEPT_S
@@ -45,12 +44,12 @@ def is_over(txn: Transaction, entry: bytes) -> bool:
 
 
 def needed(txn: Transaction, since: int, grace: float = 0.0) -> set[bytes]:
-    """Return the keys that transactions came to need, with the parts of bundles.
+    """Return the keys that transactions need, with the parts of bundles.
 
     Args:
-        txn: where to look.
-        since: number of a transaction; those after it count.
-        grace: seconds; what was noted within it counts as well.
+        txn: the transaction to read in.
+        since: number of a transaction; later ones count.
+        grace: seconds; entries within it count as well.
     """
     found, now, prefix = set[bytes](), _now(), fmt.CLOCK_JOURNAL
     start = prefix if grace else prefix + (since + 1).to_bytes(8, "big")
@@ -66,7 +65,7 @@ def needed(txn: Transaction, since: int, grace: float = 0.0) -> set[bytes]:
 
 
 def parts_of(txn: Transaction, bundle: bytes) -> Keys:
-    """List the parts of a bundle, as far as they can be read."""
+    """Return the parts of a bundle, as far as readable."""
     value = txn.get("bundles", bundle)
     with contextlib.suppress(DamagedError):
         return [] if value is None else split_bundle(bundle, value)[1]

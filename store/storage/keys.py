@@ -1,9 +1,9 @@
-"""Make the keys of blobs and recipes: BLAKE3-256 in key-derivation mode.
+"""Compute the keys of blobs and recipes: BLAKE3-256 in key-derivation mode.
 
-Every use has a context string of its own, so that equal bytes of two kinds, or a recipe and a blob,
-never share a key. The strings contain `format.KEY_VERSION`. It must be raised when the strings, the
-canonical form of components or the hash change; it need not be raised for a new kind or codec
-version, which are in the string already.
+Every use has a separate context string, so that equal bytes of two kinds, or a recipe and a blob, never share
+a key. The strings contain `format.KEY_VERSION`. It must be raised when the strings, the canonical form of
+components or the hash change; it need not be raised for a new kind or codec version, which the string already
+contains.
 """
 
 from __future__ import annotations
@@ -37,14 +37,13 @@ def _digest(use: str, *parts: Data) -> bytes:
 
 
 def content_key(kind: Kind, data: Data, version: int = 1) -> ContentKey:
-    """Name bytes by their content.
+    """Return the content key of bytes.
 
     Args:
-        kind: What the bytes are.
-        data: The bytes as the codec made them, not compressed; contiguous.
-        version: Version of the codec that made them. It is part of the name, because the same bytes
-            may mean something else to another version, and so that every field of a header is
-            covered by the key.
+        kind: The kind of the bytes.
+        data: The uncompressed bytes from the codec; contiguous.
+        version: Version of that codec. It is part of the key, because the same bytes may mean something else
+            in another version, and so that the key covers every field of a header.
 
     Returns:
         32 bytes.
@@ -56,17 +55,17 @@ def content_key(kind: Kind, data: Data, version: int = 1) -> ContentKey:
 
 
 def record_check(database: str, key: bytes, body: Data) -> bytes:
-    """Make the checksum (16 bytes) of a record; it finds damage and misplacement, not forgery."""
+    """Return the checksum (16 bytes) of a record; it detects damage and misplacement, not forgery."""
     return _digest(f"record {database}", _LENGTH.pack(len(key)), key, body)[:CHECK_BYTES]
 
 
 def short_hash(use: str, *parts: bytes) -> bytes:
-    """Hash byte strings, each with its length, to 16 bytes that serve as a database key."""
+    """Return the hash of byte strings, each with its length: 16 bytes for a database key."""
     return _digest(use, pack_strings(parts))[:16]
 
 
 def recipe_key(components: Mapping[str, str]) -> bytes:
-    """Name a recipe by its components: 32 bytes over their canonical form.
+    """Return the key of a recipe: 32 bytes over the canonical form of its components.
 
     Raises:
         UsageError: A name or value is not text that UTF-8 can hold.
@@ -76,7 +75,7 @@ def recipe_key(components: Mapping[str, str]) -> bytes:
 
 
 def pack_components(components: Mapping[str, str]) -> bytes:
-    """Write components canonically: name and value in turn, sorted by name as UTF-8 bytes.
+    """Return components in canonical form: name and value in turn, sorted by name as UTF-8 bytes.
 
     Raises:
         UsageError: A name or value is not text that UTF-8 can hold.
@@ -93,7 +92,7 @@ def pack_components(components: Mapping[str, str]) -> bytes:
 
 
 def unpack_components(data: Data) -> dict[str, str]:
-    """Read what `pack_components` wrote; anything that is not canonical is a DecodeError."""
+    """Parse the result of `pack_components`; anything not canonical is a DecodeError."""
     try:
         texts = [part.decode() for part in unpack_strings(data)]
     except UnicodeDecodeError as error:
@@ -105,12 +104,12 @@ def unpack_components(data: Data) -> dict[str, str]:
 
 
 def pack_strings(parts: list[bytes] | tuple[bytes, ...]) -> bytes:
-    """Join byte strings, each behind its length (u32, little-endian)."""
+    """Join byte strings, each preceded by its length (u32, little-endian)."""
     return b"".join(piece for part in parts for piece in (_LENGTH.pack(len(part)), part))
 
 
 def unpack_strings(data: Data) -> list[bytes]:
-    """Read what `pack_strings` wrote; every byte must be accounted for, else DecodeError."""
+    """Parse the result of `pack_strings`; every byte must be accounted for, else DecodeError."""
     parts: list[bytes] = []
     view = memoryview(data)
     at = 0
@@ -126,7 +125,7 @@ def unpack_strings(data: Data) -> list[bytes]:
 
 
 def parse_key(text: str) -> ContentKey:
-    """Read a key from its 64 hexadecimal digits; UsageError if they are anything else."""
+    """Parse a key from 64 hexadecimal digits; UsageError for anything else."""
     try:
         key = bytes.fromhex(text)
     except ValueError:
@@ -137,5 +136,5 @@ def parse_key(text: str) -> ContentKey:
 
 
 def short(key: bytes) -> str:
-    """Show the first 12 hexadecimal digits of a key, for messages and logs."""
+    """Return the first 12 hexadecimal digits of a key, for messages and logs."""
     return key[:6].hex()

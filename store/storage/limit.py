@@ -1,4 +1,4 @@
-"""Say how many bytes a store may have on its disk."""
+"""The limit of a store's bytes on disk."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _LOCK_BYTES = 64 * (fmt.MAX_READERS + 2)
 
 
 def data_limit(path: StrPath, max_bytes: int | None) -> int:
-    """Return the bytes that a data file may have within those of its store; 0: no limit.
+    """Return the bytes a data file may have within its store's limit; 0: no limit.
 
     Args:
-        path: of the store, or where it will be.
+        path: of the store, existing or not.
         max_bytes: of the store; 0: no limit; None: `format.MAX_BYTES`, or `format.MAX_SHARE` of the disk if
             that is less.
 
     Raises:
-        UsageError: It is less than `format.MIN_MAX_BYTES`.
+        UsageError: `max_bytes` is less than `format.MIN_MAX_BYTES`.
     """
     if max_bytes is None:
         max_bytes = max(fmt.MIN_MAX_BYTES, min(fmt.MAX_BYTES, int(_disk_bytes(path) * fmt.MAX_SHARE)))

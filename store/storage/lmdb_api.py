@@ -1,4 +1,4 @@
-"""Open LMDB files and put LMDB's errors into our terms; with it, only `environment` knows of lmdb.
+"""Open LMDB files and translate LMDB's errors; apart from it, only `environment` knows about lmdb.
 
 This is the only module that imports lmdb. Its functions hold no state; any thread may call them.
 
@@ -44,9 +44,9 @@ class AlreadyOpen(Exception):
 
 
 def build() -> tuple[str, bool | None]:
-    """Return the version of LMDB that is used, and whether py-lmdb's patches against damaged files are in it.
+    """Return the version of LMDB in use, and whether it has py-lmdb's patches against damaged files.
 
-    They are missing where py-lmdb was built against the system's LMDB; None where the build does not say.
+    They are missing if py-lmdb was built against the system's LMDB; None if the build does not say.
     """
     version = ".".join(map(str, lmdb.version(lib_version=fmt.LMDB_MAJOR)))
     try:
@@ -59,19 +59,19 @@ def build() -> tuple[str, bool | None]:
 def open_environment(
     place: Place, map_size: int | None, limit: int = 0, *, write: bool, lock_file: LockFile | None
 ) -> Environment:
-    """Open the environment in a directory, with as much address space as is asked for or to be had.
+    """Open the environment in a directory, with as much address space as requested or available.
 
     Args:
         place: The directory.
         map_size: Bytes of address space; None for the default.
         limit: Bytes of address space at most, if the file is not larger already; 0: no limit.
         write: Open it for writing.
-        lock_file: Its lock file, which is made ready for each attempt; None to do without.
+        lock_file: Its lock file, which is prepared for each attempt; None for none.
 
     Raises:
-        AlreadyOpen: Something that is not ours has it open in this process.
-        StoreLocked: The lock file is not to be had, or the map grows too fast.
-        StoreError: The path cannot be given to LMDB.
+        AlreadyOpen: Something other than Firebrick has it open in this process.
+        StoreLocked: The lock file is unavailable, or the map grows too fast.
+        StoreError: LMDB cannot handle the path.
     """
     inside = place.inside
     for _ in range(fmt.MAX_REMAPS):
@@ -99,12 +99,12 @@ def open_environment(
             except lmdb.MemoryError:
                 if not sizes:
                     raise
-            except MapResized:  # in the transaction that py-lmdb begins at once
+            except MapResized:  # in the transaction that py-lmdb begins immediately
                 break
             except UnicodeError:
                 raise StoreError(place.path, "without /proc, its path must be valid UTF-8") from None
             except lmdb.Error as error:
-                if "already open" not in str(error):  # py-lmdb has neither a class nor a code for it
+                if "already open" not in str(error):  # py-lmdb has neither a class nor a code for this
                     raise
                 raise AlreadyOpen(str(error)) from None
     raise outgrown(place.path)
@@ -143,10 +143,10 @@ def _map_sizes(wanted: int | None, used: int) -> list[int]:
 
 
 def remapped(env: Environment, path: str, action: Callable[[], T]) -> T:
-    """Run an action again while others let the map grow; nothing else may use the environment.
+    """Rerun an action while others grow the map; nothing else may use the environment.
 
     Raises:
-        StoreLocked: The map grows faster than it can be followed.
+        StoreLocked: The map grows too fast to follow.
     """
     for _ in range(fmt.MAX_REMAPS):
         try:
@@ -159,15 +159,15 @@ def remapped(env: Environment, path: str, action: Callable[[], T]) -> T:
 
 
 def outgrown(path: str) -> StoreLocked:
-    """Return the error that ends the following of a map."""
+    """Return the error for a map that grows too fast to follow."""
     return StoreLocked(path, "other processes let its map grow faster than it can be followed")
 
 
 def open_databases(env: Environment, path: str) -> Handles:
-    """Open the named databases of an environment that is open for reading, and check the format.
+    """Open the named databases of an environment open for reading, and check the format.
 
     Raises:
-        StoreVersionError: It is no store, or one of a format that is not known.
+        StoreVersionError: It is not a store, or has an unknown format.
     """
     try:
         handles = {
@@ -182,14 +182,14 @@ def open_databases(env: Environment, path: str) -> Handles:
 
 
 def create_databases(env: Environment, path: str, *, create: bool) -> Handles:
-    """Open the named databases of an environment that is open for writing, and check the format.
+    """Open the named databases of an environment open for writing, and check the format.
 
-    All are made, with the record of the format, in one transaction if the file is empty. It is a
-    writing transaction in any case, as py-lmdb drops handles that a reading one opened.
+    If the file is empty, one transaction creates all of them, with the format record. It is always a writing
+    transaction, as py-lmdb drops handles opened by a reading one.
 
     Raises:
         StoreNotFound: The file is empty, and `create` is False.
-        StoreVersionError: It is no store, or one of a format that is not known.
+        StoreVersionError: It is not a store, or has an unknown format.
     """
     with env.begin(write=True, buffers=True) as raw:
         fresh = not raw.stat()["entries"]
@@ -222,8 +222,8 @@ def _check_version(path: str, value: memoryview | None) -> None:
 def begin(env: Environment, *, write: bool) -> Raw:
     """Start a transaction.
 
-    A writer first frees the slots of readers that have died, as the space that they saw is not used
-    again before; a reader does so when all slots are taken.
+    A writer first frees the slots of dead readers, since the space they saw cannot be reused before; a reader
+    does so when all slots are taken.
     """
     if write:
         env.reader_check()
@@ -236,7 +236,7 @@ def begin(env: Environment, *, write: bool) -> Raw:
 
 
 def check_file(env: Environment, place: Place) -> None:
-    """Refuse a file that lacks pages, before a read behind its end kills the process with SIGBUS.
+    """Refuse a file with missing pages, before a read beyond its end kills the process with SIGBUS.
 
     Free pages at the end may be missing, so a short file is verified.
     """
@@ -248,24 +248,24 @@ def check_file(env: Environment, place: Place) -> None:
 
 
 def is_hardened() -> bool:
-    """Tell whether py-lmdb's patches against hostile files are in the engine that runs.
+    """Tell whether the running LMDB has py-lmdb's patches against hostile files.
 
-    They are missing where it was built against the system's LMDB, or with LMDB_PURE. The number is
-    compiled in, and so is that of the engine; `lmdb._config` tells only what a build asked for.
+    They are missing if it was built against the system's LMDB, or with LMDB_PURE. The version numbers of both
+    are compiled in; `lmdb._config` only tells what a build requested.
     """
     number: tuple[int, ...] = lmdb.version(subpatch=True)
     return len(number) == 4 and number[3] > 0
 
 
 def vet(place: Place) -> Stamp | None:
-    """Verify a file that others may have written before LMDB maps it.
+    """Verify a file that others may have written, before LMDB maps it.
 
     Returns:
-        What must still be true of the file once it is open; None if there is no file.
+        The stamp the file must still have once it is open; None if there is no file.
 
     Raises:
         StoreUntrusted: py-lmdb lacks its patches against hostile files.
-        StoreDamaged: The file's structure is not sound.
+        StoreDamaged: The file's structure is unsound.
     """
     before = stamp(place)
     if before is None:
@@ -280,7 +280,7 @@ def vet(place: Place) -> Stamp | None:
 
 
 def stamp(place: Place) -> Stamp | None:
-    """Return what changes when a file is replaced or written to; None if it is not there."""
+    """Return a stamp that changes when a file is replaced or written to; None if it is missing."""
     info = place.stat(fmt.DATA_FILE)
     if info is None:
         return None
@@ -288,20 +288,20 @@ def stamp(place: Place) -> Stamp | None:
 
 
 def verify(path: str) -> list[str]:
-    """List what is wrong with a file's structure, without trusting it; it must be at rest."""
-    import lmdb.verify  # of use only for files that are in doubt
+    """Return the faults of a file's structure, without trusting it; nobody may be writing to it."""
+    import lmdb.verify  # needed only for doubtful files
 
     try:
         problems: list[str] = lmdb.verify.verify(os.path.join(path, fmt.DATA_FILE))
         return problems
-    except Exception as error:  # whatever it stumbles over is wrong with the file
+    except Exception as error:  # any failure is a fault of the file
         return [f"{type(error).__name__}: {error}"]
 
 
 class translated(Generic[T]):
-    """Turn errors of LMDB and the system into store errors.
+    """A translator of LMDB and system errors into store errors.
 
-    A context manager, for a store at `path`; `value` is what `with` gives.
+    A context manager, for a store at `path`; `with` returns `value`.
     """
 
     __slots__ = ("_path", "_value")
@@ -316,7 +316,7 @@ class translated(Generic[T]):
         return self._value
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Raise the store error that is meant."""
+        """Raise the corresponding store error."""
         if isinstance(error, lmdb.Error):
             raise _translate(self._path, error) from error
         if isinstance(error, OSError):

@@ -1,6 +1,6 @@
 """Make LMDB's lock file safe to open and to wait for.
 
-LMDB has three waits of its own that know no limit, and one write that can kill the process:
+LMDB itself has three unbounded waits, and one write that can kill the process:
 
 - It asks for byte 0 of the lock file with F_SETLKW, and asks again after every signal. Whoever opens
   the store first holds that byte for the time of opening; if it is stopped then, everyone hangs.
@@ -59,16 +59,16 @@ _KNOWN_MUTEXES = _has_known_mutexes()
 
 
 class LockFile:
-    """Hold the lock file of one environment from before it is opened until after it is closed.
+    """The lock file of one environment, from before it is opened until after it is closed.
 
     Made and closed under the engines' lock; any thread may `wait`.
     """
 
     def __init__(self, place: Place) -> None:
-        """Open the file of a place, and make it if it is not there.
+        """Open the file of a place, creating it if missing.
 
         Raises:
-            StoreLocked: This process has it open already.
+            StoreLocked: This process already has it open.
             OSError: The system refuses it.
         """
         self._path = place.path
@@ -89,9 +89,9 @@ class LockFile:
             raise
 
     def make_ready(self) -> None:
-        """Let LMDB open the file without waiting for ever or dying.
+        """Prepare the file so that LMDB opens it without waiting forever or dying.
 
-        To be called before every attempt, as LMDB unlocks the file when one fails.
+        Call it before every attempt, since LMDB unlocks the file when one fails.
 
         Raises:
             StoreLocked: Somebody holds it for longer than `format.LMDB_TIMEOUT_S`.
@@ -103,7 +103,7 @@ class LockFile:
             self.wait(write=False)
 
     def close(self) -> None:
-        """Let go of the file; the environment must be closed before."""
+        """Release the file; the environment must already be closed."""
         if self.identity is not None and _open.get(self.identity) is self:
             del _open[self.identity]
         fd, self._fd = self._fd, -1
@@ -117,16 +117,16 @@ class LockFile:
             _kept[self.identity], self._fd = self._fd, -1
 
     def wait(self, *, write: bool) -> None:
-        """Return when nobody holds the mutexes that LMDB is about to take.
+        """Wait until nobody holds the mutexes that LMDB is about to take.
 
-        After one wait in vain the next ones are not waited for, until the mutex was seen free.
+        After one timeout, later calls do not wait until the mutex has been seen free.
 
         Raises:
-            StoreLocked: A thread that lives holds one for longer than `format.LMDB_TIMEOUT_S`.
+            StoreLocked: A live thread holds one for longer than `format.LMDB_TIMEOUT_S`.
         """
         if not _KNOWN_MUTEXES:
             return
-        if os.pread(self._fd, 4, _READERS) != _FREE:  # before every reading transaction: keep it short
+        if os.pread(self._fd, 4, _READERS) != _FREE:  # runs before every reading transaction: keep it short
             self._poll(_READERS)
         if write and os.pread(self._fd, 4, _WRITERS) != _FREE:
             self._poll(_WRITERS)
@@ -134,13 +134,13 @@ class LockFile:
 
     @contextlib.contextmanager
     def alone_in_upkeep(self, timeout: float) -> Iterator[None]:
-        """Hold the lock of who looks after the store, for the length of a `with` block.
+        """Hold the upkeep lock for a `with` block.
 
-        It is a `flock` of this file, so it meets neither LMDB's locks nor those of writers, and ends with
-        its process.
+        It is a `flock` of this file, so it does not conflict with LMDB's or writers' locks, and ends with its
+        process.
 
         Raises:
-            StoreLocked: Another process or thread has it for longer than `timeout` seconds.
+            StoreLocked: Another process or thread holds it for longer than `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         if not self._upkeep.acquire(timeout=timeout):
@@ -171,7 +171,7 @@ class LockFile:
         raise StoreLocked(self._path, f"thread {holder} holds LMDB's lock {what}, and does not get on")
 
     def _lock(self, timeout: float) -> bool:
-        """Take byte 0, alone or with others; tells whether alone."""
+        """Lock byte 0, exclusively or shared; tell whether exclusively."""
         for _ in _pauses(timeout):
             for how in fcntl.LOCK_EX, fcntl.LOCK_SH:
                 try:
@@ -182,10 +182,10 @@ class LockFile:
         raise StoreLocked(self._path, "another process is opening it, and does not get on")
 
     def _allocate(self, *, alone: bool) -> None:
-        """Give every block of the file a place on the disk.
+        """Allocate every block of the file on disk.
 
-        Only who is alone may change its length, as others have mapped it; and only there may zeros
-        be written, where the file system cannot allocate.
+        Only an exclusive holder may change its length, as others have mapped it; and only then may zeros be
+        written if the file system cannot allocate.
         """
         info = os.fstat(self._fd)
         size = info.st_size
@@ -214,7 +214,7 @@ class LockFile:
 
 
 def _pauses(timeout: float) -> Iterator[None]:
-    """Give a turn at once, then one after each pause, for so many seconds."""
+    """Yield at once, then after each pause, for so many seconds."""
     pause, deadline = 0.0002, time.monotonic() + timeout
     while True:
         yield

@@ -1,6 +1,6 @@
-"""The manifest of a bundle: what it is for, what it needs, and which parts it is made of.
+"""The manifest of a bundle: its purpose, requirements and parts.
 
-The body is a msgpack map; docs/codecs.md has its fields. Every field is checked, and one that is not known is
+The body is a msgpack map; docs/codecs.md has its fields. Every field is checked, and an unknown one is
 refused: a later Firebrick that adds one has another version.
 """
 
@@ -17,14 +17,14 @@ from firebrick.storage.msgpack import Limits, pack, unpack
 
 T = TypeVar("T")
 LIMITS: Final = Limits(size=16 << 20, depth=8, items=MAX_PARTS)
-OFF: Final = "off"  # why there is no lean form where nobody asked for one
+OFF: Final = "off"  # the reason if no lean form was requested
 
 
 class Fact(NamedTuple):
-    """Hold what a function said of the recording process.
+    """A function's answer about the recording process.
 
     Args:
-        name: of the function, as `firebrick.validity.facts.ask` knows it.
+        name: of the function, as known to `firebrick.validity.facts.ask`.
         arguments: of the call; plain values.
         text: the answer.
     """
@@ -35,12 +35,12 @@ class Fact(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """Hold what the traced code could reach by name.
+    """Everything the traced code could reach by name.
 
     Args:
-        digest: of all of it.
+        digest: of everything.
         scope: key of a TEXT, the names and code that count.
-        entries: key of a TEXT, what was found, for the words of a miss.
+        entries: key of a TEXT, the findings, to word a miss.
     """
 
     digest: bytes
@@ -49,18 +49,18 @@ class Reached(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """Hold what torch made of a frame.
+    """torch's compilation of a frame.
 
     Args:
         code: key of a CODE.
-        resumes: generated global -> key of a CODE, the functions behind graph breaks.
+        resumes: generated global -> key of a CODE, the resume functions.
         backends: generated global -> key of a BACKEND.
         imports: generated global -> name of a module.
         requires: facts of the GPU that must be equal; empty for a frame of the CPU.
-        guards: key of GUARDS; None where only the lean lane can have them.
-        expected: digest (hex) of what the guards expect.
+        guards: key of GUARDS; None if only the lean lane supports them.
+        expected: digest (hex) of the guards' expectations.
         expectations: key of a TEXT, the same in words; None without guards.
-        audit: key of a TEXT, what Dynamo made in the form that audits compare; None where it was not kept.
+        audit: key of a TEXT, Dynamo's result in the form audits compare; None if it was not kept.
     """
 
     code: ContentKey
@@ -75,20 +75,20 @@ class Compiled(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Hold the GPU that a frame runs on, -1 for several, and why it can run on no other; empty if it can."""
+    """The GPU a frame runs on, -1 for several, and why it is pinned to it; empty if it is not."""
 
     gpu: int
     pinned: str
 
 
 class LeanForm(NamedTuple):
-    """Hold what the lean lane needs beside the code.
+    """The lean lane's part, besides the code.
 
     Args:
         guards: key of a GUARD_PROGRAM.
-        imports: generated global -> name of a module, of those that the code uses.
+        imports: generated global -> name of a module, for those the code uses.
         backends: generated global -> key of a LEAN_BACKEND or LEAN_SPLIT.
-        opens: CUDA's libraries that it calls, by the names of `firebrick.runtime.cuda_warmup`.
+        opens: the CUDA libraries it calls, by the names of `firebrick.runtime.cuda_warmup`.
         place: where it runs; None for the CPU.
     """
 
@@ -100,22 +100,22 @@ class LeanForm(NamedTuple):
 
 
 class NoLeanForm(NamedTuple):
-    """Say why the lean lane cannot have a frame."""
+    """The reason the lean lane cannot serve a frame."""
 
     reason: str
 
 
 class Manifest(NamedTuple):
-    """Hold a manifest.
+    """A bundle's manifest.
 
     Args:
         recipe: key of the recipe.
         parts: digest of the keys of all parts, in order.
-        process: facts that must be as they were.
-        buckets: of gradients, for which the graph is split; empty for one that is whole.
-        reached: what must be as it was; None where nothing was traced.
-        compiled: what torch made; None for a frame that torch runs as it is.
-        lean: what the lean lane has.
+        process: facts that must be unchanged.
+        buckets: gradient buckets the graph is split for; empty if it is not split.
+        reached: reachable objects that must be unchanged; None if nothing was traced.
+        compiled: torch's compilation; None for a frame that torch runs uncompiled.
+        lean: the lean lane's part.
     """
 
     recipe: bytes
@@ -128,12 +128,12 @@ class Manifest(NamedTuple):
 
     @property
     def skip(self) -> bool:
-        """Tell whether torch runs the frame as it is."""
+        """Tell whether torch runs the frame uncompiled."""
         return self.compiled is None
 
     @property
     def serves_lean(self) -> bool:
-        """Tell whether the lean lane may have it."""
+        """Tell whether the lean lane may serve it."""
         return self.skip or isinstance(self.lean, LeanForm)
 
 
@@ -141,8 +141,8 @@ def pack_manifest(manifest: Manifest) -> bytes:
     """Return the body of a manifest.
 
     Raises:
-        EncodeError: for a value that is none.
-        LimitExceeded: for one that is too large.
+        EncodeError: the value is not a manifest.
+        LimitExceeded: it is too large.
     """
     if not isinstance(manifest, Manifest):
         raise EncodeError(type(manifest).__name__, reason="not a Manifest")
@@ -183,7 +183,7 @@ def unpack_manifest(data: bytes | memoryview) -> Manifest:
 
     Raises:
         UnknownVersion: another version of Firebrick wrote it.
-        DecodeError: these are not the fields of one; the first that is wrong is named.
+        DecodeError: these are not a manifest's fields; names the first wrong one.
         LimitExceeded: larger than a manifest may be.
     """
     found = unpack(data, LIMITS)
@@ -208,14 +208,14 @@ def unpack_manifest(data: bytes | memoryview) -> Manifest:
 
 
 class _Body:
-    """A map whose fields are taken one by one."""
+    """A map whose fields are consumed one by one."""
 
     def __init__(self, what: str, fields: dict[Any, Any]) -> None:
         self._what = what
         self._left = dict(fields)
 
     def take(self, name: str, read: Callable[[Any], T], default: T | None = None) -> T:
-        """Return a field, checked; without a default it must be there."""
+        """Return a field, checked; without a default it must be present."""
         if name not in self._left:
             if default is None:
                 raise DecodeError(f"a {self._what} without {name}")
@@ -226,7 +226,7 @@ class _Body:
             raise DecodeError(f"{name} of a {self._what}: {error.reason}") from None
 
     def end(self) -> None:
-        """Refuse fields that nobody took."""
+        """Refuse unconsumed fields."""
         if self._left:
             raise DecodeError(f"a {self._what} with {next(iter(self._left))!r:.40}, which is not known")
 

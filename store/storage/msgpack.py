@@ -14,11 +14,11 @@ from firebrick.errors import CodecError, DecodeError, EncodeError, LimitExceeded
 from firebrick.storage.format import MAX_BLOB_BYTES
 
 Data = bytes | bytearray | memoryview
-INT64 = range(-(1 << 63), 1 << 64)  # integers that msgpack holds
+INT64 = range(-(1 << 63), 1 << 64)  # integers that msgpack can hold
 
 
 class Limits(NamedTuple):
-    """Hold what `unpack` accepts: bytes, depth of nesting, items of one array or map."""
+    """The limits of `unpack`: bytes, nesting depth, items per array or map."""
 
     size: int = MAX_BLOB_BYTES
     depth: int = 64
@@ -48,8 +48,8 @@ def pack(value: Any, *, maps: bool = True) -> bytes:
     """Pack None, bool, int of 64 bits, float, str, bytes, lists, tuples (as lists) and dicts.
 
     Args:
-        value: What to pack.
-        maps: False promises that there is no dict inside, which saves a walk over the value.
+        value: The value to pack.
+        maps: False promises that it contains no dict, which saves a walk over it.
 
     Raises:
         EncodeError: A part has another type, or an integer does not fit into 64 bits.
@@ -79,9 +79,8 @@ def unpack(data: Data, limits: Limits = DEFAULT_LIMITS) -> Any:
     """Unpack one value that fills `data` exactly; arrays become lists.
 
     Raises:
-        DecodeError: Not msgpack, bytes left over, a map with a key twice, or an extension type.
-        LimitExceeded: Larger, longer or deeper than `limits`; sizes are compared before anything is
-            allocated.
+        DecodeError: Not msgpack, trailing bytes, a map with a duplicate key, or an extension type.
+        LimitExceeded: Larger, longer or deeper than `limits`; sizes are checked before anything is allocated.
     """
     if len(data) > limits.size:
         raise LimitExceeded("encoding in bytes", len(data), limits.size)

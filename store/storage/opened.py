@@ -1,4 +1,4 @@
-"""Own one open LMDB environment: with its lock file, its databases and the place that it was found in."""
+"""One open LMDB environment, with its lock file, its databases and its directory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from firebrick.storage.lock_file import LockFile
 
 
 class Opened:
-    """Hold an environment from when it is opened until it is closed.
+    """An environment from its opening to its closing.
 
-    Opened and closed under the engines' lock. Errors of LMDB and the system are left as they are.
+    Opened and closed under the engines' lock. Errors of LMDB and the system are not translated.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class Opened:
             lock: Use the lock file.
 
         Raises:
-            StoreLocked: Somebody else opens it, and does not get on; or it is open in this process.
+            StoreLocked: Somebody else is stuck opening it; or it is open in this process.
             StoreFull: There is no room for the lock file.
-            StoreDamaged: The file lacks pages.
-            StorePermissionError: The directory was exchanged meanwhile.
+            StoreDamaged: The file has missing pages.
+            StorePermissionError: The directory was replaced meanwhile.
             StoreUntrusted: Others may have written the file, and this LMDB is not hardened.
         """
         self.path = place.path
@@ -69,7 +69,7 @@ class Opened:
             )
 
     def create_databases(self, *, create: bool) -> None:
-        """Open the databases for writing, make them if there are none, and check the format.
+        """Open the databases for writing, creating them if there are none, and check the format.
 
         The caller holds the writers' lock.
         """
@@ -84,13 +84,13 @@ class Opened:
             self.writable = True
 
     def begin(self, *, write: bool) -> Raw:
-        """Start a transaction; StoreLocked if LMDB's own locks are held by who does not get on."""
+        """Start a transaction; StoreLocked if a stuck process holds LMDB's own locks."""
         if self._lock_file is not None:
             self._lock_file.wait(write=write)
         return lmdb_api.begin(self.env, write=write)
 
     def alone_in_upkeep(self, timeout: float) -> AbstractContextManager[None]:
-        """Hold the lock of who looks after the store; StoreLocked if another process has it."""
+        """Hold the upkeep lock; StoreLocked if another process has it."""
         if self._lock_file is None:
             return contextlib.nullcontext()
         return self._lock_file.alone_in_upkeep(timeout)
@@ -102,7 +102,7 @@ class Opened:
         self._let_go()
 
     def forget(self) -> None:
-        """Drop what belongs to the parent process; called in a new child process."""
+        """Drop everything of the parent process; called in a new child process."""
         self._let_go()
 
     def _let_go(self, *, keep: bool = False) -> None:

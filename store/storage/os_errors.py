@@ -1,4 +1,4 @@
-"""Put errors of the system into the store's terms, by their number and never by their text."""
+"""Translate system errors into store errors, by number and never by text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def store_error(path: str, code: int, detail: str) -> StoreError:
-    """Return the store error that an error number means for a store at a path."""
+    """Return the store error for an error number, for a store at a path."""
     if code in _FULL or (code == errno.EIO and _no_room(path)):
         return StoreFull(path, detail)
     if code == errno.EROFS:
@@ -26,12 +26,12 @@ def store_error(path: str, code: int, detail: str) -> StoreError:
 
 
 def from_system(path: str, error: OSError) -> StoreError:
-    """Return the store error that an OSError means for a store at a path."""
+    """Return the store error for an OSError, for a store at a path."""
     return store_error(path, error.errno or 0, str(error))
 
 
 def _no_room(path: str) -> bool:
-    """Tell whether a short write, an I/O error to LMDB, may come from a full disk or a limit."""
+    """Tell whether a short write, an I/O error to LMDB, may be due to a full disk or a limit."""
     if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
         return True
     with contextlib.suppress(OSError):

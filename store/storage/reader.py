@@ -1,4 +1,4 @@
-"""Read a store: what `Store` does in a transaction per call, and `Snapshot` in one of its own."""
+"""Read a store: `Store` uses one transaction per call, `Snapshot` a single one."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Recipes: TypeAlias = list[bytes]
 
 
 class Reads(ABC):
-    """Offer every way to read; digests and checksums are verified before anything is returned."""
+    """All reading methods; digests and checksums are verified before anything is returned."""
 
     _copy: ClassVar[bool] = True  # blobs are owned bytes, not views
 
     @abstractmethod
     def _reading(self) -> AbstractContextManager[ReadView]:
-        """Give a transaction to read in."""
+        """Return a transaction to read in."""
 
     def get(self, key: bytes) -> StoredBlob:
-        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that cannot be."""
+        """Return a blob; raise BlobMissing, DamagedError or UnknownKind if that fails."""
         with self._reading() as txn:
             value = txn.get("blobs", check_key(key))
             if value is None:
@@ -46,20 +46,20 @@ class Reads(ABC):
             return decode_blob(key, value, copy=self._copy)
 
     def has(self, key: bytes) -> bool:
-        """Tell whether a blob is there, without reading it."""
+        """Tell whether a blob exists, without reading it."""
         with self._reading() as txn:
             return txn.has("blobs", check_key(key))
 
     def list(self, kind: Kind | None = None) -> Iterator[BlobInfo]:
-        """List blobs as they are now, by key, but for those with a damaged or unknown header."""
+        """Yield the present blobs, by key, except those with a damaged or unknown header."""
         with self._reading() as txn:
             return iter([info for info in blob_infos(txn) if kind in (None, info.kind)])
 
     def bundles(self, recipe: bytes) -> Keys:
-        """List the bundles of a recipe, by key; a recipe that is not known has none.
+        """Return the bundles of a recipe, by key; an unknown recipe has none.
 
         Raises:
-            DamagedError: It names a bundle that is not there; publishing one under it removes such names.
+            DamagedError: It names a missing bundle; publishing one under it removes such names.
         """
         with self._reading() as txn:
             keys = txn.duplicates("recipes", check_key(recipe))
@@ -68,7 +68,7 @@ class Reads(ABC):
             return [ContentKey(key) for key in keys]
 
     def bundle(self, key: bytes) -> bytes:
-        """Fetch the manifest of a bundle; BundleMissing, DamagedError or UnknownVersion."""
+        """Return the manifest of a bundle; BundleMissing, DamagedError or UnknownVersion."""
         with self._reading() as txn:
             blob = decode_blob(key, split_bundle(key, _bundle(txn, key))[0])
             if blob.version > MANIFEST_VERSION:
@@ -76,35 +76,35 @@ class Reads(ABC):
             return bytes(blob.data)
 
     def parts(self, key: bytes) -> Keys:
-        """List the blobs that a bundle needs, by key; BundleMissing or DamagedError."""
+        """Return the blobs a bundle needs, by key; BundleMissing or DamagedError."""
         with self._reading() as txn:
             manifest, parts = split_bundle(key, _bundle(txn, key))
-            decode_blob(key, manifest, copy=False)  # its length tells where the list begins
-            if not check_parts(txn, key, parts):  # by an earlier version
+            decode_blob(key, manifest, copy=False)  # its length determines where the list begins
+            if not check_parts(txn, key, parts):  # from an earlier version
                 for part in parts:
                     if not txn.has("blobs", part):
                         raise DamagedError(key, f"needs blob {part.hex()}, which is not there")
             return parts
 
     def recipes(self) -> Iterator[bytes]:
-        """List the keys of all recipes as they are now, by key; those without components are left out."""
+        """Yield the keys of all present recipes, in order, except those without components."""
         with self._reading() as txn:
             keys = dict.fromkeys(key for key, _ in txn.items("recipes"))
             return iter([key for key in keys if txn.has("components", key)])
 
     def components(self, recipe: bytes) -> dict[str, str] | None:
-        """Fetch the components of a recipe, None if it is not known; DamagedError."""
+        """Return the components of a recipe, None if it is unknown; DamagedError."""
         with self._reading() as txn:
             body = txn.record("components", check_key(recipe))
         return None if body is None else unpack_components(body)
 
     def recipes_of(self, module: str, name: str, *, limit: int | None = None) -> Recipes:
-        """List the recipes of a function, by key, at most `limit`; those that are not indexed are left out.
+        """Return the indexed recipes of a function, by key, at most `limit`.
 
         Args:
             module: Component ``function.module`` of the recipes.
             name: Component ``function.name``.
-            limit: How many to look at, however many there are.
+            limit: The most to look at.
         """
         prefix = function_prefix(module, name)
         with self._reading() as txn:
@@ -113,12 +113,12 @@ class Reads(ABC):
 
     @property
     def indexed(self) -> bool:
-        """Whether every recipe is in both indexes; not in stores from before there were any."""
+        """Whether every recipe is in both indexes; false in stores that predate them."""
         with self._reading() as txn:
             return is_indexed(txn)
 
     def facts(self, key: bytes) -> dict[str, Any]:
-        """Fetch what was noted beside a bundle, empty if nothing was; DamagedError."""
+        """Return the facts noted for a bundle, empty for none; DamagedError."""
         with self._reading() as txn:
             body = txn.record("clock", fmt.CLOCK_NOTE + check_key(key))
         if body is None:
@@ -131,31 +131,31 @@ class Reads(ABC):
         return facts
 
     def last_use(self, key: bytes) -> int | None:
-        """Fetch an entry's last use in seconds since 1970, None if it had none; DamagedError."""
+        """Return an entry's last use in seconds since 1970, None for none; DamagedError."""
         with self._reading() as txn:
             body = txn.record("clock", fmt.CLOCK_USE + check_key(key))
         return None if body is None else int.from_bytes(body, "little")
 
     def pins(self) -> Keys:
-        """List the bundles that are pinned, by key."""
+        """Return the pinned bundles, by key."""
         with self._reading() as txn:
             found = txn.items("meta", prefix=fmt.META_PIN)
             return [ContentKey(key[len(fmt.META_PIN) :]) for key, _ in found]
 
     def registry(self, context: str) -> dict[tuple[str, str], bytes]:
-        """Fetch all of a context, (section, name) to value, sorted; may be empty; DamagedError."""
+        """Return all values of a context, (section, name) to value, sorted; may be empty; DamagedError."""
         with self._reading() as txn:
             entries = txn.items("registry", prefix=context_prefix(context))
             found = [read_registry_entry(key, value) for key, value in entries]
         return {(section, name): value for _, section, name, value in sorted(found)}
 
     def registry_get(self, context: str, section: str, name: str) -> bytes | None:
-        """Fetch one value of a context, None if it is not there; DamagedError."""
+        """Return one value of a context, None if it is missing; DamagedError."""
         with self._reading() as txn:
             return registry_value(txn, context, section, name)
 
     def contexts(self) -> Names:
-        """List the names of all contexts that have entries, sorted; DamagedError."""
+        """Return the names of all non-empty contexts, sorted; DamagedError."""
         names, start = [], b""
         with self._reading() as txn:
             while entry := next(txn.items("registry", start), None):
@@ -171,14 +171,14 @@ def is_indexed(txn: ReadView) -> bool:
 
 
 def check_key(key: bytes) -> bytes:
-    """Refuse what is not a key of 32 bytes with a UsageError."""
+    """Raise UsageError unless this is a key of 32 bytes."""
     if not isinstance(key, bytes) or len(key) != KEY_BYTES:
         raise UsageError(f"a key is {KEY_BYTES} bytes, not {key!r}")
     return key
 
 
 def blob_infos(txn: ReadView) -> Iterator[BlobInfo]:
-    """Walk the headers of all blobs; those that are damaged or unknown are left out."""
+    """Yield the headers of all blobs, except damaged or unknown ones."""
     for key, value in txn.items("blobs"):
         try:
             header = parse_header(key, value)
@@ -190,7 +190,7 @@ def blob_infos(txn: ReadView) -> Iterator[BlobInfo]:
 
 
 def split_bundle(key: bytes, value: Data) -> tuple[Data, Keys]:
-    """Split the value of a bundle into that of its manifest and the keys of its parts."""
+    """Split the value of a bundle into its manifest's value and the keys of its parts."""
     end = HEADER.size + parse_header(key, value).stored
     parts = bytes(value[end:])
     if len(parts) % KEY_BYTES:
@@ -200,7 +200,7 @@ def split_bundle(key: bytes, value: Data) -> tuple[Data, Keys]:
 
 
 def parts_check(parts: Iterable[bytes]) -> bytes:
-    """Make the check of a bundle's list of parts; it finds damage, not forgery."""
+    """Return the check of a bundle's list of parts; it detects damage, not forgery."""
     return short_hash("parts", *parts)
 
 
@@ -208,10 +208,10 @@ def check_parts(txn: ReadView, key: bytes, parts: Keys) -> bool:
     """Compare a bundle's list of parts with its check.
 
     Returns:
-        False if there is no check, because an earlier version published the bundle.
+        False if there is no check because an earlier version published the bundle.
 
     Raises:
-        DamagedError: It is another list, or the check is damaged.
+        DamagedError: The list does not match, or the check is damaged.
     """
     check = txn.record("names", fmt.NAME_PARTS + key)
     if check is not None and check != parts_check(parts):
@@ -220,7 +220,7 @@ def check_parts(txn: ReadView, key: bytes, parts: Keys) -> bool:
 
 
 def stray_bundles(txn: ReadView, keys: Iterable[bytes]) -> list[bytes]:
-    """Return those of a recipe's bundles that are not there."""
+    """Return the missing bundles of a recipe."""
     return [key for key in keys if not txn.has("bundles", key)]
 
 
@@ -232,29 +232,29 @@ def _bundle(txn: ReadView, key: bytes) -> memoryview:
 
 
 def context_prefix(context: str) -> bytes:
-    """Make the part of a registry key that all entries of a context share."""
+    """Return the prefix of a context's registry keys."""
     return short_hash("context", context.encode())
 
 
 def function_prefix(module: str, name: str) -> bytes:
-    """Make the part of a key in `names` that all recipes of a function share."""
+    """Return the prefix of a function's keys in `names`."""
     return fmt.NAMES_FUNCTION + short_hash("function", module.encode(), name.encode())
 
 
 def registry_key(context: str, section: str, name: str) -> bytes:
-    """Make the key of a registry entry; names may be of any length, LMDB's keys may not."""
+    """Return the key of a registry entry; names may be of any length, LMDB's keys may not."""
     return context_prefix(context) + short_hash("name", section.encode(), name.encode())
 
 
 def registry_value(txn: ReadView, context: str, section: str, name: str) -> bytes | None:
-    """Fetch one value of a context, None if it is not there; DamagedError."""
+    """Return one value of a context, None if it is missing; DamagedError."""
     key = registry_key(context, section, name)
     value = txn.get("registry", key)
     return None if value is None else read_registry_entry(key, value)[3]
 
 
 def read_registry_entry(key: bytes, value: Data) -> tuple[str, str, str, bytes]:
-    """Check a registry record, split into context, section, name and value; DamagedError."""
+    """Check a registry record and split it into context, section, name and value; DamagedError."""
     try:
         context, section, name, data = unpack_strings(decode_record("registry", key, value))
         entry = context.decode(), section.decode(), name.decode(), data

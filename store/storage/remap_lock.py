@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 
 class RemapLock:
-    """Count transactions per thread; `alone` waits until there are none.
+    """A count of transactions per thread; `alone` waits until there are none.
 
-    A thread that is inside may enter again while another waits to be alone (else nested
-    transactions would deadlock); everyone else then waits outside. No wait is longer than its
-    timeout, in seconds.
+    A thread that is inside may re-enter while another waits to be alone (otherwise nested transactions would
+    deadlock); everyone else waits outside. No wait exceeds its timeout, in seconds.
     """
 
     def __init__(self) -> None:
@@ -21,7 +20,7 @@ class RemapLock:
         self._alone = False
 
     def enter(self, timeout: float) -> int | None:
-        """Come in; returns the token for `leave`, None when time ran out."""
+        """Enter and return the token for `leave`; None on timeout."""
         me = threading.get_ident()
         with self._changed:
             if me not in self._inside and not self._changed.wait_for(lambda: not self._alone, timeout):
@@ -30,7 +29,7 @@ class RemapLock:
         return me
 
     def leave(self, token: int) -> None:
-        """Go out again; any thread may do it."""
+        """Leave; any thread may call it."""
         with self._changed:
             self._inside[token] -= 1
             if not self._inside[token]:
@@ -39,7 +38,7 @@ class RemapLock:
 
     @contextlib.contextmanager
     def alone(self, timeout: float) -> Iterator[bool]:
-        """Hold the gate with nobody inside; yields False if that is not to be."""
+        """Hold the lock with nobody inside; yield False on timeout."""
         with self._changed:
             granted = threading.get_ident() not in self._inside and self._changed.wait_for(
                 lambda: not self._alone, timeout

@@ -1,12 +1,11 @@
-"""Keep the file of a store within a limit: make room before a write, and after one that found none.
+"""Keep a store's file within a limit: make room before a write, and after one that found none.
 
-The map of who writes ends at the limit, so the file never passes it, whatever becomes of the rest. A
-sixteenth of it is left free inside: LMDB copies the pages that a transaction changes, a deletion too,
-and needs runs of free pages for large values. When there is less, bundles are evicted until a tenth more
-is free, so that not every write has to.
+A writer's map ends at the limit, so the file never exceeds it in any case. A sixteenth of it is left free:
+LMDB copies the pages that a transaction changes, even a deletion, and needs runs of free pages for large
+values. When less is free, bundles are evicted until a tenth more is, so that not every write has to evict.
 
-A full disk, or readers that keep freed space from being used again, show as a write that fails; then
-more is evicted, and the write is tried again for a short while.
+A full disk, or readers that keep freed space from being reused, make a write fail; then more is evicted, and
+the write is retried for a short while.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from firebrick.storage.transaction import Transaction
 
 T = TypeVar("T")
 
-_RESERVE: Final = 16  # share of the limit that is left free
+_RESERVE: Final = 16  # share of the limit left free
 _LEAST_RESERVE: Final = 96 * 4096  # bytes: a few pages of each database
-_SURPLUS: Final = 10  # share of the limit that is freed beyond what is needed
+_SURPLUS: Final = 10  # share of the limit freed beyond the need
 _TRIES: Final = 4
-_UPKEEP_S: Final = 20.0  # longest wait for somebody else who evicts
-_PAUSE_S: Final = 0.05  # for readers to go on to what is new
+_UPKEEP_S: Final = 20.0  # longest wait for another evictor
+_PAUSE_S: Final = 0.05  # for readers to move on to the latest commit
 
 
 def write(

@@ -1,7 +1,7 @@
-"""Do long work on a store in short transactions, so that nobody waits for it.
+"""Do long work on a store in short transactions, so that nobody has to wait for it.
 
-A reader that stays open keeps space from being used again, and a writer keeps other writers out: both
-end after `format.SLICE_S` and go on in a new transaction. Between two writes others get their turn.
+An open reader keeps space from being reused, and a writer keeps other writers out: both end after
+`format.SLICE_S` and continue in a new transaction. Between two writes others get their turn.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from firebrick.storage.transaction import Transaction
 
 T = TypeVar("T")
 
-MOST = 4096  # items that one transaction looks at
+MOST = 4096  # items per transaction
 PAUSE_S = 0.02  # longer than the longest pause of a writer that polls the lock
 
 
 def walk(
     engine: Engine, database: str, start: bytes = b""
 ) -> Iterator[tuple[Transaction, bytes, memoryview]]:
-    """Walk a database that has no duplicates, from a key on, in several transactions.
+    """Walk a database without duplicates, from a key on, in several transactions.
 
     Yields:
-        The transaction, the key and the value; both but the key are valid until the next step. Entries
-        that are written meanwhile may be met or not.
+        The transaction, the key and the value; all but the key are valid until the next step. Entries written
+        meanwhile may or may not be met.
     """
     more: bytes | None = start
     while more is not None:
@@ -44,16 +44,16 @@ def walk(
 def write_all(
     engine: Engine, items: Sequence[T], prepare: Callable[[Transaction], Callable[[T], int]]
 ) -> tuple[int, int]:
-    """Write something for each item, in as many transactions as it takes.
+    """Write something for each item, in as many transactions as necessary.
 
     Args:
         engine: where to write.
-        items: what to do it for.
-        prepare: is called with each transaction, and returns what is called with each item. That
-            returns a number, 0 where there was nothing to do.
+        items: the items.
+        prepare: called with each transaction; returns a function called with each item, which returns a
+            number, 0 if there was nothing to do.
 
     Returns:
-        How many of these numbers were not 0, and their sum.
+        The count of non-zero numbers, and their sum.
     """
     at = count = total = 0
 

@@ -1,4 +1,4 @@
-"""Read a store as it was at one moment, without copies."""
+"""Read a store as of one moment, without copies."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from firebrick.storage.view import ReadView, Source
 
 
 class Snapshot(Reads):
-    """See the store as it was at one moment, whatever is written meanwhile; a context manager.
+    """The store as of one moment, whatever is written meanwhile; a context manager.
 
-    The data of a blob that is not compressed is a read-only view of the store's own memory, which
-    is valid until the snapshot ends and is released then; copy what must live longer. Slices of a
-    view are not tracked: they must not be used afterwards. If an array still uses a view at the
-    end, UsageError is raised, and the memory stays mapped for as long as the process lives.
+    The data of a blob that is not compressed is a read-only view of the store's own memory, which is valid
+    until the snapshot ends and is then released; copy anything that must live longer. Slices of a view are
+    not tracked: they must not be used afterwards. If an array still uses a view at the end, UsageError is
+    raised, and the memory stays mapped for the life of the process.
 
-    While a snapshot is open, space of deleted entries is not used again, and the map cannot
-    grow: keep it short. One thread at a time may use it; a child process may not.
+    While a snapshot is open, space of deleted entries is not reused, and the map cannot grow: keep it short.
+    One thread at a time may use it; a child process may not.
     """
 
     _copy: ClassVar[bool] = False
@@ -47,14 +47,14 @@ class Snapshot(Reads):
         return self._txn
 
     def get(self, key: bytes) -> StoredBlob:
-        """Fetch a blob; BlobMissing, DamagedError or UnknownKind if that cannot be."""
+        """Return a blob; raise BlobMissing, DamagedError or UnknownKind if that fails."""
         blob = super().get(key)
         if isinstance(blob.data, memoryview):
             self._views.append(blob.data)
         return blob
 
     def close(self) -> None:
-        """End the snapshot; ending it again does nothing."""
+        """End the snapshot; a second call does nothing."""
         source, self._source = self._source, None
         if source is None:
             return
@@ -81,6 +81,6 @@ class Snapshot(Reads):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End it; an exception that is on its way already is not replaced."""
+        """End the snapshot, without replacing a propagating exception."""
         with contextlib.suppress(*([] if error is None else [Exception])):
             self.close()

@@ -1,8 +1,8 @@
-"""Keep blobs, bundles, recipes and names in one directory: the class `Store`.
+"""Blobs, bundles, recipes and names in one directory: the class `Store`.
 
-docs/format.md describes what is on disk. The order of writes, and so what a crash leaves behind,
-follows from one rule: what belongs together is committed in one transaction. Compressing and
-hashing happen before it begins.
+docs/format.md describes what is on disk. The order of writes, and so what a crash leaves behind, follows from
+one rule: changes that belong together are committed in one transaction. Compressing and hashing happen before
+it begins.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ __all__ = ["Blob", "BlobInfo", "Snapshot", "Store", "StoredBlob"]
 
 
 class Store(Upkeep):
-    """Keep blobs, bundles, recipes and names in a directory; open one with `Store.open`.
+    """A directory of blobs, bundles, recipes and names; open one with `Store.open`.
 
-    Any thread may use a store: reads go on side by side, writes wait for each other. After a fork
-    the child opens the file again by itself. All stores of one directory in a process share one
-    environment. What methods return is owned by the caller, except inside a `snapshot`.
+    Thread-safe: reads run in parallel, writes are serialised. After a fork the child reopens the file
+    automatically. All stores of one directory in a process share one environment. The caller owns the results
+    of methods, except inside a `snapshot`.
 
     Methods that write raise StoreReadOnly, StoreLocked (not within `format.LOCK_TIMEOUT_S`),
     StoreFull or StoreNotFound (the directory was removed), and then have written nothing. All raise
@@ -74,7 +74,7 @@ class Store(Upkeep):
         self.path = source.path
         self.readonly = readonly
         self.durable = durable
-        self.evicted = 0  # bundles that went to make room for what was written here
+        self.evicted = 0  # bundles evicted to make room for writes of this store
 
     @classmethod
     def open(
@@ -87,20 +87,19 @@ class Store(Upkeep):
         durable: bool = True,
         max_bytes: int | None = 0,
     ) -> Self:
-        """Open a directory as a store, and make it if it is not there.
+        """Open a directory as a store, creating it if missing.
 
         Args:
-            path: The directory. It must be local and private (mode 0700), and its last component no
+            path: The directory. It must be local and private (mode 0700), and its last component not a
                 symbolic link. Or the file of a sealed pack, to be read.
-            readonly: Change nothing in the directory, not even the lock file. Others should not
-                write meanwhile; a read that they may have disturbed raises StoreLocked.
-            create: Make a new store if there is none.
-            map_size: Bytes of address space to begin with; default `format.MAP_SIZE`. It grows when
-                it is full.
-            durable: A write returns when it survives a crash of the system. False: such a crash may
-                undo the last writes, each as a whole; that of a process loses nothing either way.
-            max_bytes: Bytes on disk that what is written here keeps to: bundles are evicted to make room
-                for others. 0: no limit; None: one that fits the disk.
+            readonly: Change nothing in the directory, not even the lock file. Others should not write
+                meanwhile; a read they may have disturbed raises StoreLocked.
+            create: Create a new store if there is none.
+            map_size: Initial bytes of address space; default `format.MAP_SIZE`. It grows when full.
+            durable: A write returns once it survives a system crash. False: such a crash may undo the last
+                write as a whole; a process crash loses nothing either way.
+            max_bytes: Limit of bytes on disk for writes of this store: bundles are evicted to make room for
+                others. 0: no limit; None: one that fits the disk.
 
         Raises:
             StoreError: StoreNotFound, StorePermissionError, StoreReadOnly, StoreVersionError,
@@ -118,7 +117,7 @@ class Store(Upkeep):
         return cls(engine, readonly=readonly, durable=durable, limit=limit)
 
     def close(self) -> None:
-        """Close the store; closing it again does nothing. Open snapshots stay valid."""
+        """Close the store; a second call does nothing. Open snapshots stay valid."""
         source, self._source = self._source, None
         if source is not None:
             source.release()
@@ -182,14 +181,14 @@ class Store(Upkeep):
     # -- blobs
 
     def put(self, kind: Kind, data: Data, version: int = 1) -> ContentKey:
-        """Keep bytes and return their content key; see `put_many`."""
+        """Store bytes and return their content key; see `put_many`."""
         return self.put_many([Blob(kind, data, version)])[0]
 
     def put_many(self, items: Iterable[Blob]) -> Keys:
-        """Keep blobs, all in one transaction, and return their content keys in the same order.
+        """Store blobs in one transaction, and return their content keys in the same order.
 
-        A blob that is there, intact, is not written again; a damaged one is replaced. If all are
-        there, no lock is taken.
+        An intact blob already present is not rewritten; a damaged one is replaced. If all are present, no
+        lock is taken.
 
         Raises:
             UsageError, LimitExceeded: A blob is not valid.
@@ -203,7 +202,7 @@ class Store(Upkeep):
         return self._encoded([Blob(*item) for item in items], put)
 
     def _encoded(self, blobs: Sequence[Blob], write: Callable[[Keys, Values], T]) -> T:
-        """Encode blobs and write them; again if some that were there are collected in between."""
+        """Encode blobs and write them, retrying if some that were present are collected in between."""
         try:
             return write(*self._encode(blobs))
         except IncompleteBundle as error:
@@ -213,7 +212,7 @@ class Store(Upkeep):
             return write(keys, fresh)
 
     def _encode(self, blobs: Sequence[Blob]) -> tuple[Keys, Values]:
-        """Return the keys of blobs, and the values of those that are not in the store."""
+        """Return the keys of blobs, and the values of those not in the store."""
         for blob in blobs:
             check_blob(*blob)
         keyed = [(blob.key, blob) for blob in blobs]
@@ -236,16 +235,16 @@ class Store(Upkeep):
 
         Args:
             recipe: Key of the recipe: `recipe_key(components)`.
-            components: What the recipe is made of.
+            components: The components of the recipe.
             manifest: The bundle, a blob of kind BUNDLE; its content key is the bundle's.
-            parts: Content keys of all blobs that the bundle needs, in any order. They follow from
-                the manifest: whoever publishes the same manifest gives the same parts.
-            blobs: Blobs that are to be kept with it.
-            facts: What is noted beside it where it is new to the recipe, as `note` does: ``seconds`` that
-                compiling took, and ``when``, decide how long it stays.
+            parts: Content keys of all blobs the bundle needs, in any order. They follow from the manifest:
+                whoever publishes the same manifest passes the same parts.
+            blobs: Blobs to store with it.
+            facts: Facts to note if it is new to the recipe, as with `note`: ``seconds`` of compilation, and
+                ``when``, decide how long it stays.
 
         Returns:
-            True if the bundle was new to the recipe. If all was there, no lock was taken.
+            True if the bundle was new to the recipe. If everything was present, no lock was taken.
 
         Raises:
             IncompleteBundle: Parts are neither in the store nor among `blobs`; nothing is written.
@@ -294,26 +293,26 @@ class Store(Upkeep):
     # -- volatile facts
 
     def note(self, key: bytes, facts: Mapping[str, Any]) -> None:
-        """Keep facts beside a bundle (when, seconds, host), in place of those noted before."""
+        """Note facts of a bundle (when, seconds, host), replacing earlier ones."""
         body = _packed(facts)
         check_key(key)
         self._write(lambda txn: txn.put_record("clock", fmt.CLOCK_NOTE + key, body))
 
     def touch(self, key: bytes, now: float | None = None) -> bool:
-        """Note that an entry is used, at most once in `format.TOUCH_PERIOD_S`.
+        """Note that an entry is used, at most once per `format.TOUCH_PERIOD_S`.
 
         Args:
             key: Content key of a bundle or a blob.
             now: Seconds since 1970; default the clock.
 
         Returns:
-            Whether something was written; never in a store that is open for reading.
+            Whether something was written; never in a read-only store.
         """
         seconds = max(0, int(time.time() if now is None else now))  # a clock may be before 1970
         check_key(key)
         if self.readonly:
             return False
-        with contextlib.suppress(DamagedError):  # is written anew
+        with contextlib.suppress(DamagedError):  # is rewritten
             last = self.last_use(key)
             if last is not None and abs(seconds - last) < fmt.TOUCH_PERIOD_S:
                 return False
@@ -334,16 +333,16 @@ class Store(Upkeep):
         blobs: Iterable[Blob] = (),
         expect: Mapping[tuple[str, str], bytes | None] | None = None,
     ) -> None:
-        """Change values of a context, all in one transaction.
+        """Change values of a context in one transaction.
 
         Args:
             context: Its name.
             changes: (section, name) to the new value; None removes it.
-            blobs: Blobs that are to be kept with it.
-            expect: (section, name) to the value that must be there now, None for none.
+            blobs: Blobs to store with it.
+            expect: (section, name) to the value that must be present now, None for none.
 
         Raises:
-            EditConflict: Something else is there; names it as "section/name". Nothing is written.
+            EditConflict: Another value is present; names it as "section/name". Nothing is written.
         """
 
         def body(txn: Transaction, keys: Keys, fresh: Values) -> None:
@@ -368,16 +367,16 @@ class Store(Upkeep):
 
 
 def _packed(facts: Mapping[str, Any]) -> bytes:
-    from firebrick.storage.msgpack import pack  # who only reads needs none of it
+    from firebrick.storage.msgpack import pack  # not needed for reading
 
     return pack(dict(facts))
 
 
 def _put_all(txn: Transaction, values: Values, needed: Sequence[bytes]) -> None:
-    """Put the blobs that are new of those that are needed, and note that they are.
+    """Write the new blobs among the needed ones, and record the need in the journal.
 
     Raises:
-        IncompleteBundle: Others are no longer there.
+        IncompleteBundle: Others no longer exist.
     """
     for key, value in values.items():
         txn.put("blobs", key, value)

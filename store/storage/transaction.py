@@ -1,4 +1,4 @@
-"""Wrap one LMDB transaction."""
+"""One LMDB transaction."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from firebrick.storage.lmdb_api import Handles, Raw
 
 
-_OWN_PAGES = 4  # two meta pages, the list of databases, and at least one of free pages
+_OWN_PAGES = 4  # two meta pages, the list of databases, and at least one free-list page
 
 
 class Transaction(ReadView):
-    """Read and write named databases; made by `Engine.begin` and `Engine.write`.
+    """A transaction on named databases; made by `Engine.begin` and `Engine.write`.
 
-    A context manager. Views it hands out are valid until it ends. One thread at a time may use it.
+    A context manager. Its views are valid until it ends. One thread at a time may use it.
     """
 
     __slots__ = ("_engine", "_handles", "_raw", "_token", "dirty")
 
     def __init__(self, engine: Engine, raw: Raw, handles: Handles, token: int) -> None:
-        """Take over an LMDB transaction, its databases, and its place in the engine's gate."""
+        """Take ownership of an LMDB transaction, its databases, and its place in the engine's gate."""
         self._engine = engine
         self._handles = handles
         self._raw: Raw | None = raw
@@ -38,7 +38,7 @@ class Transaction(ReadView):
         self.dirty = False
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """End it without a commit; errors of LMDB are turned into store errors."""
+        """End it without a commit; LMDB errors become store errors."""
         if error is None:
             return self.end()
         with contextlib.suppress(StoreError):
@@ -58,15 +58,15 @@ class Transaction(ReadView):
 
     @property
     def number(self) -> int:
-        """The number of the last commit that it sees, or of its own if it writes."""
+        """The number of the last commit it sees, or of its own if it writes."""
         return self._open.id()
 
     def get(self, database: str, key: bytes) -> memoryview | None:
-        """Look a value up; the view is valid until the transaction ends."""
+        """Return the value of a key; the view is valid until the transaction ends."""
         return self._open.get(key, db=self._handles[database])
 
     def has(self, database: str, key: bytes, value: bytes | None = None) -> bool:
-        """Tell whether a key is there, or with `value` that duplicate of it, without reading it."""
+        """Tell whether a key, or with `value` that duplicate of it, exists, without reading it."""
         with self._open.cursor(self._handles[database]) as cursor:
             return cursor.set_key(key) if value is None else cursor.set_key_dup(key, value)
 
@@ -82,16 +82,16 @@ class Transaction(ReadView):
                 more = cursor.next()
 
     def duplicates(self, database: str, key: bytes) -> list[bytes]:
-        """List the values of one key in a DUPSORT database, sorted."""
+        """Return the values of one key in a DUPSORT database, sorted."""
         with self._open.cursor(self._handles[database]) as cursor:
             return [bytes(value) for _, value in cursor.getmulti([key], dupdata=True)]
 
     def entries(self, database: str) -> int:
-        """Count the entries of a database."""
+        """Return the number of entries of a database."""
         return self._open.stat(self._handles[database])["entries"]
 
     def live_bytes(self) -> int:
-        """Return the bytes of all pages in use, but those of the list of free ones."""
+        """Return the bytes of all pages in use, except those of the free list."""
         pages = _OWN_PAGES
         for handle in self._handles.values():
             stat = self._open.stat(handle)
@@ -99,7 +99,7 @@ class Transaction(ReadView):
         return pages * stat["psize"]
 
     def put(self, database: str, key: bytes, value: Data) -> bool:
-        """Write a value, or add a duplicate; False if exactly that is there already."""
+        """Write a value, or add a duplicate; return False if exactly that already exists."""
         handle = self._handles[database]
         new = DATABASES[database] or self._open.get(key, db=handle) != value
         new = new and self._open.put(key, value, dupdata=not DATABASES[database], db=handle)
@@ -107,31 +107,30 @@ class Transaction(ReadView):
         return new
 
     def delete(self, database: str, key: bytes) -> bool:
-        """Remove a key with all its values; False if it was not there."""
+        """Remove a key with all its values; return False if it did not exist."""
         gone = self._open.delete(key, db=self._handles[database])
         self.dirty = self.dirty or gone
         return gone
 
     def delete_duplicate(self, database: str, key: bytes, value: bytes) -> bool:
-        """Remove one value of a key in a DUPSORT database; False if it was not there."""
+        """Remove one value of a key in a DUPSORT database; return False if it did not exist."""
         gone = self._open.delete(key, value, db=self._handles[database])
         self.dirty = self.dirty or gone
         return gone
 
     def put_record(self, database: str, key: bytes, body: Data) -> bool:
-        """Write a record; False if it is there already."""
+        """Write a record; return False if it already exists."""
         return self.put(database, key, encode_record(database, key, body))
 
     def end(self, *, commit: bool = False, pin: bool = False) -> None:
-        """End the transaction; ending it again does nothing.
+        """End the transaction; a second call does nothing.
 
         Args:
-            commit: Keep what was written.
+            commit: Keep the writes.
             pin: Never remap or unmap the memory from now on, because a view of it is still in use.
 
         Raises:
-            StoreLocked: It read without a lock, and others wrote so much that it may have read
-                pages in use for something else.
+            StoreLocked: It read without a lock, and others wrote so much that it may have read reused pages.
         """
         raw, self._raw = self._raw, None
         if raw is None:
@@ -139,7 +138,7 @@ class Transaction(ReadView):
         engine = self._engine
         try:
             if commit and self.dirty:
-                raw.commit()  # the writer looks after its errors
+                raw.commit()  # the writer handles its errors
             else:
                 with translated(engine.path, None):
                     stale = engine.is_stale(raw)

@@ -1,4 +1,4 @@
-"""Look after a store: delete, pin, collect, check, count. The part of `Store` that no start needs."""
+"""Maintain a store: delete, pin, collect, check, count. The part of `Store` that no start needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Upkeep(Reads):
-    """Hold what `Store` offers to those who look after it; the rules of `Store` apply."""
+    """The maintenance methods of `Store`; its rules apply."""
 
     path: str
     readonly: bool
@@ -51,14 +51,14 @@ class Upkeep(Reads):
     # -- deleting
 
     def delete(self, key: bytes, *, force: bool = False) -> bool:
-        """Delete a blob, a bundle or a recipe; False if none of these was there.
+        """Delete a blob, a bundle or a recipe; return False if there is none.
 
-        A bundle goes with its names in recipes, and a recipe with its bundles that no other one names. Their
-        blobs stay until `gc` finds that nothing else needs them.
+        A bundle is deleted with its names in recipes, and a recipe with its bundles that no other one names.
+        Their blobs stay until `gc` finds that nothing else needs them.
 
         Args:
-            key: Its key; the keys of blobs, bundles and recipes are never the same.
-            force: Delete it even if it is pinned or needed; `check` then reports what needs it.
+            key: Its key; the keys of blobs, bundles and recipes never coincide.
+            force: Delete it even if it is pinned or needed; `check` then reports its users.
 
         Raises:
             StillReferenced: A bundle or a registry entry needs the blob, or the bundle is pinned.
@@ -80,16 +80,16 @@ class Upkeep(Reads):
         return self._write(body)
 
     def delete_context(self, name: str) -> bool:
-        """Delete all that a context has; False if that was nothing. Its blobs stay until `gc`."""
+        """Delete all values of a context; return False if there are none. Its blobs stay until `gc`."""
         from firebrick.storage.deletion import drop_context
 
         return self._write(lambda txn: drop_context(txn, name))
 
     def pin(self, key: bytes) -> bool:
-        """Keep a bundle from being evicted, or deleted without force, until it is unpinned.
+        """Protect a bundle from eviction, and from deletion without force, until it is unpinned.
 
         Returns:
-            False if it was pinned already.
+            False if it was already pinned.
 
         Raises:
             BundleMissing: It is not there.
@@ -104,7 +104,7 @@ class Upkeep(Reads):
         return self._write(body)
 
     def unpin(self, key: bytes) -> bool:
-        """Take the pin of a bundle away; False if it had none."""
+        """Unpin a bundle; return False if it was not pinned."""
         check_key(key)
         return self._write(lambda txn: txn.delete("meta", fmt.META_PIN + key))
 
@@ -120,17 +120,17 @@ class Upkeep(Reads):
         self._write(body)
 
     def gc(self, *, grace: float = fmt.GRACE_S) -> Collected:
-        """Take away blobs that nothing needs, entries beside what is gone, and files left behind.
+        """Remove blobs that nothing needs, facts of deleted entries, and leftover files.
 
-        Works in transactions of `format.SLICE_S`, so that nobody waits for it; what others come to need
-        meanwhile stays.
+        Works in transactions of `format.SLICE_S`, so that nobody waits for it; blobs that others need
+        meanwhile stay.
 
         Args:
-            grace: Seconds for which blobs stay after they were put, or released by a deletion, because
-                somebody may be about to use them.
+            grace: Seconds for which blobs stay after they were put, or released by a deletion, since somebody
+                may be about to use them.
 
         Raises:
-            StoreLocked: Somebody else collects or evicts.
+            StoreLocked: Somebody else is collecting or evicting.
         """
         from firebrick.storage.collector import collect
 
@@ -141,11 +141,11 @@ class Upkeep(Reads):
     def evict(self, max_bytes: int) -> Collected:
         """Evict bundles until the pages in use have at most so many bytes, as far as pins allow.
 
-        What saves the fewest seconds of compilation per byte, and was not used for longest, goes first.
-        The file keeps its length, and what is free inside is used again.
+        Bundles that save the fewest seconds of compilation per byte, and are longest unused, go first. The
+        file keeps its length, and its free space is reused.
 
         Raises:
-            StoreLocked: Somebody else collects or evicts.
+            StoreLocked: Somebody else is collecting or evicting.
             StoreFull: There is no room for the pages that a deletion changes.
         """
         from firebrick.storage.eviction import evict
@@ -158,10 +158,10 @@ class Upkeep(Reads):
 
     @staticmethod
     def verify(path: StrPath) -> list[str]:
-        """List what is wrong with the structure of a store that nobody writes to.
+        """Return the structural faults of a store that nobody is writing to.
 
-        It is not opened, and no byte of it trusted: damage that would kill a process that opens it
-        is found as well.
+        It is not opened, and no byte of it is trusted: even damage that would kill a process opening it is
+        found.
         """
         if is_file(path):
             from firebrick.storage.pack import problems_of
@@ -221,7 +221,7 @@ class Upkeep(Reads):
             return repair(engine, [Problem("damaged", key, "", place) for place in places])
 
     def stat(self) -> Stat:
-        """Count entries and bytes; reads every header."""
+        """Return counts of entries and bytes; reads every header."""
         from firebrick.storage.check import Stat
 
         map_size, _ = self._open.map_facts()
@@ -241,7 +241,7 @@ class Upkeep(Reads):
 
 
 def disk_bytes(path: str) -> int:
-    """Return the bytes on disk of a store's files, as allocated; StoreError if they cannot be looked at."""
+    """Return the bytes on disk of a store's files, as allocated; StoreError if they cannot be examined."""
     names = (fmt.DATA_FILE, fmt.LOCK_FILE)
     files = [path] if is_file(path) else [os.path.join(path, name) for name in names]
     with translated(path, None):

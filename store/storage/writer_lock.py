@@ -17,10 +17,10 @@ from firebrick.storage.os_errors import from_system
 
 
 class WriterLock:
-    """Guard the writing of one file, by a lock for threads and `flock` for processes.
+    """A lock on writing one file: a lock for threads and `flock` for processes.
 
-    `flock` belongs to a descriptor of our own of the data file: it does not meet LMDB's locks, and
-    ends with its process. It is polled, because it cannot be waited for with a limit.
+    `flock` belongs to our own descriptor of the data file: it does not conflict with LMDB's locks, and ends
+    with its process. It is polled, because waiting for it has no timeout.
     """
 
     def __init__(self, path: str) -> None:
@@ -31,24 +31,24 @@ class WriterLock:
         self._owner: int | None = None
 
     def open(self, place: Place) -> None:
-        """Open the data file of a place, which is what is locked."""
+        """Open the data file of a place, which is the file locked."""
         self.close()
         self._fd = place.open(DATA_FILE, os.O_RDONLY)
 
     def close(self) -> None:
-        """Close the file; if it was locked, it no longer is."""
+        """Close the file, which also unlocks it."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
     @contextlib.contextmanager
     def held(self, timeout: float) -> Iterator[None]:
-        """Hold the lock for the length of a `with` block.
+        """Hold the lock for a `with` block.
 
         Raises:
-            StoreLocked: Somebody else had it for `timeout` seconds.
-            UsageError: This thread has it.
-            StoreClosed: The store is closed by another thread.
+            StoreLocked: Somebody else held it for `timeout` seconds.
+            UsageError: This thread holds it.
+            StoreClosed: Another thread closed the store.
             StoreError: The system has no such lock, or none left.
         """
         deadline = time.monotonic() + timeout
