@@ -1,8 +1,8 @@
-"""Everything private of torch that Firebrick touches, one module per torch minor version.
+"""All private parts of torch that Firebrick uses, with one module per torch minor version.
 
-The rest of Firebrick asks `load` for the module of the running torch and never imports a private
-name of torch itself. An unknown minor, or a known one that lacks a name we need, is `Unsupported`:
-Firebrick stands aside and torch works as without it.
+The rest of Firebrick calls `load` for the module of the running torch and never imports a private name of
+torch itself. An unknown minor, or a known one that lacks a name we need, is `Unsupported`: Firebrick stays
+inactive and torch works as if it were absent.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MINORS = ("2.11", "2.12", "2.13", "2.14")
 
 
 def imported(name: str) -> ModuleType | None:
-    """Return a module if it is imported to its end.
+    """Return a module if its import is complete.
 
-    One that another thread is importing, or that stands in for a module (it has no spec), is not.
+    That excludes one that another thread is importing, and stand-ins (which have no spec).
     """
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
@@ -43,11 +43,11 @@ def _probe(minor: str) -> ModuleType:
 
 
 def check_installed() -> None:
-    """Check the torch that is imported, or would be; imports nothing of it.
+    """Check the torch that is or would be imported, without importing any of it.
 
     Raises:
-        Unsupported: for a torch minor that is not in `MINORS`. Where there is no torch, or none that says its
-            version, nothing is known yet: `check_minor` asks again.
+        Unsupported: its minor is not in `MINORS`. Without torch, or without its version, nothing is known
+            yet: `check_minor` checks again.
     """
     if (version := _installed()) is not None:
         _supported(version)
@@ -73,10 +73,10 @@ def _supported(version: str) -> str:
 
 
 def check_minor() -> str:
-    """Return the minor version of the running torch; does not import its compiler.
+    """Return the minor version of the running torch, without importing its compiler.
 
     Raises:
-        Unsupported: for a torch minor that is not in `MINORS`, or lacks a name that needs no compiler.
+        Unsupported: the minor is not in `MINORS`, or lacks a name that needs no compiler.
     """
     import torch
 
@@ -91,9 +91,9 @@ def check_minor() -> str:
 
 
 def load() -> ModuleType:
-    """Return the module for the running torch; imports torch's compiler.
+    """Return the module for the running torch. Imports torch's compiler.
 
     Raises:
-        Unsupported: for a torch minor that is not in `MINORS`, or lacks a name we need.
+        Unsupported: the minor is not in `MINORS`, or lacks a name we need.
     """
     return _probe(check_minor())

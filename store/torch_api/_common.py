@@ -1,5 +1,4 @@
-"""Private names of torch 2.11 to 2.14 and small verbs on them (guards: `dynamo_guards`, configuration:
-`compiler_config`).
+"""Private names of torch 2.11 to 2.14, and helpers (guards: `dynamo_guards`, settings: `compiler_config`).
 
 Source followed: ``torch/_dynamo/{convert_frame,guards,package,output_graph,eval_frame}.py``,
 ``torch/_inductor/{codecache,cpu_vec_isa}.py``, ``torch/_functorch/_aot_autograd/autograd_cache.py``.
@@ -56,14 +55,14 @@ PyCodeCache = codecache.PyCodeCache
 Unsupported = exc.Unsupported
 SkipFrame = exc.SkipFrame
 InductorBackend = torch._TorchCompileInductorWrapper
-TritonBuild = sys.modules.get("triton.runtime.build")  # where there is a Triton, Dynamo has imported it
+TritonBuild = sys.modules.get("triton.runtime.build")  # if Triton is installed, Dynamo has imported it
 
 BACKEND_PREFIX = "__compiled_fn_"
 RESUME_PREFIX = "__resume_at_"
 
 
 def probe() -> None:
-    """Check that what is used on instances and inside functions is there.
+    """Check that the attributes used on instances and inside functions exist.
 
     Raises:
         AttributeError: naming what is missing.
@@ -113,12 +112,12 @@ def backend_name(convert: Any) -> str:
 
 
 def _inner(convert: Any) -> Any:
-    """Return the inner of two frame converters, or the only one."""
+    """Return the inner of two nested frame converters, or the only one."""
     return convert._inner_convert if isinstance(convert, ConvertFrame) else convert
 
 
 def has_inner(convert: Any) -> bool:
-    """Tell whether a frame converter calls another one, which does the work."""
+    """Tell whether a frame converter delegates to another."""
     return isinstance(convert, ConvertFrame)
 
 
@@ -128,28 +127,28 @@ def is_export(convert: Any) -> bool:
 
 
 def is_fullgraph(convert: Any) -> bool:
-    """Tell whether a frame converter is one of ``torch.compile(fullgraph=True)``."""
+    """Tell whether a frame converter belongs to ``torch.compile(fullgraph=True)``."""
     return bool(_inner(convert)._one_graph)
 
 
 def asked_of(convert: Any, backend: Any) -> dict[str, Any]:
-    """Return the arguments of ``torch.compile`` on which a trace hangs, by name."""
+    """Return the arguments of ``torch.compile`` that affect a trace, by name."""
     return {"fullgraph": bool(_inner(convert)._one_graph), "dynamic": backend.dynamic}
 
 
 def as_recorded(patches: Any) -> None:
-    """Put the hooks in place that name what Dynamo makes as it is named when frames are recorded."""
+    """Install the hooks that give Dynamo's generated objects the names they have in recordings."""
     patches.set(OutputGraph, "install_builtins_dict_in_fglobals", share_builtins_name)
     patches.set(OutputGraph, "install_global_by_id", naming_globals(OutputGraph.install_global_by_id))
 
 
 def may_compile(frame: Any) -> bool:
-    """Tell whether torch would go on to trace a frame, by its own quick checks."""
+    """Tell whether torch's own quick checks would let it trace a frame."""
     return frame.f_code not in convert_frame.output_codes and bool(convert_frame.has_tensor_in_frame(frame))
 
 
 def is_skipped_file(frame: Any) -> bool:
-    """Tell whether torch does not look into frames of this code because of where it stands."""
+    """Tell whether torch skips frames of this code because of its file."""
     return bool(trace_rules.check(frame.f_code))
 
 
@@ -160,9 +159,9 @@ def must_compile(convert: Any) -> bool:
 
 
 def forget_package(context: Any) -> None:
-    """Let a compiled function record into its ``CompilePackage`` no more.
+    """Stop a compiled function from recording into its ``CompilePackage``.
 
-    With a package torch insists on serialising guards, and fails in the user's program where it cannot.
+    With a package torch insists on serialising guards, and raises in the user's program if it cannot.
 
     Args:
         context: the ``OptimizeContext`` that made the function.
@@ -174,12 +173,12 @@ def forget_package(context: Any) -> None:
 
 
 def pickled_package(package: Any, protocol: Any) -> tuple[Any, ...]:
-    """Stand for ``CompilePackage.__reduce_ex__``: a compiled module is pickled as without a package."""
+    """Replace ``CompilePackage.__reduce_ex__``: a compiled module is pickled as if it had no package."""
     return type(None), ()
 
 
 def copied_package(package: Any, memo: dict[int, Any]) -> Any:
-    """Stand for ``CompilePackage.__deepcopy__``: what was not to be pickled can be copied as before."""
+    """Replace ``CompilePackage.__deepcopy__``: unpicklable packages can still be copied."""
     twin = memo[id(package)] = object.__new__(type(package))
     twin.__dict__.update(copy.deepcopy(vars(package), memo))
     return twin
@@ -191,7 +190,7 @@ def compile_package(convert: Any) -> Any | None:
 
 
 def guarded_return(frame_state: Any, original: CodeType, compiled: CodeType, manager: Any) -> Any:
-    """Return what a frame converter returns for a compiled frame: a real cache entry.
+    """Return a frame converter's result for a compiled frame: a real cache entry.
 
     Follows the end of ``_compile`` in ``torch/_dynamo/convert_frame.py``.
     """
@@ -205,16 +204,16 @@ def guarded_return(frame_state: Any, original: CodeType, compiled: CodeType, man
 
 
 def skip_return() -> Any:
-    """Return what a frame converter returns for a frame that runs as it is."""
+    """Return a frame converter's result for a frame that runs uncompiled."""
     return ConvertFrameReturn()
 
 
 @contextlib.contextmanager
 def loading_backends(backend: Any) -> Iterator[None]:
-    """Run with the Inductor options of a backend in force.
+    """Apply the Inductor options of a backend inside this block.
 
-    ``deserialize_bundled_cache_entry`` asks the configuration whether to use CUDA graphs. There is one
-    compile thread: with more of them, torch starts a pool of worker processes for kernels that are all there.
+    ``deserialize_bundled_cache_entry`` asks the configuration whether to use CUDA graphs. Only one compile
+    thread is used: with more, torch would start a pool of worker processes for kernels that all exist.
     """
     options = dict(backend.config) if backend is not None else {}
     with inductor_config.patch(options | {"compile_threads": 1}):
@@ -222,19 +221,19 @@ def loading_backends(backend: Any) -> Iterator[None]:
 
 
 def disable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function marked so that Dynamo does not trace it."""
+    """Return a function marked so that Dynamo does not trace it."""
     disabled: Callable[..., Any] = torch._dynamo.disable(function)
     return disabled
 
 
 def vec_isa_name() -> str:
-    """Return the vector instruction set for which Inductor compiles C++, without a probe of ours."""
+    """Return the vector instruction set Inductor compiles C++ for, without probing."""
     return str(cpu_vec_isa.pick_vec_isa())
 
 
 @contextlib.contextmanager
 def naming_compile(frame_id: int) -> Iterator[None]:
-    """Give logs of torch a compile id while an artifact is rebuilt outside a compilation."""
+    """Give torch's logs a compile id while an artifact is rebuilt outside a compilation."""
     if CompileContext.current_compile_id() is not None:
         yield
         return
@@ -243,14 +242,14 @@ def naming_compile(frame_id: int) -> Iterator[None]:
 
 
 def install(scope: MutableMapping[str, Any], name: str, value: Any) -> None:
-    """Put a generated name into a module's globals unless it is there."""
+    """Add a generated name to a module's globals unless it is present."""
     scope.setdefault(name, value)
 
 
 def graphs_of(artifact: Any) -> Iterator[Any]:
     """Yield the compiled Inductor graphs of a backend artifact: forward, then backward."""
     content = artifact.content
-    if not isinstance(content, BundledAOTAutogradResult):  # of a backend that is not Inductor's
+    if not isinstance(content, BundledAOTAutogradResult):  # of a backend other than Inductor
         return
     for part in (content.compiled_fw, content.compiled_bw):
         if part is not None and isinstance(part.result, CompiledFxGraph):
@@ -273,7 +272,7 @@ def resume_functions(package_: Any) -> dict[str, CodeType]:
 
 
 def bypass(package_: Any) -> None:
-    """Leave the frame under way out of a package, as torch does for what it cannot store."""
+    """Leave the current frame out of a package, as torch does if it cannot store one."""
     if package_ is not None and package_._current_entry is not None:
         package_.bypass_current_entry()
 
@@ -282,9 +281,9 @@ def load_binding(cls: Any, key: str, path: str) -> Any:
     """Load a shared library as ``CppCodeCache._load_library`` does, from a path without a suffix.
 
     Args:
-        cls: the code cache that asks: one of extension modules, or of plain libraries.
+        cls: the requesting code cache: of extension modules, or of plain libraries.
         key: unique name of the library.
-        path: where its bytes are while it is loaded.
+        path: of its bytes while it is loaded.
     """
     if not issubclass(cls, codecache.CppPythonBindingsCodeCache):
         return ctypes.CDLL(path)
@@ -292,13 +291,13 @@ def load_binding(cls: Any, key: str, path: str) -> Any:
 
 
 def add_nameless(package_: Any, code: CodeType) -> None:
-    """Enter a code object into a package that torch finds no name for; its entry stays bypassed."""
+    """Add a code object that torch finds no name for to a package; its entry stays bypassed."""
     package_._add_function(code, "__main__")
     package_._codes[code].bypassed = True
 
 
 def python_function(fn: Any) -> Any:
-    """Return the Python function behind a callable, as ``CompilePackage.initialize`` wants one."""
+    """Return the Python function behind a callable, as ``CompilePackage.initialize`` expects."""
     for _ in range(100):
         fn = eval_frame.innermost_fn(fn)
         if hasattr(fn, "__code__"):
@@ -308,7 +307,7 @@ def python_function(fn: Any) -> Any:
 
 
 def dynamo_cache(fault: Callable[[BaseException], None]) -> Any:
-    """Return a ``DynamoCache`` that records packages and never finds any: frames are served instead."""
+    """Return a ``DynamoCache`` that records packages but never finds any: frames are served instead."""
 
     class Cache(package.DiskDynamoCache):
         def load(self, fn: Callable[..., Any]) -> None:
@@ -328,8 +327,8 @@ def holding_libraries(artifact: Any, libraries_of: Callable[[str], Any]) -> Iter
     """Let the graphs of an artifact carry the shared libraries that their wrappers load.
 
     Args:
-        artifact: torch's artifact of the graphs as they were compiled.
-        libraries_of: gives the libraries of a wrapper by its key.
+        artifact: torch's artifact of the graphs, as compiled.
+        libraries_of: returns the libraries of a wrapper by its key.
     """
     graphs = list(graphs_of(artifact))
     for graph in graphs:
@@ -343,16 +342,16 @@ def holding_libraries(artifact: Any, libraries_of: Callable[[str], Any]) -> Iter
 
 
 def pristine(artifact: Any) -> Any:
-    """Return a copy of an artifact that torch found in its cache and is about to load, as it is now."""
+    """Return a copy, as it is now, of an artifact that torch found in its cache and is about to load."""
     return type(artifact)(artifact.key, pickle.loads(pickle.dumps(artifact.content)))
 
 
 def naming_globals(original: Callable[..., str]) -> Callable[..., str]:
-    """Wrap ``OutputGraph.install_global_by_id``: a module goes by its name instead of its address.
+    """Wrap ``OutputGraph.install_global_by_id``: name a module's global by name instead of address.
 
-    torch does so for ``torch`` itself where a program asks for the type of a tensor. No other process has
-    a global of such a name, so that guards which reach through it would never hold again. The same goes for
-    the globals of a named tuple's ``__new__``, which are no module's and always alike.
+    torch uses addresses, even for ``torch`` itself when a program asks for a tensor's type. No other process
+    has a global of that name, so guards that reach through it would never pass again. The same applies to the
+    globals of a named tuple's ``__new__``, which belong to no module and are always alike.
     """
 
     @functools.wraps(original)
@@ -371,19 +370,19 @@ def naming_globals(original: Callable[..., str]) -> Callable[..., str]:
 
 
 def autotuner() -> Any:
-    """Return the class that launches Inductor's Triton kernels, or ``None`` where there is no Triton."""
+    """Return the class that launches Inductor's Triton kernels, or ``None`` without Triton."""
     if TritonBuild is None:
         return None
-    from torch._inductor.runtime import triton_heuristics  # on a CPU nobody imports it otherwise
+    from torch._inductor.runtime import triton_heuristics  # otherwise not imported on a CPU
 
     return triton_heuristics.CachingAutotuner
 
 
 def pin_ptxas() -> None:
-    """Let this process choose Triton's assembler now, as the workers that compile kernels do.
+    """Make this process choose Triton's assembler now, like the workers that compile kernels.
 
-    torch makes the choice before its first compilation, and Triton digests it, once, whenever it is first
-    asked; whichever came first decided under which names a process keeps and looks for kernels.
+    torch chooses before its first compilation, and Triton digests the choice once, when first asked; without
+    this, their order would decide the names a process stores and finds kernels under.
     """
     if TritonBuild is not None:
         compile_tasks._set_triton_ptxas_path()

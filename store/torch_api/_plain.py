@@ -1,8 +1,8 @@
-"""Graphs that Inductor leaves as they are.
+"""Graphs that Inductor leaves uncompiled.
 
-For a graph that calls nothing, ``compile_fx`` returns the graph's own ``forward``. Torch's bundled entries
-want an ``OutputCode`` and fail in the user's program when they get a method
-(``AOTAutogradCache.make_entry`` of ``torch/_functorch/_aot_autograd/autograd_cache.py``).
+For a graph without calls, ``compile_fx`` returns the graph's own ``forward``. torch's bundled entries need an
+``OutputCode`` and raise in the user's program if they get a method (``AOTAutogradCache.make_entry`` of
+``torch/_functorch/_aot_autograd/autograd_cache.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from firebrick.errors import NotStorable
 
 @dataclasses.dataclass
 class PlainGraph(OutputCode):
-    """A graph that runs as it is.
+    """A graph that runs uncompiled.
 
     Attributes:
         graph: the graph in torch's serialised form.
@@ -45,20 +45,20 @@ class PlainGraph(OutputCode):
         return self._module.forward(*inputs)
 
     def prepare_for_serialization(self) -> None:
-        """Do nothing: it is serialised already."""
+        """Do nothing: the graph is already serialised."""
 
     def post_compile(self, example_inputs: Any, constants: Any, graph_kwargs: Any) -> None:
         """Do nothing."""
 
     def set_triton_bundle(self, triton_bundle: Any) -> None:
-        """Do nothing: it has no kernels."""
+        """Do nothing: the graph has no kernels."""
 
 
 def output_code(compiled: Any) -> Any:
-    """Return what torch's entries take of a compiled graph.
+    """Return a compiled graph in the form torch's entries accept.
 
     Raises:
-        NotStorable: for what is neither Inductor's nor a graph.
+        NotStorable: it is neither Inductor's nor a graph.
     """
     inner = compiled
     while hasattr(inner, "__wrapped__"):
@@ -68,6 +68,6 @@ def output_code(compiled: Any) -> Any:
     module = getattr(inner, "__self__", None)
     if isinstance(module, torch.fx.GraphModule):
         plain = copy.deepcopy(module)
-        plain.graph._tracer_cls = plain._tracer_cls = None  # who traced it; only to trace again
+        plain.graph._tracer_cls = plain._tracer_cls = None  # the tracer; needed only to trace again
         return PlainGraph(serialize_graph_module(plain))
     raise NotStorable(f"a backend compiled a graph to {type(inner).__qualname__}")

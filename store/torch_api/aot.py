@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import torch._dynamo  # noqa: F401 - before AOTAutograd, which imports it in a circle
+import torch._dynamo  # noqa: F401 - before AOTAutograd, which has a circular import with it
 from torch._functorch import config as functorch_config
 from torch._functorch._aot_autograd import runtime_wrappers, schemas
 from torch._functorch._aot_autograd.aot_autograd_result import BundledAOTAutogradResult
@@ -54,65 +54,65 @@ _OUTPUT_CODE = "torch._inductor.output_code"
 
 
 def dynamic_mark() -> str:
-    """Return the attribute by which runtime wrappers mark dynamic dimensions of outputs."""
+    """Return the attribute that marks dynamic dimensions of outputs in runtime wrappers."""
     propagated = has(f"{_WRAPPERS}:mark_dynamo_propagated_dynamic_indices")
     return "_dynamo_propagated_dynamic_indices" if propagated else "_dynamo_weak_dynamic_indices"
 
 
 def always_connected(metadata: Any) -> bool:
-    """Tell whether, under ``create_graph``, gradients join the autograd graph in any case."""
+    """Tell whether, under ``create_graph``, gradients always join the autograd graph."""
     return has(f"{_WRAPPERS}:_codegen_compiled_backward") and any(
         info.requires_grad for info in metadata.input_info
     )
 
 
 def backward_in_context() -> bool:
-    """Tell whether a backward runs in the ``contextvars`` context of the thread that asked for it."""
+    """Tell whether a backward runs in the ``contextvars`` context of the requesting thread."""
     return has(f"{_WRAPPERS}:<_get_obj_in_tls>")
 
 
 def needs_tangent(output: Any) -> bool:
-    """Tell whether an output's gradient enters the backward, its kind aside."""
+    """Tell whether an output's gradient enters the backward, regardless of its kind."""
     if has(f"{_SCHEMAS}:OutputAliasInfo.requires_grad_for_backward"):
         return bool(output.requires_grad_for_backward)
     return bool(output.requires_grad)
 
 
 def collective_inputs(metadata: Any) -> bool:
-    """Tell whether inputs were results of asynchronous collectives, on which a wrapper has to wait."""
+    """Tell whether inputs were results of asynchronous collectives, which a wrapper must wait for."""
     if has(f"{_SCHEMAS}:ViewAndMutationMeta.act_input_paths"):
         return bool(metadata.act_input_paths)
     return has(f"{_SCHEMAS}:ViewAndMutationMeta.act_input_indices") and bool(metadata.act_input_indices)
 
 
 def shallow_copied_inputs(metadata: Any) -> bool:
-    """Tell whether ``x.data = y`` gives inputs other data."""
+    """Tell whether ``x.data = y`` replaces the data of inputs."""
     return has(f"{_SCHEMAS}:InputAliasInfo.mutation_is_shallow_copy_data") and any(
         info.mutation_is_shallow_copy_data for info in metadata.input_info
     )
 
 
 def saved_inputs(metadata: Any) -> tuple[int, ...]:
-    """Return which of the saved tensors are inputs that are saved as they are, views or not."""
+    """Return which saved tensors are inputs saved unchanged, views or not."""
     if not has(f"{_SCHEMAS}:ViewAndMutationMeta.saved_tensor_is_graph_input"):
         return ()
     return tuple(index for index, is_input in enumerate(metadata.saved_tensor_is_graph_input) if is_input)
 
 
 def defers_alignment(graph: Any) -> bool:
-    """Tell whether the wrapper itself copies inputs that are not aligned, but for mutated ones."""
+    """Tell whether the wrapper itself copies misaligned inputs, except mutated ones."""
     return has(f"{_OUTPUT_CODE}:CompiledFxGraph._defers_input_alignment") and bool(
         graph._defers_input_alignment
     )
 
 
 def is_kernel_free(graph: Any) -> bool:
-    """Tell whether torch replays a graph without capturing anything: it launches no kernel."""
+    """Tell whether torch captures nothing of a graph because it launches no kernel."""
     return has(f"{_OUTPUT_CODE}:CompiledFxGraph.kernel_free_cudagraph") and bool(graph.kernel_free_cudagraph)
 
 
 class _Asked(Exception):
-    """Carries the digest of a request out of torch's function that makes it."""
+    """Carries a request's digest out of torch's function that computes it."""
 
 
 class _Asking(CppPythonBindingsCodeCache):
@@ -123,7 +123,7 @@ class _Asking(CppPythonBindingsCodeCache):
 
 
 def pybinding_digest(argument_types: list[str], source: str) -> str:
-    """Return the digest of the request that ``async_compile.cpp_pybinding`` makes; nothing is compiled."""
+    """Return the request digest of ``async_compile.cpp_pybinding``, without compiling."""
     try:
         _Asking.load_pybinding_async(argument_types, source)
     except _Asked as asked:

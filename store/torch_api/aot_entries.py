@@ -1,8 +1,8 @@
-"""Torch's bundled AOTAutograd entries, made of graphs that torch itself leaves out of its cache.
+"""torch's bundled AOTAutograd entries, for graphs that torch itself leaves out of its cache.
 
-For a graph whose operators do not say all that they do (``cond``, a ``torch.autograd.Function``), there is
-no key by which another compilation could find it; our bundles go by guards and sources, so any key will do,
-as it does where torch compiles ahead of time. Graphs that call nothing: see `_plain`. Follows
+A graph whose operators do not describe everything they do (``cond``, a ``torch.autograd.Function``) has no
+key by which another compilation could find it; our bundles are found by guards and sources, so any key will
+do, as it does when torch compiles ahead of time. For graphs without calls see `_plain`. Follows
 ``torch/_functorch/_aot_autograd/autograd_cache.py``.
 """
 
@@ -32,7 +32,7 @@ from firebrick.torch_api._plain import PlainGraph, output_code
 def making_entries(
     original: Callable[..., Any], refuse: Callable[[BaseException], None]
 ) -> Callable[..., Any]:
-    """Wrap ``AOTAutogradCache.make_entry``: ``None`` for what cannot be an entry."""
+    """Wrap ``AOTAutogradCache.make_entry``: ``None`` for graphs that cannot be an entry."""
 
     @functools.wraps(original)
     def make_entry(compiled_fw_func: Any, compiled_bw_func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -47,10 +47,10 @@ def making_entries(
 
 
 def _without_launchers(bundle: Any) -> None:
-    """Put copies in the place of autotuners that cannot be pickled because they have launchers.
+    """Replace autotuners that their launchers make unpicklable by copies.
 
-    They come from torch's cache of graphs, and were launched since. The copies are made as
-    ``TritonBundler.put_static_autotuner`` makes its own, without what loading a kernel leaves on it.
+    They come from torch's graph cache, and have been launched since. The copies are made like those of
+    ``TritonBundler.put_static_autotuner``, without traces of loading a kernel.
     """
     tuners = [] if bundle is None else bundle.static_autotuners
     for index, tuner in enumerate(tuners):
@@ -66,7 +66,7 @@ def _without_launchers(bundle: Any) -> None:
             tuners[index] = dataclasses.replace(tuner, kernel=kernel)
 
 
-_ONCE = "firebrick-"  # begins the keys that no other compilation comes to
+_ONCE = "firebrick-"  # prefix of keys that no other compilation finds
 
 
 @contextlib.contextmanager
@@ -85,11 +85,11 @@ def _without_fakes() -> Iterator[None]:
 def keying_entries(
     original: Callable[..., Any], refuse: Callable[[BaseException], None]
 ) -> Callable[..., Any]:
-    """Wrap ``autograd_cache_key``: what torch makes no key for gets one that holds this once.
+    """Wrap ``autograd_cache_key``: a graph without a key gets one for single use.
 
-    Freezing, for which entries are not made, stays out, and so does what torch would not cache at all. The
-    parts of a split graph (``DDPOptimizer``) are first called with fake tensors, while they are compiled: an
-    entry that is found cannot do that, but nobody finds these.
+    Freezing, which has no entries, is excluded, and so are graphs torch would not cache at all. The parts of
+    a split graph (``DDPOptimizer``) are first called with fake tensors while being compiled: a found entry
+    could not do that, but these are never found.
     """
 
     @functools.wraps(original)
@@ -109,9 +109,9 @@ def keying_entries(
 
 
 def saving_entries(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``AOTAutogradCache.save``: entries that no key leads to stay out of torch's files.
+    """Wrap ``AOTAutogradCache.save``: single-use entries stay out of torch's files.
 
-    And bundled autotuners that were launched before, by a graph with the same kernel, are saved as well.
+    Bundled autotuners already launched, by a graph with the same kernel, are saved too.
     """
 
     @functools.wraps(original)

@@ -1,4 +1,4 @@
-"""What Firebrick asks of torch's autotuners of Triton kernels. Importing this imports torch's compiler.
+"""Queries of torch's autotuners of Triton kernels. Importing this module imports torch's compiler.
 
 Source followed: ``torch/_inductor/runtime/triton_heuristics.py`` and ``static_triton_launcher.py`` beside it,
 ``torch/_inductor/triton_bundler.py``.
@@ -30,18 +30,18 @@ _REDUCTIONS = (
 
 
 class Facts(NamedTuple):
-    """What torch knows of a kernel that it compiled in one configuration.
+    """torch's facts about a kernel compiled in one configuration.
 
     Args:
         name: of the function in the binary.
         path_key: name of the kernel's directory in Triton's cache.
-        configuration: as `configuration_name` names it.
-        arguments: names of what a wrapper passes.
-        passed: names of what the kernel takes, in its order.
-        letters: types of those.
-        scratch: number of null pointers behind them.
+        configuration: its `configuration_name`.
+        arguments: names of the arguments a wrapper passes.
+        passed: names of the kernel's parameters, in order.
+        letters: their types.
+        scratch: number of null pointers after them.
         temporaries, grid: lines ``name = expression`` and three expressions, in Python.
-        warps, shared: of a block; bytes.
+        warps, shared: per block; bytes.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Facts(NamedTuple):
 
 
 def configuration_name(config: Any) -> str:
-    """Name a configuration, the same in every process."""
+    """Return the name of a configuration, the same in every process."""
     return repr(triton_config_to_hashable(config))
 
 
@@ -70,15 +70,15 @@ def autotuners_in(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_plain(tuner: Any) -> bool:
-    """Tell whether an autotuner is of the class that torch uses when nothing is debugged."""
+    """Tell whether an autotuner is of the class torch uses outside debugging."""
     return type(tuner) is heuristics.CachingAutotuner
 
 
 def device_of(tuner: Any) -> tuple[str, int]:
-    """Return type and index of the device that a kernel is for.
+    """Return type and index of a kernel's device.
 
     Raises:
-        NotLean: it is for whichever device is the current one when it is launched (torch 2.14).
+        NotLean: it is for the device current at its launch (torch 2.14).
     """
     if (index := tuner.triton_meta["device"]) is None and tuner.triton_meta["device_type"] == "cuda":
         raise NotLean("a kernel for no device in particular")
@@ -86,12 +86,12 @@ def device_of(tuner: Any) -> tuple[str, int]:
 
 
 def retunes(tuner: Any) -> bool:
-    """Tell whether a combined kernel is tuned part by part when it is launched first (torch 2.13)."""
+    """Tell whether a combined kernel is tuned part by part at its first launch (torch 2.13)."""
     return bool(tuner.inductor_meta.get("combo_tuning_groups"))
 
 
 def descends(tuner: Any) -> bool:
-    """Tell whether the first launch looks for better configurations than those that are compiled."""
+    """Tell whether the first launch searches beyond the compiled configurations."""
     kind = tuner.heuristic_type
     found = [getattr(result.config, "found_by_coordesc", False) for result in results_of(tuner)]
     return bool(
@@ -103,16 +103,16 @@ def descends(tuner: Any) -> bool:
 
 
 def results_of(tuner: Any) -> Iterator[Any]:
-    """Yield what was compiled for the configurations between which the first launch decides."""
+    """Yield the compiled configurations that the first launch chooses from."""
     results = {configuration_name(result.config): result for result in tuner.compile_results}
-    if not tuner.launchers:  # an autotuner out of torch's cache, which nobody has prepared yet
+    if not tuner.launchers:  # an autotuner from torch's cache, not prepared yet
         yield from results.values()
     for launcher in tuner.launchers:
         yield results.get(configuration_name(launcher.config)) or result_of(tuner, launcher)
 
 
 def result_of(tuner: Any, launcher: Any) -> Any:
-    """Return the result behind a launcher of a configuration that was found by a descent."""
+    """Return the result behind the launcher of a configuration found by coordinate descent."""
     scope, config = launcher.__globals__, launcher.config
     static = getattr(launcher, "_is_static", False)
     kernel = scope["runner"].__self__ if static else scope["bin"]
@@ -124,7 +124,7 @@ def facts_of(result: Any) -> Facts:
     """Return the facts of a compiled configuration.
 
     Raises:
-        NotLean: with the reason why torch's static launcher cannot launch it.
+        NotLean: with the reason torch's static launcher cannot launch it.
     """
     kernel = result.kernel
     if isinstance(result, heuristics.TritonCompileResult):
@@ -150,16 +150,15 @@ def facts_of(result: Any) -> Facts:
 
 
 def _statically_launched(kernel: Any) -> Any:
-    """Take a kernel for torch's static launcher that torch itself launches otherwise.
+    """Convert a kernel that torch launches otherwise for torch's static launcher.
 
-    torch leaves to Triton's own launcher the kernels that users define, if not told otherwise, and those
-    whose names are too long for the files in Triton's cache. What is checked is what
-    ``can_statically_launch`` checks.
+    By default torch leaves user-defined kernels, and those with names too long for files in Triton's cache,
+    to Triton's own launcher. The checks are those of ``can_statically_launch``.
     """
     if any(getattr(kernel.metadata, name, False) for name in ("launch_pdl", "launch_cooperative_grid")):
         raise NotLean("launch attributes")
     if half := {"fp16", "bf16"} & {value for value in kernel.src.signature.values() if type(value) is str}:
-        raise NotLean(f"scalars of type {min(half)}")  # which torch's launcher would widen
+        raise NotLean(f"scalars of type {min(half)}")  # torch's launcher would widen them
     shadow = copy.copy(kernel)
     shadow._cubin_path = None
     try:
@@ -177,5 +176,5 @@ def bundled_kernels(graph: Any) -> dict[str, Callable[[], TritonKernel]]:
 
 
 def cached_kernel(path_key: str, device: int) -> TritonKernel:
-    """Read a kernel from Triton's cache; OSError where it is not there."""
+    """Return a kernel from Triton's cache; raise OSError if it is missing."""
     return TritonKernel.from_directory(os.path.join(triton_cache_dir(device), path_key))

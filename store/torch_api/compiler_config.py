@@ -21,7 +21,7 @@ CONFIGS = {
 def get_compiler_config(backend: Any) -> dict[str, Any]:
     """Return Inductor's configuration with a backend's options, without importing its code generators.
 
-    Stands for ``_TorchCompileInductorWrapper.get_compiler_config`` of ``torch/__init__.py``.
+    Replaces ``_TorchCompileInductorWrapper.get_compiler_config`` of ``torch/__init__.py``.
     """
     with inductor_config.patch(backend.config):
         copied: dict[str, Any] = inductor_config.get_config_copy()

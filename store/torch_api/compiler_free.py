@@ -1,7 +1,7 @@
-"""Private names of torch 2.11 to 2.14 that need no compiler: what the lean lane stands on.
+"""Private names of torch 2.11 to 2.14 that need no compiler: the basis of the lean lane.
 
-Source followed: ``torch/_dynamo/{eval_frame,convert_frame,types}.py`` for what the C++ hook of Python's
-frame evaluation wants; the hook itself is in ``torch._C`` and is there without Dynamo.
+Source followed: ``torch/_dynamo/{eval_frame,convert_frame,types}.py`` for the requirements of the C++ frame
+evaluation hook; the hook itself is in ``torch._C`` and exists without Dynamo.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _RUN = _hook._FrameExecStrategy(_hook._FrameAction.DEFAULT, _hook._FrameAction.D
 _SKIP = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.DEFAULT)
 _SKIP_ALL = _hook._FrameExecStrategy(_hook._FrameAction.SKIP, _hook._FrameAction.SKIP)
 _DYNAMO = "torch._dynamo"
-# How the names begin that Dynamo puts into the globals of the program.
+# Prefixes of the names that Dynamo adds to the program's globals.
 GENERATED = ("__resume_at_", "__compiled_fn_", "__import_", "__subclass_", "__builtins_dict__")
 ORIGINAL = "_torchdynamo_orig_callable"
 
 
 def memory_of(tensor: torch.Tensor) -> int:
-    """Return the address of what stands for the memory that a tensor lies in.
+    """Return the address of the object for a tensor's memory.
 
     Raises:
-        RuntimeError: it has none of its own, such as a wrapper around other tensors.
+        RuntimeError: it has none of its own, like a wrapper around other tensors.
     """
     return int(tensor.untyped_storage()._cdata)
 
 
 class Guarded:
-    """Compiled code with its guards, as the hook takes it (``GuardedCode`` in torch)."""
+    """Compiled code with its guards, as the hook accepts it (``GuardedCode`` in torch)."""
 
     def __init__(self, code: CodeType, manager: Any, compile_id: CompileId) -> None:
         self.code = code
@@ -51,7 +51,7 @@ class Guarded:
 
 
 class Answer:
-    """What a callback tells the hook about a frame (``ConvertFrameReturn`` in torch)."""
+    """A callback's answer to the hook about a frame (``ConvertFrameReturn`` in torch)."""
 
     def __init__(self, strategy: Any, guarded_code: Guarded | None) -> None:
         self.frame_exec_strategy = strategy
@@ -59,8 +59,8 @@ class Answer:
         self.guarded_code = guarded_code
 
 
-_served: list[tuple[CodeType, CodeType]] = []  # (original, compiled), while Dynamo was not there
-_frames = 0  # frames that have a number
+_served: list[tuple[CodeType, CodeType]] = []  # (original, compiled), served before Dynamo's import
+_frames = 0  # number of frames numbered so far
 
 
 def guarded_answer(
@@ -81,22 +81,22 @@ def guarded_answer(
 
 
 def skip_answer() -> Answer:
-    """Return the answer that lets a frame, now and later, run as it is; its callees are looked at."""
+    """Return the answer that runs a frame uncompiled from now on; its callees are still considered."""
     return Answer(_SKIP, None)
 
 
 def never_trace(code: CodeType) -> None:
-    """Let frames of this code, and all that they call, pass the hook; costs nothing per call."""
+    """Make the hook ignore frames of this code and everything they call, at no cost per call."""
     _hook.set_code_exec_strategy(code, _SKIP_ALL)
 
 
 def skip_frames(code: CodeType) -> None:
-    """Let frames of this code, but not what they call, pass the hook."""
+    """Make the hook ignore frames of this code, but not their callees."""
     _hook.set_code_exec_strategy(code, _SKIP)
 
 
 def disable_marks(function: Any, original: Any, recursive: bool, reason: str | None) -> dict[str, Any]:
-    """Return the attributes by which Dynamo knows a function that ``torch.compiler.disable`` made."""
+    """Return the attributes by which Dynamo recognises a function made by ``torch.compiler.disable``."""
     return {
         "_torchdynamo_disable": True,
         "_torchdynamo_disable_msg": reason,
@@ -107,13 +107,13 @@ def disable_marks(function: Any, original: Any, recursive: bool, reason: str | N
 
 
 def undisabled(function: FunctionType) -> FunctionType:
-    """Return the plain function behind one that ``torch.compiler.disable`` made, by torch or by us."""
+    """Return the plain function behind one that ``torch.compiler.disable``, torch's or ours, made."""
     inner = vars(function).get(ORIGINAL) if vars(function).get("_torchdynamo_disable") else None
     return inner if type(inner) is FunctionType else function
 
 
 def register_with_dynamo() -> None:
-    """Register served functions with Dynamo, once it is imported, as if it had compiled them."""
+    """Register served functions with Dynamo, just imported, as if it had compiled them."""
     from torch._dynamo import convert_frame
 
     for original, code in _served:
@@ -138,10 +138,10 @@ _NAMED_TUPLES = str(collections.__file__)
 
 
 def is_of_skipped_file(code: CodeType) -> bool:
-    """Tell whether Dynamo passes frames of this code by because of where it stands.
+    """Tell whether Dynamo skips frames of this code because of its file.
 
-    It is the first thing that torch's own hook asks (``CatchErrorsWrapper`` in ``convert_frame.py``). Without
-    Dynamo it is known of the functions that make named tuples only.
+    torch's own hook checks this first (``CatchErrorsWrapper`` in ``convert_frame.py``). Without Dynamo it is
+    known only for functions that make named tuples.
     """
     place = code.co_name, code.co_filename
     if place == ("__new__", "<string>") or (place[0] == "_make" and place[1] == _NAMED_TUPLES):
@@ -151,7 +151,7 @@ def is_of_skipped_file(code: CodeType) -> bool:
 
 
 def gradient_buckets() -> str:
-    """Return into buckets of how many bytes torch would split a graph (``DDPOptimizer``); empty: into none.
+    """Return the bucket size in bytes by which torch would split a graph (``DDPOptimizer``); empty for none.
 
     ``DistributedDataParallel`` imports Dynamo when it is constructed.
     """
@@ -163,20 +163,20 @@ def gradient_buckets() -> str:
 
 
 def asked_of(arguments: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of ``torch.compile`` on which a trace hangs, from their texts."""
+    """Return the arguments of ``torch.compile`` that affect a trace, from their texts."""
     values = {"True": True, "False": False}
     return {"fullgraph": arguments["fullgraph"] == "True", "dynamic": values.get(arguments["dynamic"])}
 
 
 def compiled_under(context: Any, frame: Any, cache_entry: Any, frame_state: Any) -> Any:
-    """Have the compiler answer for a frame of a call that began without it.
+    """Let the compiler answer for a frame of a call that began without it.
 
-    torch's own wrapper sets what ``dynamic`` of ``torch.compile`` stands for while a call runs, by the hooks
-    of its context (``compile_wrapper`` in ``eval_frame.py``); here that is done for the frame.
+    torch's own wrapper applies ``dynamic`` of ``torch.compile`` during a call, through the hooks of its
+    context (``compile_wrapper`` in ``eval_frame.py``); here that is done for the frame.
 
     Args:
-        context: the ``OptimizeContext`` that torch made.
-        frame, cache_entry, frame_state: as torch's hook hands them over.
+        context: torch's ``OptimizeContext``.
+        frame, cache_entry, frame_state: as torch's hook passes them.
     """
     cleanups = [enter() for enter in context.enter_exit_hooks]
     try:
@@ -187,7 +187,7 @@ def compiled_under(context: Any, frame: Any, cache_entry: Any, frame_state: Any)
 
 
 def is_traced() -> bool:
-    """Tell whether the call happens while something traces or exports, where torch has rules of its own."""
+    """Tell whether the call is made during tracing or export, for which torch has special rules."""
     return bool(
         torch._C._is_tracing()
         or is_fx_symbolic_tracing()
@@ -197,13 +197,13 @@ def is_traced() -> bool:
 
 
 def has_default_stance() -> bool:
-    """Tell whether ``torch.compiler.set_stance`` leaves compilation as it is."""
+    """Tell whether ``torch.compiler.set_stance`` leaves compilation unchanged."""
     module = dynamo()
     return module is None or (module._stance.stance == "default" and module._stance.backend is None)
 
 
 def wants_own_precompile() -> bool:
-    """Tell whether the program has turned torch's ``caching_precompile`` on and looks into its registry."""
+    """Tell whether the program enabled torch's ``caching_precompile`` and reads its registry."""
     if os.environ.get("TORCH_CACHING_PRECOMPILE") == "1":
         return True
     config: Any = imported(f"{_DYNAMO}.config")
@@ -214,7 +214,7 @@ def wants_own_precompile() -> bool:
 
 
 def may_hold_tensors(code: CodeType, scope: Any, values: Any) -> bool:
-    """Tell whether torch would look at a frame at all; follows ``has_tensor_in_frame``."""
+    """Tell whether torch would consider a frame at all; follows ``has_tensor_in_frame``."""
     for name in code.co_names:
         value = scope.get(name)
         if isinstance(value, ModuleType) and value.__name__.partition(".")[0] in ("torch", "numpy"):
@@ -241,6 +241,6 @@ def _holds_tensor(value: Any, seen: set[int]) -> bool:
 
 
 def is_triton_kernel(value: Any) -> bool:
-    """Tell whether an object is a function that ``triton.jit`` made; does not import Triton."""
+    """Tell whether ``triton.jit`` made an object, without importing Triton."""
     kind = type(value)
     return kind.__module__ == "triton.runtime.jit" and kind.__name__ == "JITFunction"

@@ -1,4 +1,4 @@
-"""What ``DDPOptimizer`` makes of frames in DistributedDataParallel: a graph for each bucket of gradients.
+"""``DDPOptimizer``'s splits of frames in DistributedDataParallel: a graph per gradient bucket.
 
 Source followed: ``torch/_dynamo/backends/distributed.py``, ``CatchErrorsWrapper`` of
 ``torch/_dynamo/convert_frame.py``. Importing this module imports torch's compiler.
@@ -28,7 +28,7 @@ SplitMade = Callable[[str, Steps | NoLeanForm], None]
 
 
 def backend_behind(convert: Any) -> Any:
-    """Return the backend behind a frame converter, also where ``DDPOptimizer`` stands before it."""
+    """Return the backend behind a frame converter, even one wrapped by ``DDPOptimizer``."""
     backend = eval_frame.innermost_backend(convert)
     optimizer = getattr(backend, "__self__", None)
     if isinstance(optimizer, distributed.DDPOptimizer):
@@ -37,13 +37,13 @@ def backend_behind(convert: Any) -> Any:
 
 
 def record_buckets(patches: Patches, bucket: BucketCompiled, made: SplitMade) -> None:
-    """Have torch record what is compiled for buckets, until the patches are undone.
+    """Make torch record the graphs compiled for buckets, until the patches are undone.
 
     Args:
-        patches: keeps what is replaced.
+        patches: keeps the originals.
         bucket: called with torch's id of a backend and an id for one of its graphs, before that is compiled.
-        made: called with torch's id, once all of its graphs are, and how they are put together, or why that
-            cannot be said; of a graph that is not split as well.
+        made: called with torch's id once all its graphs are compiled, and with the steps that join them or
+            the reason they are unknown; for unsplit graphs too.
     """
     for owner, name, wrap in (
         (distributed.SubmodCompiler, "compile_submod", functools.partial(_naming, told=bucket)),
@@ -90,7 +90,7 @@ def _naming(original: Callable[..., Any], told: BucketCompiled) -> Callable[...,
 
 
 def _telling(original: Callable[..., Any], told: SplitMade) -> Callable[..., Any]:
-    """Wrap ``DDPOptimizer.compile_fn``: tell how the graphs of a split one are put together."""
+    """Wrap ``DDPOptimizer.compile_fn``: report how the graphs of a split one are joined."""
 
     @functools.wraps(original)
     def compile_fn(self: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
@@ -108,10 +108,10 @@ def _telling(original: Callable[..., Any], told: SplitMade) -> Callable[..., Any
 
 
 def steps_of(module: GraphModule) -> Steps:
-    """Return how the compiled graphs of a split one are put together; its calls count them.
+    """Return the steps that join the compiled graphs of a split one, numbered by its calls.
 
     Raises:
-        NotLean: naming what is no call of a graph and no item of a result.
+        NotLean: naming a node that is neither a graph call nor an item of a result.
     """
     numbers: dict[Any, int] = {}
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""Where Dynamo gets devices from while it traces.
+"""Observe where Dynamo gets devices from while tracing.
 
 Source followed: ``torch/_dynamo/variables/{tensor,constant}.py``, ``OutputGraph.call_user_compiler`` of
 ``torch/_dynamo/output_graph.py``. Importing this module imports torch's compiler.
@@ -25,22 +25,22 @@ _COMPARISONS = ("is", "is not", "==", "!=")
 
 
 class DeviceSink(Protocol):
-    """Is told of the devices in a frame that is traced."""
+    """An observer of the devices in a traced frame."""
 
     def read(self, device: torch.device, /) -> None:
-        """Python goes on with a device."""
+        """Record that Python reads a device."""
 
     def of_tensor(self, device: torch.device, /) -> None:
-        """A tensor's device was asked for."""
+        """Record that a tensor's device is requested."""
 
     def name_own(self, value: Any, /) -> None:
-        """The bytecode holds a constant."""
+        """Record a constant in the bytecode."""
 
     def pin(self, reason: str, /) -> None:
-        """The graph cannot be moved to another device."""
+        """Record that the graph cannot move to another device."""
 
     def graph(self, module: Any, source_of: dict[Any, str], /) -> None:
-        """A graph is about to be compiled; placeholders have sources."""
+        """Record a graph about to be compiled; placeholders have sources."""
 
     def quietly(self) -> AbstractContextManager[None]:
         """Ignore device reads inside this block."""
@@ -50,9 +50,9 @@ Seen = Callable[[], DeviceSink | None]
 
 
 class DeviceOfTensor(ConstantVariable):
-    """The device of a tensor, a constant to Dynamo, which notes whether it is handed on or looked at.
+    """A tensor's device, a constant to Dynamo, which records whether it is passed on or read.
 
-    The arguments are its attributes: Dynamo copies variables by them.
+    Its arguments are its attributes: Dynamo copies variables through them.
     """
 
     def __init__(self, _device: torch.device, _seen: DeviceSink, **kwargs: Any) -> None:
@@ -62,7 +62,7 @@ class DeviceOfTensor(ConstantVariable):
 
     @property
     def value(self) -> torch.device:
-        """What whoever goes on in Python reads."""
+        """The device as read by Python."""
         self._seen.read(self._device)
         return self._device
 
@@ -71,7 +71,7 @@ class DeviceOfTensor(ConstantVariable):
         pass
 
     def as_proxy(self) -> torch.device:
-        """Return what a graph gets."""
+        """Return the value for a graph."""
         return self._device
 
     def python_type(self) -> type:
@@ -87,12 +87,12 @@ class DeviceOfTensor(ConstantVariable):
 
 
 def note_devices(patches: Patches, output_graph: Any, seen: Seen) -> None:
-    """Have Dynamo tell of the devices that it meets, until the patches are undone.
+    """Make Dynamo report the devices it meets, until the patches are undone.
 
     Args:
-        patches: keeps what is replaced.
+        patches: keeps the originals.
         output_graph: torch's class of that name.
-        seen: gives what is told, of the compilation under way; ``None`` where nobody listens.
+        seen: returns the observer of the current compilation; ``None`` for none.
     """
     for owner, name, wrap in (
         (TensorVariable, "method_attr_device", _attribute),
@@ -145,7 +145,7 @@ def _comparison(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
 
 
 def _code(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
-    """Wrap the writing of bytecode: a device that it holds is a tensor's, or pins the graph."""
+    """Wrap bytecode generation: a device in it is a tensor's, or pins the graph."""
 
     @functools.wraps(original)
     def __call__(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:

@@ -33,7 +33,7 @@ CheckFunctionManager = dynamo_guards.CheckFunctionManager
 GuardBuilder = dynamo_guards.GuardBuilder
 BUILTINS_NAME = "__builtins_dict___firebrick"
 
-# Guards on the identity of an object: torch cannot serialise them.
+# Guards on an object's identity, which torch cannot serialise.
 IDENTITY_GUARDS = frozenset(
     {"ID_MATCH", "FUNCTION_MATCH", "CLASS_MATCH", "MODULE_MATCH", "CLOSURE_MATCH", "BUILTIN_MATCH"}
 )
@@ -45,24 +45,24 @@ REFUSED_GUARDS = frozenset(
 )
 
 _ADDRESSES = re.compile(r"(?<=_id\()(.*), \d+(?=\))| at 0x[0-9a-f]+")
-_SETS = re.compile(r"\{([^{}:]*)\}")  # their texts have the order of hashes
-_BY_CODE = (FunctionType, CodeType, type)  # of these torch keeps what it can itself
+_SETS = re.compile(r"\{([^{}:]*)\}")  # their texts follow hash order
+_BY_CODE = (FunctionType, CodeType, type)  # torch itself keeps these as far as it can
 _SINGLE = frozenset({torch.dtype, torch.layout, torch.memory_format})
 _PLAIN_DICTS = frozenset({"builtins", "collections", "torch.nn.modules.container"})
 
 
 class StateReader(Protocol):
-    """What reads pickled guard states, as far as their writer has to know it."""
+    """The reader of pickled guard states, as far as their writer depends on it."""
 
     rebuild_mapping: Callable[[Any, list[tuple[Any, Any]], dict[str, Any]], Any]
-    """Makes a mapping of a user's class again; named in the pickle."""
+    """Rebuilds a mapping of a user class; named in the pickle."""
 
     def reads_back(self, value: Any, reduced: Any, classes: dict[type, bool], /) -> bool:
-        """Tell whether a value is surely made again from how the pickler reduces it."""
+        """Tell whether the pickler's reduction certainly restores a value."""
 
 
 def builtins_name(state: Any) -> str | None:
-    """Return the global name under which a guard state expects the builtins."""
+    """Return the global name by which a guard state expects the builtins."""
     name: str | None = state.output_graph.name_of_builtins_dict_key_in_fglobals
     return name
 
@@ -73,14 +73,14 @@ def builtins_of(scope: dict[str, Any]) -> Any:
 
 
 def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> tuple[Any, str]:
-    """Build the guard manager of a loaded guard state, and tell what its guards expect.
+    """Return the guard manager of a loaded guard state, and its guards' expectations.
 
     Follows ``load_guard_manager`` of ``torch/_dynamo/package.py``.
     """
     if name := builtins_name(state):
         state.output_graph.global_scope[name] = output_graph.get_builtins_dict(scope)
     log = logging.getLogger("torch._guards")
-    quiet, log.disabled = log.disabled, True  # a guard that cannot be built here is a miss, no error
+    quiet, log.disabled = log.disabled, True  # a guard that cannot be built here is a miss, not an error
     try:
         manager = CheckFunctionManager(
             code,
@@ -95,18 +95,18 @@ def build_manager(code: CodeType, state: Any, scope: dict[str, Any]) -> tuple[An
 
 
 def _by_keys(guard: Any) -> dict[str, bool]:
-    """Return the attribute by which a stored guard compares torch's table of pytree nodes by its keys.
+    """Return the attribute that makes a stored guard compare torch's pytree node table by keys.
 
-    Dynamo compares it by its version, which no other process has, but for guards that it saves (torch 2.14).
+    Dynamo compares its version, which differs in every process, except in guards it saves (torch 2.14).
     """
     kept = has("torch._guards:Guard._force_dict_keys_match") and guard._force_dict_keys_match
     return {"_force_dict_keys_match": True} if kept else {}
 
 
 def _built_under(state: Any) -> dict[str, Any]:
-    """Return, as an argument, the state of dispatch under which stored guards were built (torch 2.14).
+    """Return, as an argument, the dispatch state that stored guards were built under (torch 2.14).
 
-    Before, guards on tensors count the state of the thread that builds them again.
+    Earlier, tensor guards use the state of the thread that rebuilds them.
     """
     if not has("torch._dynamo.guards:GuardsState.local_state"):
         return {}
@@ -114,12 +114,12 @@ def _built_under(state: Any) -> dict[str, Any]:
 
 
 def guard_types(guard: Any) -> frozenset[str]:
-    """Return the kinds of a guard that has been built once: its own and those derived from it."""
+    """Return the kinds of a guard built once: its own and those derived from it."""
     return frozenset({guard.create_fn_name(), *(guard.guard_types or ())})
 
 
 def is_closure_guard(guard: Any, value: Any) -> bool:
-    """Tell whether a guard compares a Python function by its code object, not by itself."""
+    """Tell whether a guard compares a Python function by its code object, not its identity."""
     return guard.create_fn_name() == "CLOSURE_MATCH" and hasattr(value, "__code__")
 
 
@@ -134,7 +134,7 @@ def code_source(source: Any) -> Any:
 
 
 def guard_set(guards: list[Any]) -> Any:
-    """Return guards as the set that torch keeps them in, in an order of their own."""
+    """Return guards as torch's set, in canonical order."""
     result = GuardsSet(OrderedSet(_sorted(guards)))
     for guard in guards:
         guard._hash = None  # computed by the set; differs in every process
@@ -142,7 +142,7 @@ def guard_set(guards: list[Any]) -> Any:
 
 
 def _sorted(guards: list[Any]) -> Iterator[Any]:
-    """Yield guards in an order of their own; the texts of sources, slow to write, only part those alike."""
+    """Yield guards in canonical order; texts of sources, which are slow, only break ties."""
     keyed = [((*guard.sort_key()[:4], guard.create_fn_name()), guard) for guard in guards]
     keyed.sort(key=operator.itemgetter(0))
     for _, alike in itertools.groupby(keyed, operator.itemgetter(0)):
@@ -151,7 +151,7 @@ def _sorted(guards: list[Any]) -> Iterator[Any]:
 
 
 class _TextOnly:
-    """A guard builder that writes the text of a guard, and the manager to which it adds nothing."""
+    """A guard builder, and its manager, that only write the text of a guard."""
 
     def __init__(self, builder: Any) -> None:
         self._builder = builder
@@ -177,7 +177,7 @@ def type_guard(source: Any, builder: Any) -> Any:
 
 
 def distinct(guards: Iterable[Any]) -> list[Any]:
-    """Return guards without those that do what one before them does."""
+    """Return guards without those that repeat an earlier one."""
     found: dict[Any, Any] = {}
     for guard in guards:
         found.setdefault((guard.originating_source, guard.create_fn), guard)
@@ -192,21 +192,21 @@ def serialize(
     identified: dict[Any, Any],
     reader: StateReader,
 ) -> tuple[bytes, bool]:
-    """Return the pickled state of a frame's guards, and whether it surely can be read back.
+    """Return the pickled state of a frame's guards, and whether it certainly can be read back.
 
     Args:
-        manager: the ``CheckFunctionManager`` that was built for the live function.
+        manager: the ``CheckFunctionManager`` of the live function.
         builder: its guard builder, which knows the values.
-        guards: what is to be stored.
+        guards: the guards to store.
         graph: torch's output graph of the frame.
-        identified: sources that are compared by what they are, and their values, which stay out.
-        reader: who reads the state again.
+        identified: sources compared by identity, and their values, which are left out.
+        reader: the reader of the state.
 
     Raises:
-        PackageError: of torch, for a guard that cannot be serialised.
+        PackageError: torch's, for a guard that cannot be serialised.
     """
     hidden = _hidden(builder, guards, identified)
-    manager.used_builtin_vars.clear()  # they are compared by what they are
+    manager.used_builtin_vars.clear()  # they are compared by identity
     pickler, pickled = dynamo_guards.GuardsStatePickler, dynamo_guards.pickle_guards_state
     patches, doubts = Patches(), list[Any]()
     patches.set(dynamo_guards, "pickle_guards_state", lambda state, b: pickled(canonical_state(state), b))
@@ -221,7 +221,7 @@ def serialize(
 
 
 def _hidden(builder: Any, guards: list[Any], identified: dict[Any, Any]) -> set[int]:
-    """Return the ids of values of which only the identity is guarded: no stored guard needs more of them."""
+    """Return the ids of values guarded by identity only: no stored guard needs more of them."""
     looked_at = set[Any]()
     for guard in guards:
         source = guard.originating_source
@@ -242,22 +242,22 @@ def _base(source: Any) -> Any:
 def _reducing(
     original: Callable[..., Any], doubts: list[Any], reader: StateReader, hidden: set[int]
 ) -> Callable[..., Any]:
-    """Wrap ``GuardsStatePickler.reducer_override`` so that more values that guards look at are kept.
+    """Wrap ``GuardsStatePickler.reducer_override`` to keep more of the values that guards read.
 
-    Values of which it is not sure that they can be read back are added to `doubts`; those with an address in
-    `hidden` are marked as missing. A dtype, of which there is one, is kept in any case: torch marks it as
-    missing everywhere where one module has it in an attribute that no guard looks at.
+    Values that may not be readable are added to `doubts`; those with an address in `hidden` are marked as
+    missing. A dtype, a singleton, is always kept: torch marks it as missing everywhere if one module has it
+    in an attribute that no guard reads.
 
-    Triton kernels are marked as missing, as torch does with what it cannot keep.
-    Functions that are not what their name stands for (a decorator's), which torch marks as missing, keep
-    their code and what guards look at in their closure. Mappings of a class of the user's are
-    kept by their contents, so that no constructor need be called when they are read.
+    Triton kernels are marked as missing, as torch does with values it cannot keep. Functions to which their
+    own name does not lead (a decorator's), which torch marks as missing, keep their code and the part of
+    their closure that guards read. Mappings of a user class are kept by contents, so that reading them calls
+    no constructor.
     """
     classes: dict[type, bool] = {}
 
     def reducer_override(self: Any, obj: Any) -> Any:
         cls = type(obj)
-        if cls.__module__ == dynamo_source.__name__:  # most of a state; torch has no way of its own for these
+        if cls.__module__ == dynamo_source.__name__:  # most of a state; torch has no reduction for these
             return NotImplemented
         if id(obj) in hidden and cls not in _BY_CODE:
             return dynamo_guards._Missing, ("known by what it is",)
@@ -273,7 +273,7 @@ def _reducing(
                 return self._unpickle_nested_function, (
                     obj.__code__, obj.__module__, obj.__qualname__, obj.__defaults__, closure,
                 ), seen or None  # fmt: skip
-        if is_triton_kernel(obj):  # its guard looks at the one of the program
+        if is_triton_kernel(obj):  # its guard reads the program's own
             return dynamo_guards._Missing, ("Triton kernel",)
         if cls is Guard:  # its other fields are empty: see `canonical_state`
             slots = _by_keys(obj)
@@ -299,7 +299,7 @@ def _cell(pickler: Any, cell: CellType) -> CellType:
 
 
 def canonical_state(state: Any) -> Any:
-    """Return a guard state in which nothing hangs on addresses, stacks or the hash seed."""
+    """Return a guard state independent of addresses, stacks and the hash seed."""
     graph = state.output_graph
     guards = []
     for guard in graph._guards:
@@ -317,23 +317,23 @@ def canonical_state(state: Any) -> Any:
 
 
 def expectations(guards: Iterable[Any]) -> str:
-    """Return the texts of what built guards expect, without addresses, sorted, with NUL between them.
+    """Return the expectations of built guards as texts, without addresses, sorted, separated by NUL.
 
-    A stored guard state names functions, classes and modules, and torch takes the values to expect from
-    them when it builds the guards again: from a program that may have changed. So what was expected when
-    the frame was compiled is kept beside the state, and compared.
+    A stored guard state names functions, classes and modules, and torch takes the expected values from them
+    when it rebuilds the guards: from a program that may have changed. So the expectations at compile time are
+    kept beside the state, and compared.
     """
     texts = sorted(without_addresses(text) for guard in guards for text in set(guard.code_list or ()))
     return "\0".join(texts)
 
 
 def without_addresses(text: str) -> str:
-    """Return the text of a guard without addresses, and with sets in an order of their own."""
+    """Return the text of a guard without addresses, with sets in canonical order."""
     return _SETS.sub(_ordered, _ADDRESSES.sub(r"\1", text))
 
 
 def guarded_object(guard: Any) -> Any:
-    """Return the object that a built guard looks at, where torch holds on to it; else ``None``."""
+    """Return the object of a built guard if torch keeps it alive, else ``None``."""
     held = guard.obj_weakref
     return held() if isinstance(held, weakref.ref) else None
 
@@ -349,12 +349,12 @@ def live_value(builder: Any, guard: Any) -> Any:
 
 
 def type_of(source: Any) -> Any | None:
-    """Return the source whose type a source stands for, if it stands for a type."""
+    """Return the source whose type this source denotes, if it denotes a type."""
     return source.base if isinstance(source, TypeSource) else None
 
 
 def local_name(source: Any) -> str | None:
-    """Return the local variable that a source starts from, ``None`` for another start."""
+    """Return the local variable a source starts from; ``None`` if it starts elsewhere."""
     name = get_local_source_name(source)
     return name if isinstance(name, str) else None
 
@@ -364,7 +364,7 @@ def add_id_guard(builder: Any, guard: Any, value: Any, text: str) -> None:
 
     Follows ``GuardBuilder.id_match_unchecked`` of ``torch/_dynamo/guards.py``.
     """
-    # what a stored state has in place of a local may be a mark that it is missing
+    # in a stored state a local may be replaced by a missing-value mark
     builder.src_get_value_cache[guard.originating_source] = value
     identity = builder.id_ref(value, guard.name)
     builder.get_guard_manager(guard).add_id_match_guard(identity, [text], guard.user_stack)
@@ -374,7 +374,7 @@ def add_lambda_guard(builder: Any, guard: Any, check: Callable[[Any], bool], tex
     """Add a guard that calls a Python function with the object."""
     source, values = guard.originating_source, builder.src_get_value_cache
     missing = source not in values
-    if missing:  # what a stored state has in place of a local may be a mark that it is missing
+    if missing:  # in a stored state a local may be replaced by a missing-value mark
         values[source] = None
     builder.get_guard_manager(guard).add_lambda_guard(check, [text], guard.user_stack)
     if missing:
@@ -389,9 +389,9 @@ def add_failing_guard(builder: Any, text: str) -> None:
 def share_builtins_name(graph: Any) -> str:
     """Install the builtins of a frame's module under one name for all compilations, and return it.
 
-    torch counts (``__builtins_dict___3``); a loaded guard state must find the name it was built with,
-    and must not take one that the compiler of this process is about to make.
-    Stands for ``OutputGraph.install_builtins_dict_in_fglobals``.
+    torch counts (``__builtins_dict___3``); a loaded guard state must find the name it was built with, and
+    must not take one that this process's compiler is about to generate. Replaces
+    ``OutputGraph.install_builtins_dict_in_fglobals``.
     """
     scope = graph.global_scope
     scope.setdefault(BUILTINS_NAME, output_graph.get_builtins_dict(scope))

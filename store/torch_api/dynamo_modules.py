@@ -1,4 +1,4 @@
-"""Modules of Dynamo, by one door. Importing this module imports torch's compiler."""
+"""The only access to Dynamo's modules. Importing this module imports torch's compiler."""
 
 from torch._dynamo import config as config
 from torch._dynamo import eval_frame as eval_frame

@@ -1,7 +1,7 @@
 """Backward graphs that torch has not compiled yet.
 
-torch compiles a backward graph when it first runs, and saves nothing of the frame before. A program that
-infers with gradients enabled never gets there; what it lacks can be compiled afterwards. Follows
+torch compiles a backward graph when it first runs, and saves nothing of the frame before. A program that runs
+inference with gradients enabled never gets there; the missing graph can be compiled afterwards. Follows
 ``_AutogradBackwardCompiler.get_or_compile`` of ``torch/_functorch/_aot_autograd/runtime_wrappers.py``.
 """
 
@@ -28,22 +28,22 @@ _COMPILER = "torch._functorch._aot_autograd.graph_compile:_aot_stage2c_make_auto
 
 
 class PendingBackward:
-    """A backward graph that waits for its first run.
+    """A backward graph that awaits its first run.
 
     Attributes:
-        backend_id: name of the backend whose backward it is.
+        backend_id: id of its backend.
         done: whether it is compiled, by torch or by `compile`.
     """
 
     def __init__(self, made: dict[str, Any]) -> None:
-        """Take the arguments of ``_aot_stage2c_make_autograd_function`` by name."""
+        """Store the arguments of ``_aot_stage2c_make_autograd_function`` by name."""
         self._made = made
         self._save = made["try_save_cache_entry"]
         self.backend_id: str = made["aot_config"].precompile_backend_id
         self.done = False
 
     def save(self, *args: Any) -> Any:
-        """Stand for torch's ``try_save_cache_entry``."""
+        """Replace torch's ``try_save_cache_entry``."""
         self.done = True
         self._made = {}
         return self._save(*args)
@@ -51,14 +51,14 @@ class PendingBackward:
     def compile(self, *, ending: bool) -> None:
         """Compile the graph and save its entry, as torch does at the first run.
 
-        No buffer is donated: what comes of it serves ``retain_graph=True`` as well. Pointwise Triton kernels
-        get one configuration: which of several is the quickest shows only when they are launched.
+        No buffer is donated: the result serves ``retain_graph=True`` as well. Pointwise Triton kernels get
+        one configuration: only launches show which of several is fastest.
 
         Args:
-            ending: whether the process ends: Python starts no thread then, so this one compiles alone.
+            ending: whether the process is exiting: then Python starts no threads, so this one compiles alone.
 
         Raises:
-            NotStorable: for a graph that is one of several of a split frame (``DDPOptimizer``).
+            NotStorable: the graph is one of several of a split frame (``DDPOptimizer``).
             Exception: whatever torch's compiler raises.
         """
         made, config = self._made, self._made["aot_config"]
@@ -91,7 +91,7 @@ class PendingBackward:
 def noting_backwards(
     original: Callable[..., Any], note: Callable[[PendingBackward], None]
 ) -> Callable[..., Any]:
-    """Wrap ``_aot_stage2c_make_autograd_function``: tell of each backward that is left for later."""
+    """Wrap ``_aot_stage2c_make_autograd_function``: report each backward left for later."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)

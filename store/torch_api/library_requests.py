@@ -1,4 +1,4 @@
-"""What a generated wrapper asks of the C++ compiler, as a digest. Imports nothing of torch.
+"""Digests of a generated wrapper's requests to the C++ compiler. Imports nothing of torch.
 
 Source followed: ``CppCodeCache.load_async`` of ``torch/_inductor/codecache.py``.
 """
@@ -16,9 +16,9 @@ from firebrick.storage.msgpack import pack
 def request_digest(
     cls: type, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str:
-    """Return the digest (hex) of what a wrapper asks for: kind of library, source and flags.
+    """Return the digest (hex) of a wrapper's request: kind of library, source and flags.
 
-    It leaves out how the compiler is called, so that no compiler need be there to compute it.
+    It omits the compiler's command line, so that computing it needs no compiler.
     """
     call = inspect.signature(original).bind(cls, *args, **kwargs)
     call.apply_defaults()

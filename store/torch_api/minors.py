@@ -1,8 +1,8 @@
-"""What only some of the supported minors of torch have, each name declared once.
+"""Names that only some supported minors of torch have, each declared once.
 
-Nothing of torch is read with a default: what is declared for the running minor must be there, and what is not
-is not looked for. So a name that moves is an error that is seen, and no refusal that no longer fires.
-Importing this module imports neither torch nor its compiler.
+No name of torch is read with a default: a name declared for the running minor must exist, and others are not
+looked for. So a name that moves is a visible error, not a check that silently stops firing. Importing this
+module imports neither torch nor its compiler.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final
 
 _AOT: Final = "torch._functorch._aot_autograd"
 
-# Name -> the first and the last of the minors that have it; "" leaves an end open. The names stand for
-# fields, attributes and arguments; tests compare them with the torch that is installed.
+# Name -> the first and the last of the minors that have it; "" leaves an end open. The names are fields,
+# attributes and arguments; tests compare them with the installed torch.
 PRESENT: Final[Mapping[str, tuple[str, str]]] = {
     # torch._C
     "torch._C._dynamo.guards:LocalState": ("2.14", ""),
@@ -52,8 +52,8 @@ def has(name: str, minor: str | None = None) -> bool:
     """Tell whether a minor of torch has a declared name.
 
     Args:
-        name: one of `PRESENT`; another is a KeyError.
-        minor: None asks for the running torch.
+        name: one of `PRESENT`; any other raises KeyError.
+        minor: None means the running torch.
     """
     first, last = PRESENT[name]
     here = _number(minor if minor is not None else _running())

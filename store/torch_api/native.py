@@ -1,8 +1,8 @@
-"""Private names of torch that need no compiler, C++ ones too: the one table of them.
+"""Private names of torch that need no compiler, including C++ ones: the only table of them.
 
-Each is taken when this module is imported, so that one that a torch lacks is met at the start and not at the
-first call; names that only a build for CUDA has are looked for by `probe`. What only some minors have is
-declared in `minors`. Names that stand in texts (allow-lists, what bytes name) are data and no use.
+Each is read when this module is imported, so that a missing one shows at start and not at the first call;
+`probe` looks for names that only a CUDA build has. Names that only some minors have are declared in `minors`.
+Names in texts (allow-lists, names in stored bytes) are data, not uses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch._library.custom_ops import OPDEFS as OPDEFS
 from torch.nn.modules import module as _nn_module
 from torch.utils._pytree import SUPPORTED_NODES as SUPPORTED_NODES
 
-# typed by what they are used for: stubs of torch do not have all of them
+# typed by their use: torch's stubs lack some of them
 _C: Any = torch._C
 
 functionalization: Any = _C._functionalization
@@ -87,19 +87,19 @@ def alone_in_import() -> bool:
 
 
 def is_profiled() -> bool:
-    """Tell whether a profiler runs now."""
+    """Tell whether a profiler is running."""
     return bool(torch.autograd.profiler._is_profiler_enabled)
 
 
 def unset() -> Any:
-    """Return what stands for a value of the configuration that nobody has set."""
-    from torch.utils._config_module import _UNSET_SENTINEL  # not there before a configuration is
+    """Return the sentinel for a configuration value that is not set."""
+    from torch.utils._config_module import _UNSET_SENTINEL  # exists only once a configuration does
 
     return _UNSET_SENTINEL
 
 
 def current_device() -> Any:
-    """Return the device that ``torch.set_default_device`` chose, if any."""
+    """Return the device set by ``torch.set_default_device``, if any."""
     return _device.CURRENT_DEVICE
 
 
@@ -114,7 +114,7 @@ _OF_CUDA: Final = (
 
 
 def probe() -> None:
-    """Check that a build for CUDA has what is asked of it.
+    """Check that a CUDA build has all required names.
 
     Raises:
         AttributeError: naming what is missing.
@@ -124,22 +124,22 @@ def probe() -> None:
 
 
 def static_launcher_class() -> Any:
-    """Return torch's class that launches kernels from their binaries; None in a build without CUDA."""
+    """Return torch's class that launches kernels from binaries; None in a build without CUDA."""
     return getattr(_C, "_StaticCudaLauncher", None)
 
 
 def raw_stream() -> Any:
-    """Return the function that gives the raw stream of a GPU; None in a build without CUDA."""
+    """Return the function for a GPU's raw stream; None in a build without CUDA."""
     return _C._cuda_getCurrentRawStream if torch.backends.cuda.is_built() else None
 
 
 def tensor_in_memory(facts: Any, memory: Any) -> Any:
-    """Return a tensor of these facts in memory of a GPU that somebody else owns."""
+    """Return a tensor with these properties in GPU memory owned by others."""
     return _C._construct_CUDA_Tensor_From_Storage_And_Metadata(facts, memory)
 
 
 def same_addresses(tensors: Any, addresses: Any, indices: Any) -> bool:
-    """Tell whether tensors lie where they lay."""
+    """Tell whether tensors are still at these addresses."""
     return bool(_C._tensors_data_ptrs_at_indices_equal(tensors, addresses, indices))
 
 
@@ -149,10 +149,10 @@ def clear_cublas_workspaces() -> None:
 
 
 def conv_benchmark_empties_cache() -> bool:
-    """Tell whether benchmarks of convolutions empty the cache of memory."""
+    """Tell whether convolution benchmarks empty the memory cache."""
     return bool(_C._cuda_get_conv_benchmark_empty_cache())
 
 
 def let_conv_benchmark_empty_cache(empties: bool) -> None:
-    """Choose whether benchmarks of convolutions empty the cache of memory."""
+    """Choose whether convolution benchmarks empty the memory cache."""
     _C._cudnn_set_conv_benchmark_empty_cache(empties)

@@ -1,4 +1,4 @@
-"""Private names of torch 2.11 to 2.14 about operators of the program; they need no compiler.
+"""Private names of torch 2.11 to 2.14 about user operators; they need no compiler.
 
 Source followed: ``torch/library.py``, ``torch/_library/custom_ops.py``.
 """
@@ -10,8 +10,8 @@ from torch._library.custom_ops import OPDEFS
 
 
 def has_python_gradient(namespace: str, name: str) -> bool:
-    """Tell whether an operator's gradient is Python of the program."""
+    """Tell whether an operator's gradient is user Python."""
     if (defined := OPDEFS.get(f"{namespace}::{name}")) is not None:
         return defined._backward_fn is not None
-    kernels = torch.library._impls  # the names of the kernels in Python
+    kernels = torch.library._impls  # the names of Python kernels
     return any(kernel.startswith(f"{namespace}/{name}/Autograd") for kernel in kernels)

@@ -1,4 +1,4 @@
-"""Which functions Dynamo calls while it traces, and folds into the graph, of those that tell of the process.
+"""Observe the functions about the process that Dynamo calls while tracing and folds into the graph.
 
 Source followed: ``TorchInGraphFunctionVariable`` of ``torch/_dynamo/variables/torch.py``. Importing this
 module imports torch's compiler.
@@ -24,12 +24,12 @@ Told = Callable[[str, list[Any]], None]
 
 
 def note_process_functions(patches: Patches, told: Told, refuse: Callable[[BaseException], None]) -> None:
-    """Have Dynamo tell of calls that it folds, until the patches are undone.
+    """Make Dynamo report calls that it folds, until the patches are undone.
 
     Args:
-        patches: keeps what is replaced.
+        patches: keeps the originals.
         told: called with the name of a function and its arguments.
-        refuse: called where the arguments cannot be kept.
+        refuse: called if the arguments cannot be kept.
     """
     functions = {function: name for name in PROCESS_FUNCTIONS if (function := _function(name)) is not None}
     original = TorchInGraphFunctionVariable.call_function

@@ -1,4 +1,4 @@
-"""torch's registry of precompiled functions: its class, what is kept in it, and how to mirror it.
+"""torch's registry of precompiled functions: its class, its contents, and its mirror.
 
 Source followed: ``torch/_dynamo/precompile_context.py`` and ``torch/_dynamo/package.py`` of torch
 2.11 to 2.14. Importing this module imports neither torch nor its compiler; calling into it does.
@@ -18,30 +18,30 @@ from typing import Any, Protocol
 
 _ARTIFACTS = "_backend_artifacts_by_key"
 _ENTRIES = "_dynamo_cache_entries"
-_left_behind: list[Any] = []  # values of the last context that stayed in torch's registry
+_left_behind: list[Any] = []  # values of the last context left in torch's registry
 
 
 class InMemory(Protocol):
-    """A mapping of which it can be said what is in memory."""
+    """A mapping that can list its values in memory."""
 
     def __setitem__(self, key: str, value: Any, /) -> None: ...
 
     def __contains__(self, key: object, /) -> bool: ...
 
     def in_memory(self) -> dict[str, Any]:
-        """Return what is in memory now, as a plain dictionary."""
+        """Return the values now in memory, as a plain dictionary."""
 
 
 class RegistryMirror(Protocol):
-    """What torch's registry is made one with."""
+    """The interface of a mirror of torch's registry."""
 
     @property
     def backend_artifacts(self) -> InMemory:
-        """Artifacts by key."""
+        """The artifacts by key."""
 
     @property
     def dynamo_cache_entries(self) -> InMemory:
-        """Entries by key."""
+        """The entries by key."""
 
     def edit_artifact(self, key: str, edit_fn: Callable[..., Any], /) -> None:
         """Replace the content of an artifact."""
@@ -69,9 +69,9 @@ def package_module() -> Any:
 
 @contextmanager
 def without_precompile() -> Iterator[None]:
-    """Turn ``caching_precompile`` off in this thread, leaving no trace in the configuration.
+    """Turn ``caching_precompile`` off in this thread without a trace in the configuration.
 
-    ``config.patch`` would: it makes the value that it found, a default, one that somebody has set.
+    ``config.patch`` leaves one: it turns the default it found into a value that was set.
     """
     import torch._dynamo.config as config
 
@@ -83,7 +83,7 @@ def without_precompile() -> Iterator[None]:
             yield
         finally:
             override.reset(token)
-    else:  # torch 2.11 keeps the value itself, one for all threads
+    else:  # torch 2.11 keeps one value for all threads
         entry.user_override = False
         try:
             yield
@@ -92,7 +92,7 @@ def without_precompile() -> Iterator[None]:
 
 
 def artifact_module() -> Any:
-    """Return torch's module of the artifacts that AOTAutograd and Inductor make.
+    """Return torch's module of AOTAutograd's and Inductor's artifacts.
 
     Importing it imports every module whose classes such an artifact may hold.
     """
@@ -111,7 +111,7 @@ def artifact_module() -> Any:
 
 
 def entry_class() -> Any:
-    """Return the class of what torch records for one compiled function."""
+    """Return the class of torch's record of one compiled function."""
     return package_module()._DynamoCacheEntry
 
 
@@ -129,13 +129,13 @@ def no_dispatch() -> AbstractContextManager[None]:
 
 
 def private_copy(artifact: Any) -> Any:
-    """Return a deep copy of an artifact as torch makes it when it records one."""
+    """Return a deep copy of an artifact, made as torch does when recording."""
     with no_dispatch():
         return copy.deepcopy(artifact)
 
 
 def debug_dump(entries: dict[str, Any], artifacts: dict[str, Any]) -> dict[str, Any]:
-    """Return torch's description, fit for JSON, of what is recorded."""
+    """Return torch's description, fit for JSON, of recorded entries and artifacts."""
     dump: dict[str, Any] = registry_class().dump_debug_info(entries, artifacts)
     return dump
 
@@ -144,10 +144,10 @@ def run_on(method: str, artifacts: dict[str, Any], entries: dict[str, Any], **ot
     """Run a class method of torch's registry on two given mappings instead of torch's own.
 
     Args:
-        method: name of the class method; torch's own function runs, also while it is wrapped.
-        artifacts: what stands for the recorded artifacts, by key.
-        entries: what stands for the recorded entries, by key.
-        others: what stands for other attributes of the class.
+        method: name of the class method; torch's own function runs, even while wrapped.
+        artifacts: replace the recorded artifacts, by key.
+        entries: replace the recorded entries, by key.
+        others: replace other attributes of the class.
     """
     function = inspect.unwrap(inspect.getattr_static(registry_class(), method).__func__)
     return function(SimpleNamespace(**{_ARTIFACTS: artifacts, _ENTRIES: entries}, **others))
@@ -159,20 +159,19 @@ def contents(torch_class: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def mirror_onto(torch_class: Any, context: RegistryMirror) -> Callable[[], None]:
-    """Make torch's registry and a context one: the same two mappings, so that they cannot drift.
+    """Unite torch's registry with a context: both use the same two mappings and cannot drift.
 
-    What torch has recorded so far is written to the context first, but for what the last context left
-    behind: that is in a store already. From then on an in-place edit
-    through the class is written through, and clearing it clears the context in one transaction.
+    Previous recordings of torch are first written to the context, except those the last context left behind,
+    which are already in a store. From then on an in-place edit through the class is written through, and
+    clearing it clears the context in one transaction.
 
     Args:
         torch_class: torch's ``PrecompileContext``, or a class of the same shape.
-        context: its mirror. It must stay open until the undo was called.
+        context: its mirror, which must stay open until the undo is called.
 
     Returns:
-        A function that gives the class its own methods back, and plain dictionaries with what is
-        in memory at that moment (what nobody has read stays in the store); calling it again does
-        nothing.
+        A function that restores the class's own methods, with plain dictionaries of the values in memory at
+        that moment (unread values stay in the store); calling it again does nothing.
     """
     artifacts, entries = contents(torch_class)
     for own, mirror in (
@@ -194,7 +193,7 @@ def mirror_onto(torch_class: Any, context: RegistryMirror) -> Callable[[], None]
         if key in context.backend_artifacts:
             context.edit_artifact(key, edit_fn)
         else:
-            inspect.unwrap(edit_artifact)(cls, key, edit_fn)  # raises in torch's own way
+            inspect.unwrap(edit_artifact)(cls, key, edit_fn)  # raises as torch does
 
     @functools.wraps(saved["clear"].__func__)
     def clear(cls: Any) -> None:

@@ -1,4 +1,4 @@
-"""Trace a frame with Dynamo as if it were compiled, and leave no code, caches or counters behind.
+"""Trace a frame with Dynamo as if compiling it, leaving no code, caches or counters behind.
 
 Source followed: ``torch/_dynamo/convert_frame.py`` (``_compile``), ``pgo.py`` and ``output_graph.py``.
 Importing this module imports torch's compiler.
@@ -27,37 +27,37 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from firebrick.base.patches import Patches
 
-# Globals that Dynamo makes while it traces.
+# Globals that Dynamo creates while tracing.
 _MADE = re.compile(
     r"__compiled_fn_|__resume_at_|__import_|__builtins_dict__|___context_manager_|___unnamed_scope"
     r"|__comprehension_|.*_\d+_c\d+(_\d+)*$"
 )
 
 
-# Whether torch keeps the sizes at which something became dynamic; torch 2.11 does not.
+# Whether torch keeps the sizes at which an input became dynamic; torch 2.11 does not.
 _EXCLUDES = "excluded_sizes" in FrameStateSizeEntry.__dataclass_fields__
 
 
 class Listener(Protocol):
-    """Is told what Dynamo makes of a frame that it traces."""
+    """An observer of Dynamo's trace of a frame."""
 
     def graph(self, owner: object, module: Any) -> None:
-        """Take a graph; each attempt at a frame has an owner of its own, and the last one counts."""
+        """Take a graph; each attempt at a frame has a separate owner, and the last one counts."""
 
     def sized(self, name: str, entry: list[Any]) -> None:
-        """Take what Dynamo knew of the sizes of an input, earlier compilations included."""
+        """Take Dynamo's knowledge of an input's sizes, including earlier compilations."""
 
     def known(self, name: str) -> list[Any] | None:
-        """Return what is to count instead of what this process knows; ``None`` outside of an audit."""
+        """Return the knowledge to use instead of this process's; ``None`` outside an audit."""
 
 
 class Retraced(NamedTuple):
-    """What Dynamo made of a frame.
+    """Dynamo's result for a frame.
 
     Attributes:
-        code: the bytecode; ``None`` where torch runs the frame as it is.
-        resumes: names in it -> code of the functions behind its graph breaks.
-        guards: torch's guards, built, so that their texts are there.
+        code: the bytecode; ``None`` if torch runs the frame uncompiled.
+        resumes: names in it -> code of its resume functions.
+        guards: torch's guards, built, so that they have texts.
     """
 
     code: CodeType | None
@@ -66,11 +66,11 @@ class Retraced(NamedTuple):
 
 
 def note_audited(patches: Patches, listener: Callable[[], Listener | None]) -> None:
-    """Have Dynamo tell of its graphs, and of what it knows of sizes, until the patches are undone.
+    """Make Dynamo report its graphs and its knowledge of sizes, until the patches are undone.
 
     Args:
-        patches: keeps what is replaced.
-        listener: of the compilation under way; ``None`` where nobody listens.
+        patches: keeps the originals.
+        listener: returns the observer of the current compilation; ``None`` for none.
     """
     graph = output_graph.OutputGraph
     patches.set(graph, "call_user_compiler", _telling(graph.call_user_compiler, listener))
@@ -88,9 +88,9 @@ def _telling(original: Callable[..., Any], listener: Callable[[], Listener | Non
 
 
 def _sizing(original: Callable[..., Any], listener: Callable[[], Listener | None]) -> Callable[..., Any]:
-    """Wrap ``process_automatic_dynamic``, by which a second compilation of a frame has dynamic shapes.
+    """Wrap ``process_automatic_dynamic``, which gives a second compilation of a frame dynamic shapes.
 
-    What it says hangs on the compilations before: an audit asks what it said when the frame was recorded.
+    Its answer depends on earlier compilations: an audit uses the answer from the recording.
     """
 
     @functools.wraps(original)
@@ -146,19 +146,19 @@ def _entry(plain: list[Any]) -> Any:
 
 
 def retrace(frame: Any, listener: Listener, patch: Callable[[Patches], None], **how: Any) -> Retraced:
-    """Trace a frame afresh, build its guards, and give torch back as it was.
+    """Trace a frame afresh, build its guards, and restore torch's state.
 
-    Runs nothing of the frame, and compiles nothing: the backend keeps the graph alone. What was put into
-    the frame's globals is taken out again. Used where torch's hook asks about the frame, in its thread.
+    Runs no part of the frame and compiles nothing: the backend only keeps the graph. Additions to the frame's
+    globals are removed. Used where torch's hook asks about the frame, in its thread.
 
     Args:
         frame: torch's view of the frame: code, globals, locals, builtins, closure.
-        listener: is told of the graphs.
-        patch: puts the hooks in place that torch's compiler had when the frame was recorded.
+        listener: observes the graphs.
+        patch: installs the hooks that torch's compiler had when the frame was recorded.
         how: ``fullgraph`` and ``dynamic`` of ``torch.compile``.
 
     Raises:
-        Exception: whatever torch raises where it cannot trace the frame.
+        Exception: whatever torch raises if it cannot trace the frame.
     """
     before = set(frame.f_globals)
     try:
@@ -205,7 +205,7 @@ def _resumes(code: CodeType, scope: MutableMapping[str, Any]) -> Iterator[tuple[
 
 
 def _code_of(resume: Any) -> CodeType:
-    """Return the code behind a graph break; with free variables there is a function that binds them to it."""
+    """Return a resume function's code, from inside the function that binds its free variables if any."""
     if isinstance(resume, CodeType):
         return resume
     for cell in resume.__closure__ or ():
@@ -219,7 +219,7 @@ def _code_of(resume: Any) -> CodeType:
 def _as_compiling(
     frame: Any, patch: Callable[[Patches], None], listener: Listener, dynamic: bool | None
 ) -> Iterator[None]:
-    """Run as the inside of ``_compile`` does, and put back what a compilation changes in Dynamo."""
+    """Run as if inside ``_compile``, and restore the state that a compilation changes in Dynamo."""
     counters = copy.deepcopy(utils.counters)
     times = {name: list(values) for name, values in utils.compilation_time_metrics.items()}
     installed = utils.CleanupManager.count

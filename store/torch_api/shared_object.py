@@ -24,14 +24,14 @@ _count = itertools.count(1)
 
 
 def load_extension(name: str, path: str) -> Any:
-    """Load a library as an extension module, from a path without a suffix.
+    """Return a library loaded as an extension module, from a path without a suffix.
 
     Args:
         name: unique name; its last component is the module's in the library.
-        path: where the bytes are while it is loaded.
+        path: of the bytes while it is loaded.
 
     Raises:
-        ImportError, OSError: it is no extension module, or lacks a symbol.
+        ImportError, OSError: it is not an extension module, or lacks a symbol.
     """
     # generated code reads tensors through the function at this address
     os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
@@ -51,10 +51,10 @@ _DESCRIPTORS = "/proc/self/fd"
 
 @contextmanager
 def as_file(data: bytes) -> Iterator[str]:
-    """Give bytes a path from which they can be executed: in memory, else in a private folder.
+    """Give bytes a path they can be executed from: in memory, else in a private directory.
 
     Raises:
-        OSError: there is neither memory nor a folder for them.
+        OSError: there is neither memory nor a directory for them.
     """
     fd = _memory()
     if fd is None:
@@ -67,8 +67,8 @@ def as_file(data: bytes) -> Iterator[str]:
     try:
         with os.fdopen(os.dup(fd), "wb") as file:
             file.write(data)
-        # The dynamic linker takes a path that it has seen for the library it found there, and numbers
-        # of descriptors come back: so every path is spelled differently.
+        # The dynamic linker takes a path seen before for the library it found there, and descriptor numbers
+        # are reused: so every path is spelt differently.
         spelling = "".join("//." if bit == "1" else "/." for bit in f"{next(_count):b}")
         yield f"{_DESCRIPTORS}{spelling}/{fd}"
     finally:
@@ -76,7 +76,7 @@ def as_file(data: bytes) -> Iterator[str]:
 
 
 def _memory() -> int | None:
-    """Open a file in memory; None where the system has none, or no path to it (/proc is not mounted)."""
+    """Open an in-memory file; None if the system has none, or no path to it (/proc is not mounted)."""
     try:
         fd = os.memfd_create("firebrick", os.MFD_CLOEXEC)
     except OSError:

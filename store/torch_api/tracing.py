@@ -1,4 +1,4 @@
-"""What Dynamo looks at while it traces: code that it inlines, names that it asks for, and what it folds.
+"""Observe Dynamo while it traces: code it inlines, names it reads, and calls it folds.
 
 Source followed: ``torch/_dynamo/symbolic_convert.py`` and, in ``torch/_dynamo/variables``, ``builtin.py``,
 ``functions.py``, ``sets.py``, ``torch.py``.
@@ -31,62 +31,62 @@ if TYPE_CHECKING:
 
 _FOUND = {importlib.util.find_spec: "find_spec", importlib.metadata.version: "package version"}
 _NAMING = frozenset({getattr, hasattr, setattr, delattr})
-_CALLING = frozenset({max, min, sorted, map, filter})  # what they are given
+_CALLING = frozenset({max, min, sorted, map, filter})  # functions that may call their arguments
 _MAKES_SETS = ("set_update", "set_intersection", "set_union", "set_difference", "set_symmetric_difference")
 _VARIABLES = "torch._dynamo.variables"
 
 
 class TraceSink(Protocol):
-    """Is told what Dynamo looks at in a frame."""
+    """An observer of what Dynamo looks at in a frame."""
 
     names: set[str]
 
     def refuse(self, reason: str, /) -> None:
-        """What was traced cannot be followed."""
+        """Record that the trace cannot be followed."""
 
     def inlined(self, code: CodeType, function: Any, /) -> None:
-        """Code is inlined."""
+        """Record inlined code."""
 
     def makes(self) -> None:
-        """An object is made."""
+        """Record that an object is created."""
 
     def called(self, function: FunctionType, /) -> None:
-        """A graph calls a function of the program."""
+        """Record that a graph calls a user function."""
 
     def fact(self, name: str, arguments: list[Any], /) -> None:
-        """A fact of the process is folded into the graph."""
+        """Record a process fact folded into the graph."""
 
     def folded(self, function: Any, arguments: list[Any], /) -> None:
-        """A call is folded into the graph."""
+        """Record a call folded into the graph."""
 
     def ran(self, value: Any, /) -> None:
-        """Python gets a value as it is, and may call it, while the compiler folds a call."""
+        """Record a value that Python receives, and may call, while the compiler folds a call."""
 
     def compares_with(self, kind: Any, /) -> None:
-        """An object is asked to be of a class, or of one of several."""
+        """Record an ``isinstance`` check against one or several classes."""
 
     def sorts(self) -> None:
-        """Objects are put in an order."""
+        """Record that objects are sorted."""
 
     in_order: dict[int, Any] | None
-    """Sets that the code filled item by item, by the address of their items; ``None``: it cannot be told."""
+    """Sets that the code filled item by item, by the address of their items; ``None`` if unknown."""
 
     def iterates(self, items: list[Any], kind: type, /) -> None:
-        """A set is gone through."""
+        """Record that a set is iterated."""
 
     def hashes(self, value: Any, /) -> None:
-        """A hash is taken."""
+        """Record that a hash is computed."""
 
 
 Seen = Callable[[], TraceSink | None]
 
 
 def note_tracing(patches: Patches, seen: Seen) -> None:
-    """Have Dynamo tell what it looks at, until the patches are undone.
+    """Make Dynamo report what it looks at, until the patches are undone.
 
     Args:
-        patches: keeps what is replaced.
-        seen: gives what is told, of the compilation under way; ``None`` where nobody listens.
+        patches: keeps the originals.
+        seen: returns the observer of the current compilation; ``None`` for none.
     """
     inlining = InliningInstructionTranslator
     patches.set(inlining, "build_inline_tracer", staticmethod(_inlining(inlining.build_inline_tracer, seen)))
@@ -120,7 +120,7 @@ def note_tracing(patches: Patches, seen: Seen) -> None:
 
 
 def _set_variables() -> Iterator[Any]:
-    """Yield Dynamo's classes of sets; until torch 2.12 they are in the module of dictionaries."""
+    """Yield Dynamo's set classes; up to torch 2.12 they are in the module of dictionaries."""
     module = sys.modules.get(f"{_VARIABLES}.sets") or sys.modules[f"{_VARIABLES}.dicts"]
     for cls in vars(module).values():
         if isinstance(cls, type) and issubclass(cls, vars(module)["SetVariable"]):
@@ -128,7 +128,7 @@ def _set_variables() -> Iterator[Any]:
 
 
 def _wrapping(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen], Callable[..., Any]]:
-    """Return the wrapper that has somebody look at the arguments of a function before it runs."""
+    """Return a wrapper that calls `look` with a function's arguments before it runs."""
 
     def wrap(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -142,7 +142,7 @@ def _wrapping(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen],
 
 
 def _after(look: Callable[..., None]) -> Callable[[Callable[..., Any], Seen], Callable[..., Any]]:
-    """Return the wrapper that has somebody look when a function has asked its arguments what it wants."""
+    """Return a wrapper that calls `look` once a function has queried its arguments."""
 
     def wrap(original: Callable[..., Any], seen: Seen) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -166,7 +166,7 @@ def _look(look: Callable[..., None], seen: Seen, args: Any, kwargs: Any) -> None
 
 
 def _is_constant(value: Any) -> bool:
-    """Tell whether a variable is a constant. One that Dynamo did not look at would get a guard by asking."""
+    """Tell whether a variable is a constant, without adding a guard to one Dynamo has not read."""
     if issubclass(type(value), LazyVariableTracker) and not value.is_realized():
         return False
     return bool(value.is_python_constant())
@@ -249,7 +249,7 @@ def _constant(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> 
 @_after
 def _polyfilled(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
     if shipped_file(tx.f_code.co_filename):
-        return  # what the library asks of Python, such as the limit of recursion, is no affair of the program
+        return  # the library's queries of Python, such as the recursion limit, do not concern the program
     if self.can_constant_fold_through() and (constants := _constants(args, kwargs)) is not None:
         traced.folded(self.fn, constants)
         traced.ran([value for value in constants if not isinstance(value, type)])
@@ -275,10 +275,9 @@ def _graph(traced: TraceSink, self: Any, module: Any, *args: Any, **kwargs: Any)
 
 @_after
 def _made(traced: TraceSink, self: Any, items: Any = (), *_: Any, **kwargs: Any) -> None:
-    """Note a set that is empty, that the code writes out, or that stands for one of these.
+    """Record a set that is empty, literal, or a copy of such a set.
 
-    Dynamo goes through the items of a set as they came, which is another order only where a set of Python was
-    looked through for them.
+    Dynamo iterates a set in insertion order, which varies only if the items came from iterating a Python set.
     """
     if (known := traced.in_order) is None:
         return
@@ -288,7 +287,7 @@ def _made(traced: TraceSink, self: Any, items: Any = (), *_: Any, **kwargs: Any)
 
 
 def _is_called_by(name: str) -> bool:
-    return sys._getframe(4).f_code.co_name == name  # past the wrapper, `_look`, and what looks
+    return sys._getframe(4).f_code.co_name == name  # past the wrapper, `_look`, and the observer
 
 
 def _in_order(traced: TraceSink, items: Any) -> bool:
@@ -313,7 +312,7 @@ def _iterating(traced: TraceSink, self: Any, tx: Any, *args: Any, **kwargs: Any)
         return
     code = tx.f_code
     if code.co_name.startswith(_MAKES_SETS) and code.co_filename == polyfills.__file__:
-        traced.in_order = None  # what comes of it is a set again, in the order of this one
+        traced.in_order = None  # the result is another set, in this one's order
     else:
         traced.iterates([item.vt for item in self.items], self.python_type())
 

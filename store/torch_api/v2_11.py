@@ -1,4 +1,4 @@
-"""torch 2.11: as in `_common`, but for the files of autotuning, which have a class of their own."""
+"""torch 2.11: as in `_common`, except for autotuning files, which have a separate class."""
 
 from torch._inductor.runtime import autotune_cache
 

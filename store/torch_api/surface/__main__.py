@@ -1,4 +1,4 @@
-"""Print how the installed torch differs from the tables; the exit status is 1 where it does.
+"""Print how the installed torch differs from the tables; the exit status is 1 if it does.
 
 Usage: python -m firebrick.torch_api.surface [--minor 2.13]
 """
@@ -15,7 +15,7 @@ from firebrick.torch_api.surface import Installed, compare, read_tables, report
 
 
 def main() -> int:
-    """Compare, and print what differs."""
+    """Print the differences; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     installed = minor_of(torch.__version__)
     parser.add_argument("--minor", default=installed, help="compare with what the tables say of this minor")

@@ -1,4 +1,4 @@
-"""What is only seen by trying it: how parts of torch in C++ behave. The compiler is not imported."""
+"""Behaviours of torch's C++ parts that show only when tried. The compiler is not imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from firebrick.guards.manager import manager_types, stand_ins
 
 
 def _state_of_tensor_guards() -> str:
-    """Say whose state of dispatch a guard on a tensor counts: of the thread that adds it, or of the root."""
+    """Return whose dispatch state a tensor guard uses: the adding thread's, or the root's."""
     value = torch.ones(1)
 
     def passes(root_in: bool, added_in: bool) -> bool:
@@ -32,13 +32,13 @@ def _state_of_tensor_guards() -> str:
 
 
 def _global_state() -> str:
-    """Say which fields the pickle of torch's guard on global state has."""
+    """Return the fields in the pickle of torch's global-state guard."""
     state: Any = cpp.GlobalStateGuard()
     return ",".join(sorted(json.loads(state.__getstate__())))
 
 
 def _local_state() -> str:
-    """Say of which types the pickle of a state of dispatch is made; "none" where there is none."""
+    """Return the types in the pickle of a dispatch state; "none" if there is none."""
     if "get_local_state" not in vars(cpp.RootGuardManager):
         return "none"
     root: Any = cpp.RootGuardManager()

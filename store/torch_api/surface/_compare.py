@@ -10,13 +10,13 @@ from firebrick.torch_api.surface._table import CLOSED, Group
 
 
 class Difference(NamedTuple):
-    """Hold one difference.
+    """One difference.
 
     Attributes:
         what: ``new``, ``gone`` or ``changed``.
         kind, subject: of the group.
-        name: which.
-        text: what the table says, and what is there; why it matters.
+        name: the name concerned.
+        text: the table's entry, the installed one, and why it matters.
     """
 
     what: str
@@ -27,12 +27,12 @@ class Difference(NamedTuple):
 
 
 def compare(groups: Iterable[Group], installed: Installed, minor: str) -> Iterator[Difference]:
-    """Yield where an installed torch is not as the tables say of a minor.
+    """Yield the differences between an installed torch and the tables for a minor.
 
     Args:
         groups: of the tables.
         installed: the torch.
-        minor: of the tables; to look at the next torch with the eyes of the last, another than the installed.
+        minor: of the tables; may differ from the installed one, to compare the next torch with the last.
     """
     for group in groups:
         entries = [entry for entry in group.entries if entry.holds_for(minor)]

@@ -1,6 +1,7 @@
-"""Read from an installed torch what the tables speak of.
+"""Read the names in the tables from an installed torch.
 
-Python is read as source, so that nothing of the compiler is imported; ``torch._C`` is asked what is in C++.
+Python is read as source, so that no part of the compiler is imported; ``torch._C`` is inspected for C++
+names.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ Found = dict[str, str]  # name -> fact
 
 
 class Installed:
-    """What an installed torch has.
+    """The names of an installed torch.
 
     Args:
-        folder: of the package ``torch``.
+        folder: directory of the package ``torch``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +47,7 @@ class Installed:
         }
 
     def found(self, group: Group) -> Found | None:
-        """Return the names of a group that this torch has, with their facts; None: it lacks the subject."""
+        """Return this torch's names of a group, with their facts; None if it lacks the subject."""
         if group.kind == "texts":
             text = self._text(group.subject)
             return None if text is None else {e.name: "" for e in group.entries if e.name in text}
@@ -64,7 +65,7 @@ class Installed:
                 return file.read_text()
         return None
 
-    @functools.cache  # noqa: B019 - as many as a comparison asks for
+    @functools.cache  # noqa: B019 - bounded by one comparison
     def _module(self, name: str) -> dict[str, ast.stmt]:
         if (text := self._text(name)) is None:
             raise LookupError(name)
@@ -123,7 +124,7 @@ class Installed:
         names = _settings(list(self._module(subject).items()), "")
         return {name: "" for name in names if name.startswith(_IGNORED_CONFIG[part])}
 
-    # What is in C++.
+    # C++ names.
 
     def _methods(self, subject: str) -> Found:
         return _members(_native(subject))
@@ -138,7 +139,7 @@ class Installed:
 
 
 def _defined(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
-    """Yield the names that statements bind, also under ``if``, ``try`` and ``with``."""
+    """Yield the names that statements bind, including those under ``if``, ``try`` and ``with``."""
     for node in body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -167,7 +168,7 @@ def _fact(node: ast.stmt) -> str:
 
 
 def _bound(line: str) -> Iterator[tuple[str, str]]:
-    """Yield what a line of generated code binds: a name, and what it stands for."""
+    """Yield the bindings of a line of generated code: a name and its meaning."""
     if (match := _GENERATED.match(line)) is None:
         return
     module, names, imported, name, path = match.groups()
@@ -191,7 +192,7 @@ def _settings(items: list[tuple[str, ast.stmt]], prefix: str) -> Iterator[str]:
 
 
 def _native(subject: str) -> Any:
-    import torch  # noqa: F401 - its C++ is there once it is imported
+    import torch  # noqa: F401 - importing it loads its C++ parts
 
     module, _, name = subject.partition(":")
     found: Any = importlib.import_module(module)
@@ -206,7 +207,7 @@ def _members(owner: Any) -> Found:
 
 
 def _parameters(value: Any) -> str:
-    """Return the parameters of a function in C++, out of the first line of its text; "" where it has none."""
+    """Return the parameters of a C++ function, from the first line of its docstring; "" if it has none."""
     doc = getattr(value, "__doc__", None) or ""
     if not callable(value) or isinstance(value, type) or (match := _OVERLOAD.match(doc)) is None:
         return ""

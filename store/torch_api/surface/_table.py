@@ -38,11 +38,11 @@ _TOKEN: Final = re.compile(r"([^\s@(=]+)(\([^\s@]*\)|=[^\s@]+)?(?:@(\d\.\d+)?-(\
 
 
 class Entry(NamedTuple):
-    """Hold what the table says of one name.
+    """The table's entry for one name.
 
     Attributes:
         name: of a field, function, guard, source, method or setting.
-        fact: what is compared beside the name; "" for nothing.
+        fact: compared in addition to the name; "" for nothing.
         first, last: the minors that have it; "" leaves an end open.
         verdict: one of `VERDICTS`.
         reason: why.
@@ -56,7 +56,7 @@ class Entry(NamedTuple):
     reason: str
 
     def holds_for(self, minor: str) -> bool:
-        """Tell whether a minor has it."""
+        """Tell whether a minor has the name."""
         here = _number(minor)
         return (not self.first or _number(self.first) <= here) and (
             not self.last or here <= _number(self.last)
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Hold the names of one subject: a class, a module, a kind of generated code."""
+    """The names of one subject: a class, a module, a kind of generated code."""
 
     kind: str
     subject: str
@@ -79,7 +79,7 @@ def read_tables(folder: Path = FOLDER) -> list[Group]:
     """Return the groups of all tables in a folder.
 
     Raises:
-        ValueError: naming the file and the line that is not as the tables are written.
+        ValueError: naming the file and line with invalid syntax.
     """
     return [group for path in sorted(folder.glob("*.txt")) for group in _groups(path)]
 
