@@ -291,6 +291,25 @@ class TestCheck:
             "missing part",
         }
 
+    def test_a_repair_drops_what_is_broken_and_the_next_start_stores_it_again(
+        self, recorded: Recorded, tmp_path: Path
+    ) -> None:
+        damage(store := recorded.copy(tmp_path / "store"))
+        done = recorded.firebrick("check", "--repair", store=store)
+        assert done.returncode == 0, done.stdout
+        assert "dropped 4 blobs and 4 bundles" in done.stdout
+        value = recorded.json("check", "--repair", store=store)
+        assert value["clean"] and value["repaired"] == {"blobs": 0, "bundles": 0, "entries": 0}
+
+    def test_a_bounded_look_goes_on_where_it_ended(self, recorded: Recorded) -> None:
+        looks, token = 0, ""
+        while looks == 0 or token:
+            value = recorded.json("check", "--seconds", "0", "--token", token)
+            looks, token = looks + 1, value["token"]
+            assert value["clean"]
+        assert looks > 1
+        fails(recorded.firebrick("check", "--token", "x"), 2, "token")
+
     def test_a_broken_file_is_not_opened(self, recorded: Recorded, tmp_path: Path) -> None:
         store = recorded.copy(tmp_path / "store")
         data = bytearray((store / "data.mdb").read_bytes())

@@ -1,6 +1,8 @@
 """The options that verbs share, and how they open a store."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,6 +12,7 @@ from firebrick.errors import StoreReadOnly
 from firebrick.settings import Settings
 from firebrick.storage.store import Store
 
+_AUTOLOAD: Final = "TORCH_DEVICE_BACKEND_AUTOLOAD"  # of torch: whether import torch calls backends
 DEFAULT_STORE: Final = "~/.cache/firebrick"
 
 StoreOption = Annotated[
@@ -66,6 +69,19 @@ def opened(store: Path | None) -> Store:
         return Store.open(folder, create=False)
     except StoreReadOnly:
         return Store.open(folder, readonly=True, create=False)
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Let torch be imported in a block without Firebrick, or other backends, joining it in this process."""
+    before = os.environ.get(_AUTOLOAD)
+    os.environ[_AUTOLOAD] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[_AUTOLOAD]
+        if before is not None:
+            os.environ[_AUTOLOAD] = before
 
 
 def opened_to_write(store: Path | None) -> Store:

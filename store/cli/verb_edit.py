@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from firebrick.cli import output
-from firebrick.cli.options import ContextOption, StoreOption, opened_to_write
+from firebrick.cli.options import ContextOption, StoreOption, opened_to_write, torch_alone
 from firebrick.cli.revisions import GRAPHS, Artifact, artifacts_of
 from firebrick.cli.selection import one
 from firebrick.errors import UsageError
@@ -36,7 +36,8 @@ def command(
     The edit is one transaction: all of it is stored, as a new revision, or nothing. From then on the edited
     source is served, by the full lane. `history` lists the revisions, `revert` goes back to one.
     """
-    from firebrick.cli.editing import edit_source  # imports torch
+    with torch_alone():
+        from firebrick.cli.editing import edit_source
 
     if graph not in GRAPHS:
         raise UsageError(f"--graph {graph}: expected one of {', '.join(GRAPHS)}")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from firebrick.cli import output
-from firebrick.cli.options import ContextOption, StoreOption, opened_to_write
+from firebrick.cli.options import ContextOption, StoreOption, opened_to_write, torch_alone
 from firebrick.cli.selection import one
 from firebrick.reports.inventory import inventory
 
@@ -19,7 +19,8 @@ def command(
     store: StoreOption = None,
 ) -> None:
     """Make an earlier revision current, and serve what it was; no revision is lost."""
-    from firebrick.cli.editing import revert_to  # imports torch
+    with torch_alone():
+        from firebrick.cli.editing import revert_to
 
     with opened_to_write(store) as target:
         held = one((held for held in inventory(target).bundles if not held.replaced), name)
