@@ -1,6 +1,6 @@
-"""Firebrick: a persistent, content-addressed store for what `torch.compile` makes.
+"""Firebrick: a persistent, content-addressed store for the output of `torch.compile`.
 
-Names are loaded when they are first used: importing this package imports neither torch nor lmdb.
+Names are loaded on first use: importing this package imports neither torch nor lmdb.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Entry point of the group ``torch.backends``: called at the end of ``import torch``.
 
-It imports nothing but this module unless a variable ``FIREBRICK_…`` is set, and never raises: torch turns
-an error here into a failed ``import torch``.
+It imports only this module unless a ``FIREBRICK_…`` variable is set, and never raises: torch turns an error
+here into a failed ``import torch``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def _named(variable: str) -> bool:
 
 
 def autoload() -> None:
-    """Enable Firebrick when the environment asks for it."""
+    """Enable Firebrick if the environment requests it."""
     if not any(map(_named, os.environ)):
         return
     try:
@@ -32,5 +32,5 @@ def autoload() -> None:
     except Exception as error:
         try:
             warn(f"not enabled: {error}")
-        except Warning:  # the user turns warnings into errors; not this import
+        except Warning:  # the user turns warnings into errors, but this import must not fail
             pass

@@ -1,4 +1,4 @@
-"""What a store holds, bundle by bundle, as its user knows it: names, lanes, bytes, seconds.
+"""The contents of a store, bundle by bundle, in the user's terms: names, lanes, bytes, seconds.
 
 Reads headers, manifests and records; no part of a bundle is decoded, and torch is not imported.
 """
@@ -18,13 +18,13 @@ from firebrick.storage.reader import Reads
 
 LEAN: Final = "lean"
 FULL: Final = "full"
-EAGER: Final = "eager"  # torch runs the frame as it is
+EAGER: Final = "eager"  # torch runs the frame uncompiled
 _REPLACED: Final = "replaced"  # fact of a bundle
 _WRAPPER: Final = "wrap_inline.<locals>.inner"
 
 
 class Held(NamedTuple):
-    """Describe one bundle.
+    """A description of one bundle.
 
     Args:
         key: content key of the bundle.
@@ -63,7 +63,7 @@ class Held(NamedTuple):
 
 
 class Inventory(NamedTuple):
-    """Hold what a store holds.
+    """The contents of a store.
 
     Args:
         bundles: by name, then by age.
@@ -76,12 +76,12 @@ class Inventory(NamedTuple):
     problems: list[str]
 
     def users(self) -> Counter[bytes]:
-        """Count by how many bundles each blob is needed."""
+        """Return how many bundles need each blob."""
         return Counter(part for held in self.bundles for part in held.parts)
 
 
 def inventory(store: Reads) -> Inventory:
-    """Read what a store holds; what is damaged is told of and left out.
+    """Return the contents of a store; damaged entries are reported and left out.
 
     Raises:
         StoreError: the store itself cannot be read.
@@ -131,7 +131,7 @@ def _held(
 def _facts(store: Reads, key: bytes) -> dict[str, Any]:
     try:
         return store.facts(key)
-    except FirebrickError:  # volatile, and no reason to leave the bundle out
+    except FirebrickError:  # volatile, and no reason to omit the bundle
         return {}
 
 
@@ -143,7 +143,7 @@ def _last_use(store: Reads, key: bytes) -> int:
 
 
 def lane_of(manifest: Manifest) -> tuple[str, str]:
-    """Return which lane a bundle is for, and why the lean one cannot have it."""
+    """Return a bundle's lane, and why the lean one cannot serve it."""
     if manifest.skip:
         return EAGER, ""
     if isinstance(manifest.lean, NoLeanForm):
@@ -153,13 +153,13 @@ def lane_of(manifest: Manifest) -> tuple[str, str]:
 
 
 def fallback_name(components: Mapping[str, str]) -> str:
-    """Return what to call a bundle that was stored without the name that its user knows."""
+    """Return a name for a bundle stored without the user's name for it."""
     name = components.get("function.name", "?")
     return "a module that torch wraps" if name.endswith(_WRAPPER) else name
 
 
 def unique_bytes(held: Iterable[Held], users: Mapping[bytes, int]) -> int:
-    """Return the bytes of blobs that no bundle but these needs."""
+    """Return the bytes of blobs that only these bundles need."""
     mine, sizes = Counter[bytes](), dict[ContentKey, int]()
     for bundle in held:
         mine.update(bundle.parts.keys())

@@ -1,14 +1,13 @@
-"""Lay stores one upon another: a private one on top, and below it others that are only read.
+"""Stack stores: a private one on top, and read-only ones below it.
 
-A look-up goes down the layers and ends at the first that has the entry; nothing is copied. The bundles of a
-recipe are those of all layers together. What is written goes to the top, whole: a bundle that is stored there
-needs no other layer. Pins and the format are the top's alone.
+A look-up goes down the layers and ends at the first that has the entry; nothing is copied. A recipe has the
+bundles of all layers together. Writes go to the top, completely: a bundle stored there needs no other layer.
+Pins and the format are the top's alone.
 
-A layer may have a guard, which tells what of its index is believed. Blobs and bundles need none, because
-their keys are digests: an index that is believed leads to the bytes that its author meant, from whatever
-layer they come.
+A layer may have a guard, which decides which index entries are trusted. Blobs and bundles need none, because
+their keys are digests: a trusted index leads to the bytes its author meant, from whatever layer.
 
-A layer that cannot be read is left out, and said; the others serve.
+An unreadable layer is left out and reported; the others serve.
 """
 
 from __future__ import annotations
@@ -29,31 +28,31 @@ _TOP = range(1)
 
 
 class Guard(Protocol):
-    """Tell what of a layer's index is believed; any thread may ask."""
+    """A judge of a layer's index entries. Thread-safe."""
 
     def bundles(self, view: ReadView, recipe: bytes, found: list[bytes]) -> list[bytes]:
-        """Return those of a recipe's bundles that are believed."""
+        """Return the trusted bundles of a recipe."""
 
     def value(self, view: ReadView, key: bytes, value: Data) -> bool:
-        """Tell whether an entry of the registry is believed."""
+        """Tell whether a registry entry is trusted."""
 
 
 class Layer(NamedTuple):
-    """Hold one layer, and who tells what of it is believed; None believes everything."""
+    """One layer and its guard; None trusts everything."""
 
     source: Source
     guard: Guard | None = None
 
 
 class Layers(Source):
-    """Give views of several layers, the top first; takes over one use of each."""
+    """A source of views of several layers, the top first; it owns one use of each."""
 
     def __init__(self, layers: Sequence[Layer], on_fault: Callable[[BaseException], None]) -> None:
-        """Lay layers one upon another.
+        """Stack layers.
 
         Args:
             layers: The top first; at least one.
-            on_fault: Is told why a layer below the top is left out of a view.
+            on_fault: Called with the reason a layer below the top is left out of a view.
         """
         self.layers = tuple(layers)
         self.path = layers[0].source.path
@@ -61,16 +60,16 @@ class Layers(Source):
 
     @property
     def top(self) -> Source:
-        """The layer that is written to."""
+        """The layer written to."""
         return self.layers[0].source
 
     def begin(self) -> ReadView:
-        """Start a view of all layers; one below the top is asked when something is looked for there."""
+        """Start a view of all layers; those below the top are consulted on demand."""
         return LayeredView(self.layers, self.top.begin(), self._on_fault)
 
     @contextlib.contextmanager
     def over(self, view: ReadView) -> Iterator[ReadView]:
-        """Lay a view of the top over the layers below it; the view of the top goes on afterwards."""
+        """Lay a view of the top over the layers below it; the view of the top continues afterwards."""
         layered = LayeredView(self.layers, view, self._on_fault)
         try:
             yield layered
@@ -78,40 +77,40 @@ class Layers(Source):
             layered.end(top=False)
 
     def retain(self) -> None:
-        """Count one more user of each layer."""
+        """Increment the use count of each layer."""
         for layer in self.layers:
             layer.source.retain()
 
     def release(self) -> None:
-        """Count one user less of each layer."""
+        """Decrement the use count of each layer."""
         for layer in self.layers:
             layer.source.release()
 
     def verify(self) -> list[str]:
-        """List what is structurally wrong in any layer."""
+        """Return the structural faults of all layers."""
         return [problem for layer in self.layers for problem in layer.source.verify()]
 
     def map_facts(self) -> tuple[int, int]:
-        """Return those of the top."""
+        """Return the map facts of the top."""
         return self.top.map_facts()
 
 
 class LayeredView(ReadView):
-    """Show layers as one store at one moment."""
+    """A view of layers as one store at one moment."""
 
     __slots__ = ("_layers", "_on_fault", "_views")
 
     def __init__(
         self, layers: Sequence[Layer], top: ReadView, on_fault: Callable[[BaseException], None]
     ) -> None:
-        """Take over a view of the top."""
+        """Take ownership of a view of the top."""
         self._layers = layers
         self._views: list[ReadView | None] = [top]
         self._on_fault = on_fault
 
     @property
     def path(self) -> str:
-        """Where the top is."""
+        """The path of the top."""
         return self._layers[0].source.path
 
     def _each(self, database: str) -> Iterator[tuple[ReadView, Guard | None]]:
@@ -132,7 +131,7 @@ class LayeredView(ReadView):
             return None
 
     def get(self, database: str, key: bytes) -> memoryview | None:
-        """Look a value up in the first layer that has it and is believed."""
+        """Return a value from the first layer that has it and is trusted for it."""
         for view, guard in self._each(database):
             value = view.get(database, key)
             if value is not None and _believes(guard, database, view, key, value):
@@ -170,7 +169,7 @@ class LayeredView(ReadView):
             yield walk(at, view, guard)
 
     def duplicates(self, database: str, key: bytes) -> list[bytes]:
-        """List the values of one key in all layers, sorted, each once."""
+        """Return the values of one key in all layers, sorted, each once."""
         found: set[bytes] = set()
         for view, guard in self._each(database):
             values = view.duplicates(database, key)
@@ -178,7 +177,7 @@ class LayeredView(ReadView):
         return sorted(found)
 
     def entries(self, database: str) -> int:
-        """Count the entries of all layers; one that is in two counts twice."""
+        """Return the number of entries of all layers; one in two layers counts twice."""
         return sum(view.entries(database) for view, _ in self._each(database))
 
     def end(self, *, commit: bool = False, pin: bool = False, top: bool = True) -> None:

@@ -1,10 +1,9 @@
-"""Make the data file of a store, whole or not at all.
+"""Create the data file of a store, completely or not at all.
 
-LMDB begins a new file with two pages that it neither flushes nor writes at once: after a crash of the
-system one may be there and the other not, and such a file is refused for ever. So a new file is made under
-a name of its own, with its databases, flushed, and then linked to its place; where two processes
-do so at once, the second takes the file of the first. Then the folder is flushed, as a name is not on the
-disk before.
+LMDB begins a new file with two pages that it neither flushes nor writes together: after a system crash only
+one may exist, and such a file is refused forever. So a new file is made under a temporary name, with its
+databases, flushed, and then linked to its place; if two processes do so at once, the second uses the first
+one's file. Then the directory is flushed, since only that puts the name on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _NO_LINKS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK
 
 
 def make_file(place: Place) -> None:
-    """Make the data file of a place, unless another process does meanwhile.
+    """Create the data file of a place, unless another process does so meanwhile.
 
     Raises:
         OSError, lmdb.Error: The system refuses it, or there is no room; nothing is left behind.
@@ -39,7 +38,7 @@ def make_file(place: Place) -> None:
                 raise
             os.rename(new, data)
     except (FileExistsError, FileNotFoundError):
-        if not os.path.exists(data):  # else another process was first, and may have cleaned up
+        if not os.path.exists(data):  # otherwise another process was first, and may have cleaned up
             raise
     finally:
         with contextlib.suppress(OSError):
@@ -48,7 +47,7 @@ def make_file(place: Place) -> None:
 
 
 def leftovers(path: str) -> list[str]:
-    """List the files that processes which were killed left in a store's folder."""
+    """Return the files that killed processes left in a store's directory."""
     with contextlib.suppress(OSError):
         return [
             os.path.join(path, name)

@@ -1,4 +1,4 @@
-"""Read a sealed pack: one file that never changes, opened without a lock and without a write.
+"""Read a sealed pack: one immutable file, opened without a lock or a write.
 
 | part | what it is |
 |---|---|
@@ -7,10 +7,10 @@
 | index | msgpack: manifest, entries of each database; of a value that lies outside, its length |
 | trailer | msgpack: signatures of the index's digest; not covered by it |
 
-The index is read whole and compared with its digest. What it says of places is lengths alone, which must add
+The index is read completely and compared with its digest. It locates values by lengths alone, which must add
 up, so no two values overlap and none lies outside. Values are read with pread and compared with their content
-keys each time, so it does not matter who changes the file afterwards: a file that shrinks under a map kills
-its reader, one that shrinks under pread is a typed error. So network and read-only file systems will do.
+keys each time, so later changes to the file do no harm: a file that shrinks under a map kills its reader, one
+that shrinks under pread is a typed error. So network and read-only file systems are fine.
 
 Source: git's packfiles (content keys, one index), SSTables (sorted, never changed), OCI image layers (media
 type, manifest, a digest of the whole), squashfs.
@@ -63,7 +63,7 @@ _FIELDS_OF_TRAILER: Final = (bytes, int, int, bytes)
 
 
 class Seal(NamedTuple):
-    """Hold one signature of a pack as it lies in the trailer; not verified."""
+    """One signature of a pack, as in the trailer; not verified."""
 
     key_id: bytes
     version: int
@@ -72,17 +72,17 @@ class Seal(NamedTuple):
 
 
 class Pack(Source):
-    """Give views of a sealed pack; made by `Pack.open`, and closed by its last `release`.
+    """A source of views of a sealed pack; made by `Pack.open`, and closed by its last `release`.
 
     Attributes:
-        digest: Of the index, and so of all that the pack holds.
-        manifest: What the pack says of itself; a map of texts and numbers.
+        digest: Of the index, and so of everything in the pack.
+        manifest: The pack's own description; a map of texts and numbers.
         seals: Its signatures, not verified.
         end: Where the index ends and the trailer begins.
     """
 
     def __init__(self, path: str, fd: int) -> None:
-        """Take over a descriptor; call `open` instead."""
+        """Take ownership of a descriptor; call `open` instead."""
         self.path = path
         self._fd = fd
         self._users = 1
@@ -99,9 +99,9 @@ class Pack(Source):
         """Open a pack and verify its index, or every byte of it.
 
         Args:
-            path: The file; no symbolic link.
+            path: The file; not a symbolic link.
             everything: Compare every value with its key now; otherwise each when it is read.
-            foreign: It may belong to anybody, because its seal is verified by the caller.
+            foreign: It may belong to anybody, because the caller verifies its seal.
 
         Raises:
             StoreError: StoreNotFound, StorePermissionError, StoreVersionError, StoreDamaged, or what the
@@ -178,7 +178,7 @@ class Pack(Source):
         return ends[-1]
 
     def read(self, at: int, length: int) -> bytes:
-        """Read so many bytes; StoreDamaged if they are not there."""
+        """Return so many bytes; StoreDamaged if they are missing."""
         if self._fd < 0:
             raise StoreClosed(self.path)
         parts = []
@@ -193,15 +193,15 @@ class Pack(Source):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def begin(self) -> PackView:
-        """Start a view; all of them show the same."""
+        """Start a view; all show the same."""
         return PackView(self)
 
     def retain(self) -> None:
-        """Count one more user."""
+        """Increment the use count."""
         self._users += 1
 
     def release(self) -> None:
-        """Count one user less; the last one closes the file."""
+        """Decrement the use count; the last user closes the file."""
         self._users -= 1
         if self._users <= 0:
             fd, self._fd = self._fd, -1
@@ -209,7 +209,7 @@ class Pack(Source):
                 os.close(fd)
 
     def verify(self) -> list[str]:
-        """Compare every blob and every manifest with its key, and every list of parts with its check."""
+        """Return faults: compare every blob and manifest with its key, every list of parts with its check."""
         problems = []
         with self.begin() as view:
             for name in OUTSIDE:
@@ -226,7 +226,7 @@ class Pack(Source):
 
 
 class PackView(ReadView):
-    """Show a pack; ending it does nothing, because a pack never changes."""
+    """A view of a pack; ending it does nothing, because a pack never changes."""
 
     __slots__ = ("_pack",)
 
@@ -236,11 +236,11 @@ class PackView(ReadView):
 
     @property
     def path(self) -> str:
-        """Where the pack is."""
+        """The path of the pack."""
         return self._pack.path
 
     def get(self, database: str, key: bytes) -> memoryview | None:
-        """Look a value up; it is read from the file now."""
+        """Return a value, read from the file now."""
         found = self._pack.entries[database].get(key)
         if found is None:
             return None
@@ -271,7 +271,7 @@ class PackView(ReadView):
                 yield key, found
 
     def duplicates(self, database: str, key: bytes) -> list[bytes]:
-        """List the values of one key in a database that has duplicates, sorted."""
+        """Return the values of one key in a database with duplicates, sorted."""
         return [*self._pack.entries[database].get(key, ())]
 
     def entries(self, database: str) -> int:
@@ -291,7 +291,7 @@ def index_digest(index: Data) -> bytes:
 
 
 def problems_of(path: StrPath) -> list[str]:
-    """List what is wrong with a pack, byte by byte."""
+    """Return the faults of a pack, checking every byte."""
     try:
         Pack.open(path, everything=True, foreign=True).release()
     except StoreError as error:

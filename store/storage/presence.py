@@ -1,4 +1,4 @@
-"""Tell what is in a store already, so that it is not written again."""
+"""Tell what a store already has, so that it is not rewritten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from firebrick.storage.view import ReadView
 def is_published(
     txn: ReadView, recipe: bytes, packed: bytes, bundle: bytes, value: bytes, parts: list[bytes]
 ) -> bool:
-    """Tell whether a bundle is there, whole, with all that leads to it."""
+    """Tell whether a bundle is present and complete, with everything that leads to it."""
     stored = txn.get("bundles", bundle)
     with contextlib.suppress(DamagedError):
         return (
@@ -32,7 +32,7 @@ def is_published(
 
 
 def is_intact(txn: ReadView, key: ContentKey) -> bool:
-    """Tell whether a blob is there and has its key."""
+    """Tell whether a blob is present and matches its key."""
     value = txn.get("blobs", key)
     try:
         return value is not None and bool(decode_blob(key, value, copy=False))

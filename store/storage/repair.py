@@ -1,9 +1,9 @@
-"""Drop exactly what is broken in a store, with what cannot be without it.
+"""Drop exactly the broken entries of a store, with those that depend on them.
 
-A damaged blob goes with the bundles and registry values that need it, a damaged bundle with its names in
-recipes, a recipe without its components with the bundles that no other one names. Entries that can be made
-again from their keys are. Each problem is looked at again in the transaction that mends it, so what others
-healed meanwhile stays. What is dropped is compiled again, and stored again.
+A damaged blob is dropped with the bundles and registry values that need it, a damaged bundle with its names
+in recipes, a recipe without its components with the bundles that no other one names. Entries that can be
+rebuilt from their keys are. Each problem is rechecked in the transaction that repairs it, so entries healed
+meanwhile stay. Dropped functions are compiled and stored again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DERIVED: Final = (fmt.NAMES_FUNCTION, fmt.NAMES_RECIPE, fmt.META_PIN[:1])  # no
 
 
 class Repaired(NamedTuple):
-    """Count what a repair dropped; `entries` are records, and names in recipes."""
+    """Counts of entries a repair dropped; `entries` are records, and names in recipes."""
 
     blobs: int = 0
     bundles: int = 0
@@ -36,7 +36,7 @@ class Repaired(NamedTuple):
 
 
 def repair(engine: Engine, problems: Iterable[Problem]) -> Repaired:
-    """Drop what problems name; see `Store.repair`."""
+    """Drop the entries that problems name; see `Store.repair`."""
     found = [*problems]
     if structure := [problem.detail for problem in found if problem.kind == "structure"]:
         raise StoreDamaged(engine.path, structure[0])
@@ -63,7 +63,7 @@ def _drop_damaged_blob(txn: Transaction, key: bytes) -> int:
 
 
 def _users(engine: Engine, blobs: Sequence[bytes]) -> tuple[set[bytes], list[bytes]]:
-    """Return the keys of bundles, and those of registry values, that need some blobs."""
+    """Return the keys of bundles, and of registry values, that need these blobs."""
     if not blobs:
         return set(), []
     gone = dict.fromkeys(blobs, 1)
@@ -87,7 +87,7 @@ def _drop_broken_bundle(txn: Transaction, key: bytes) -> int:
 
 
 def _mend_recipe(txn: Transaction, recipe: bytes) -> int:
-    """Drop a recipe's names that lead nowhere, and the recipe if its components are not sound."""
+    """Drop a recipe's dangling names, and the recipe if its components are unsound."""
     stray = [bundle for bundle in txn.duplicates("recipes", recipe) if not txn.has("bundles", bundle)]
     for bundle in stray:
         deletion.drop_name(txn, recipe, bundle)

@@ -36,22 +36,22 @@ def seal(
     annotations: dict[str, str] | None = None,
     sign: Signer | None = None,
 ) -> dict[str, Any]:
-    """Write a pack with all that recipes need; the same entries give the same bytes.
+    """Write a pack with everything recipes need; equal entries give equal bytes.
 
     Args:
-        store: What is sealed; every value is compared with its key on the way.
-        path: The new file. It appears whole or not at all, and is never written to again.
-        recipes: Keys of what is sealed; None for all.
-        contexts: Names of contexts of the registry that are sealed as well.
-        annotations: What the pack says of itself beside that; texts.
-        sign: Is given the digest of the index, and returns a seal.
+        store: The store to seal; every value is compared with its key on the way.
+        path: The new file. It appears completely or not at all, and is never written to again.
+        recipes: Keys of the recipes to seal; None for all.
+        contexts: Names of registry contexts to seal as well.
+        annotations: Further description of the pack; texts.
+        sign: Called with the digest of the index; returns a seal.
 
     Returns:
         The manifest.
 
     Raises:
-        UsageError: There is something at the path, or a recipe is not known.
-        DamagedError, IncompleteBundle: The store does not have what it should; nothing was written.
+        UsageError: The path exists, or a recipe is unknown.
+        DamagedError, IncompleteBundle: The store is not sound; nothing was written.
         StoreError: The file cannot be written.
     """
     with store.snapshot() as snapshot:
@@ -69,9 +69,9 @@ def seal(
 
 
 def add_seal(path: StrPath, sign: Signer, *, foreign: bool = False) -> None:
-    """Sign a pack again: what it holds stays, and the file is replaced by one with another trailer.
+    """Sign a pack again: its contents stay, and the file is replaced by one with another trailer.
 
-    The signature of the same key is replaced.
+    A signature of the same key is replaced.
     """
     sealed = Pack.open(path, foreign=foreign)
     try:
@@ -89,7 +89,7 @@ def add_seal(path: StrPath, sign: Signer, *, foreign: bool = False) -> None:
 
 
 def oci_manifest(path: StrPath) -> dict[str, Any]:
-    """Return the manifest under which a registry of OCI images keeps a pack as an artifact.
+    """Return the manifest under which an OCI registry stores a pack as an artifact.
 
     The pack is the only layer. Source: OCI Image Manifest Specification 1.1, "Guidelines for artifact usage".
     """
@@ -159,7 +159,7 @@ def _take_bundle(view: ReadView, chosen: dict[str, dict[bytes, Any]], bundle: by
 
 
 def _is_of(key: bytes, chosen: dict[str, dict[bytes, Any]]) -> bool:
-    """Tell whether an entry of `names` is of a recipe or a bundle that is chosen."""
+    """Tell whether an entry of `names` belongs to a chosen recipe or bundle."""
     kind, last = key[:1], key[-KEY_BYTES:]
     if kind == fmt.NAME_PARTS:
         return last in chosen["bundles"]
@@ -199,7 +199,7 @@ def _trailer(seals: list[Seal]) -> bytes:
 
 @contextlib.contextmanager
 def _new_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
-    """Give a file that appears at a path when it is written, flushed to the disk and closed to writers."""
+    """Open a file that appears at a path once it is written, flushed to disk and read-only."""
     try:
         fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:

@@ -1,7 +1,7 @@
-"""Say what a store is read from: a `Source` gives a `ReadView`, which shows one moment of it.
+"""The interface for reading a store: a `Source` returns a `ReadView` of one moment.
 
-An LMDB environment is a source (`environment`), so is a sealed pack (`pack`), and so are several of them, one
-upon another (`layers`). What reads a store knows these two classes alone.
+An LMDB environment is a source (`environment`), as is a sealed pack (`pack`) and a stack of sources
+(`layers`). Readers of a store know only these two classes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from firebrick.storage.blob import decode_record
 
 
 class ReadView(ABC):
-    """Read the named databases of `format.DATABASES` as they are at one moment; a context manager.
+    """A view of the databases of `format.DATABASES` at one moment; a context manager.
 
-    Memory that it hands out is valid until it ends. One thread at a time may use it.
+    Returned memory is valid until it ends. One thread at a time may use it.
     """
 
     __slots__ = ()
@@ -27,11 +27,11 @@ class ReadView(ABC):
     @property
     @abstractmethod
     def path(self) -> str:
-        """Where the store is."""
+        """The path of the store."""
 
     @abstractmethod
     def get(self, database: str, key: bytes) -> memoryview | None:
-        """Look a value up."""
+        """Return the value of a key."""
 
     @abstractmethod
     def has(self, database: str, key: bytes, value: bytes | None = None) -> bool:
@@ -45,24 +45,24 @@ class ReadView(ABC):
 
     @abstractmethod
     def duplicates(self, database: str, key: bytes) -> list[bytes]:
-        """List the values of one key in a database that has duplicates, sorted."""
+        """Return the values of one key in a database with duplicates, sorted."""
 
     @abstractmethod
     def entries(self, database: str) -> int:
-        """Count the entries of a database."""
+        """Return the number of entries of a database."""
 
     def record(self, database: str, key: bytes) -> bytes | None:
-        """Read a record, None if there is none; DamagedError if its header or checksum is wrong."""
+        """Return a record, None if there is none; DamagedError if its header or checksum is wrong."""
         value = self.get(database, key)
         return None if value is None else decode_record(database, key, value)
 
     @abstractmethod
     def end(self, *, commit: bool = False, pin: bool = False) -> None:
-        """End the view; ending it again does nothing.
+        """End the view; a second call does nothing.
 
         Args:
-            commit: Keep what was written, where the view is one that writes.
-            pin: Never unmap memory that was handed out, because it is still in use.
+            commit: Keep the writes, if the view writes.
+            pin: Never unmap returned memory, because it is still in use.
         """
 
     def __enter__(self) -> Self:
@@ -70,16 +70,16 @@ class ReadView(ABC):
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """End it; an error that is on its way already is not replaced."""
+        """End the view, without replacing a propagating error."""
         with contextlib.suppress(*([] if error is None else [StoreError])):
             self.end()
 
 
 class Source(ABC):
-    """Give views of a store; any thread may ask.
+    """A source of views of a store. Thread-safe.
 
     Attributes:
-        path: Where it is.
+        path: Path of the store.
     """
 
     path: str
@@ -90,25 +90,25 @@ class Source(ABC):
 
     @property
     def top(self) -> Source:
-        """The source that is written to where this one has layers, else itself."""
+        """The source written to if this one has layers, else itself."""
         return self
 
     def over(self, view: ReadView) -> AbstractContextManager[ReadView]:
-        """Lay a view of `top` over the layers below it; it goes on afterwards."""
+        """Lay a view of `top` over the layers below it; it continues afterwards."""
         return contextlib.nullcontext(view)
 
     @abstractmethod
     def retain(self) -> None:
-        """Count one more user."""
+        """Increment the use count."""
 
     @abstractmethod
     def release(self) -> None:
-        """Count one user less; the last one closes it."""
+        """Decrement the use count; the last user closes it."""
 
     @abstractmethod
     def verify(self) -> list[str]:
-        """List what is structurally wrong."""
+        """Return the structural faults."""
 
     @abstractmethod
     def map_facts(self) -> tuple[int, int]:
-        """Return bytes of the map, and bytes of the file that were ever in use."""
+        """Return bytes of the map, and bytes of the file ever in use."""

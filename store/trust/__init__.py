@@ -1,1 +1,1 @@
-"""Whose entries are believed: keys, signatures, and the layers that they are asked for."""
+"""Trust in entries: keys, signatures, and the layers that require them."""

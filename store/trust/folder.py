@@ -1,4 +1,4 @@
-"""Read who is trusted from a folder of this user's own, which lies in no store.
+"""Read the trusted keys from this user's own directory, outside every store.
 
 | file | what it is |
 |---|---|
@@ -7,9 +7,9 @@
 | `NAME.key` | a secret key, mode 0600; only where something is signed |
 | `marks` | the highest versions that were seen (`marks`) |
 
-Whoever can write to the folder decides what is believed. It is looked at through descriptors, and refused
-where others may write to it or to a file of it. A key is rotated by trusting the new one, signing again with
-it, and revoking the old one.
+Whoever can write to the directory decides what is trusted. It is checked through descriptors, and refused if
+others may write to it or to one of its files. To rotate a key, trust the new one, sign again with it, and
+revoke the old one.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ Stamp = tuple[int, int, int]
 
 
 class TrustFolder:
-    """Hold the keys of a folder, read again when their files change. Any thread may use it."""
+    """The keys of a directory, reread when their files change. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Take note of a folder; it need not exist, and then nobody is trusted."""
+        """Refer to a directory; it need not exist, and then nobody is trusted."""
         self.path = path
         self._read: dict[str, tuple[Stamp | None, dict[bytes, PublicKey]]] = {}
 
     def trusted(self) -> dict[bytes, PublicKey]:
-        """Return the keys that are trusted and not revoked, by id."""
+        """Return the trusted keys that are not revoked, by id."""
         revoked = self.revoked()
         return {key_id: key for key_id, key in self._keys(TRUSTED).items() if key_id not in revoked}
 
     def revoked(self) -> dict[bytes, PublicKey]:
-        """Return the keys that are revoked, by id."""
+        """Return the revoked keys, by id."""
         return self._keys(REVOKED)
 
     def trust(self, key: PublicKey) -> bool:
-        """Trust a key; False if it was trusted already. UsageError if it is revoked."""
+        """Trust a key; return False if it already was. UsageError if it is revoked."""
         if key.id in self.revoked():
             raise UsageError(f"key {key.name} is revoked: sign with a new one")
         return self._add(TRUSTED, key)
 
     def revoke(self, key: PublicKey) -> bool:
-        """Believe a key no longer, whatever is trusted; False if it was revoked already."""
+        """Revoke a key, even if trusted; return False if it already was."""
         return self._add(REVOKED, key)
 
     def find(self, name: str) -> PublicKey:
-        """Return a key by name, by the digits of its id, or from `NAME:BASE64` itself; UsageError."""
+        """Return a key by name, by the digits of its id, or from `NAME:BASE64`; UsageError."""
         if ":" in name:
             return parse_public(name)
         known = self._keys(TRUSTED) | self.revoked()
@@ -67,14 +67,14 @@ class TrustFolder:
         return found[0]
 
     def make(self, name: str) -> PublicKey:
-        """Make a secret key, and trust it here; UsageError if there is one of this name."""
+        """Create a secret key, and trust it here; UsageError if the name exists."""
         key = SecretKey.generate(name)
         self._write(f"{name}.key", key.text, os.O_EXCL)
         self.trust(key.public)
         return key.public
 
     def secret(self, name: str) -> SecretKey:
-        """Read a secret key; UsageError if there is none of this name."""
+        """Return a secret key; UsageError if there is none of this name."""
         file = f"{checked_name(name)}.key"
         data, _ = self._load(file)
         if data is None:
@@ -82,7 +82,7 @@ class TrustFolder:
         return parse_secret(data.decode(errors="replace"))
 
     def secrets(self) -> list[str]:
-        """Return the names of the secret keys that are here, sorted."""
+        """Return the names of the secret keys present, sorted."""
         return sorted(file.stem for file in self.path.glob("*.key"))
 
     # -- files
@@ -100,7 +100,7 @@ class TrustFolder:
         return keys
 
     def _load(self, file: str, known: Stamp | None = None) -> tuple[bytes | None, Stamp | None]:
-        """Read a file, with what changes when it does; nothing of one that is not there or is as `known`."""
+        """Read a file and its change stamp; nothing if it is missing or unchanged since `known`."""
         try:
             fd = self.open(file, os.O_RDONLY)
         except FileNotFoundError:
@@ -113,10 +113,10 @@ class TrustFolder:
             return (None if stamp == known else opened.read(_MOST_BYTES)), stamp
 
     def open(self, file: str, flags: int) -> int:
-        """Open a file of the folder, through no symbolic link, if only its owner may write to it.
+        """Open a file of the directory, through no symbolic link, if only its owner may write to it.
 
         Raises:
-            StorePermissionError: Others may write to the folder or the file.
+            StorePermissionError: Others may write to the directory or the file.
             OSError: The system refuses it.
         """
         folder = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Believe what is signed by who is trusted: the guard of a layer."""
+"""Accept entries signed by trusted keys: the guard of a layer."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from firebrick.trust.statements import RECIPE, VALUE, Signature, prefix_of, unpa
 
 
 class SignaturePolicy(enum.StrEnum):
-    """What a layer's signatures are asked for."""
+    """The use of a layer's signatures."""
 
-    NONE = "none"  # nothing: who can write to the layer is trusted
-    WARN = "warn"  # what is not signed serves, and is said once
-    REQUIRE = "require"  # what is not signed does not serve
+    NONE = "none"  # none: whoever can write to the layer is trusted
+    WARN = "warn"  # unsigned entries serve, with one warning
+    REQUIRE = "require"  # unsigned entries do not serve
 
 
 class Judge:
-    """Tell which signatures are believed: keys, expiry and marks. Any thread may use it."""
+    """A judge of signatures: keys, expiry and marks. Thread-safe."""
 
     def __init__(self, folder: TrustFolder, clock: Callable[[], float] = time.time) -> None:
         """Judge by the keys and marks of a folder."""
@@ -35,7 +35,7 @@ class Judge:
         self._verified: set[Signature] = set()
 
     def check(self, signature: Signature, what: str) -> None:
-        """Raise Untrusted unless a signature is believed, but for its age."""
+        """Raise Untrusted unless a signature is trusted, regardless of its age."""
         if (key := self.folder.trusted().get(signature.key_id)) is None:
             revoked = self.folder.revoked().get(signature.key_id)
             name = f"the key {signature.key_id.hex()} of its signature is not trusted"
@@ -49,13 +49,13 @@ class Judge:
             raise Untrusted(what, f"its signature by {key.name} has expired")
 
     def newest(self, signatures: Iterator[Signature], what: str, place: str, subject: bytes) -> Signature:
-        """Return the newest of the signatures of an entry that are believed.
+        """Return the newest trusted signature of an entry.
 
         Raises:
-            Untrusted: There is none, or an older one than was met at this place.
+            Untrusted: There is none, or it is older than one already met at this place.
         """
         believed: list[Signature] = []
-        refused: list[Untrusted] = []  # those with a trusted key tell the most
+        refused: list[Untrusted] = []  # those with a trusted key explain most
         for signature in signatures:
             try:
                 self.check(signature, what)
@@ -72,7 +72,7 @@ class Judge:
 
 
 class Verifier:
-    """Guard one layer whose entries are signed one by one."""
+    """The guard of a layer whose entries are signed one by one."""
 
     def __init__(
         self, judge: Judge, policy: SignaturePolicy, place: str, on_refused: Callable[[BaseException], None]
@@ -80,10 +80,10 @@ class Verifier:
         """Guard a layer.
 
         Args:
-            judge: Whose signatures are believed.
+            judge: Decides which signatures are trusted.
             policy: WARN or REQUIRE.
             place: Path of the layer; marks belong to it.
-            on_refused: Is told what is not believed, and why.
+            on_refused: Called with the error for each untrusted entry.
         """
         self._judge = judge
         self._strict = policy is SignaturePolicy.REQUIRE
@@ -91,7 +91,7 @@ class Verifier:
         self._on_refused = on_refused
 
     def bundles(self, view: ReadView, recipe: bytes, found: list[bytes]) -> list[bytes]:
-        """Return those of a recipe's bundles that are believed."""
+        """Return the trusted bundles of a recipe."""
         what = f"recipe {short(recipe)} of {self._place}"
         content = self._content(view, RECIPE, recipe, what)
         if content is None:
@@ -103,13 +103,13 @@ class Verifier:
         return [bundle for bundle in found if bundle in content] if self._strict else found
 
     def value(self, view: ReadView, key: bytes, value: Data) -> bool:
-        """Tell whether an entry of the registry is believed."""
+        """Tell whether a registry entry is trusted."""
         what = f"registry entry {short(key)} of {self._place}"
         content = self._content(view, VALUE, key, what)
         try:
             believed = content is not None and content == (digest(decode_record("registry", key, value)),)
         except DamagedError:
-            return True  # is said by who reads it
+            return True  # the reader reports it
         if content is not None and not believed:
             self._on_refused(Untrusted(what, "its signature is of another value"))
         return believed or not self._strict
@@ -118,13 +118,13 @@ class Verifier:
         try:
             signatures = stored(view, kind, subject)
             return self._judge.newest(signatures, what, self._place, subject).statement.content
-        except FirebrickError as error:  # a folder of keys that cannot be read believes nothing
+        except FirebrickError as error:  # an unreadable key directory trusts nothing
             self._on_refused(error)
             return None
 
 
 def stored(view: ReadView, kind: str, subject: bytes) -> Iterator[Signature]:
-    """Read the signatures of an entry; those that are damaged are left out."""
+    """Yield the signatures of an entry, except damaged ones."""
     prefix = prefix_of(kind, subject)
     for key, value in view.items("meta", prefix=prefix):
         try:

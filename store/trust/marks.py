@@ -1,8 +1,8 @@
-"""Remember the highest version of each signed entry, so that an older one is not believed again.
+"""Remember the highest version of each signed entry, so that an older one is not trusted again.
 
-The file lies beside the keys, outside every store, and is only appended to: records of a subject (16 bytes),
-a version (u64) and a check (8 bytes). The highest version counts, so writers need no lock; what a crash tore
-is passed over. An entry that was never met is believed at any version.
+The file is beside the keys, outside every store, and append-only: records of a subject (16 bytes), a version
+(u64) and a check (8 bytes). The highest version counts, so writers need no lock; torn records are skipped. An
+entry never met before is trusted at any version.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _log = logging.getLogger("firebrick")
 
 
 class Marks:
-    """Hold the marks of a folder, read when first asked for. Any thread may use it."""
+    """The marks of a directory, read on first use. Thread-safe."""
 
     def __init__(self, folder: TrustFolder) -> None:
-        """Take note of a folder."""
+        """Refer to a directory."""
         self._folder = folder
         self._marks: dict[bytes, int] | None = None
 
     def rose(self, place: str, subject: bytes, version: int) -> bool:
-        """Tell whether a version is not below the mark, and raise the mark to it.
+        """Tell whether a version is at least the mark, and raise the mark to it.
 
         Args:
             place: Where the entry was met: a path. Layers do not vouch for each other's age.
-            subject: What it says something of.
+            subject: The subject of the statement.
             version: Of the statement.
         """
         if self._marks is None:
@@ -56,7 +56,7 @@ class Marks:
         at = 0
         while at + _RECORD.size <= len(data):
             key, version, check = _RECORD.unpack_from(data, at)
-            if check != _check(key, version):  # a record that was torn; the next one begins somewhere here
+            if check != _check(key, version):  # a torn record; the next one begins somewhere here
                 at += 1
                 continue
             marks[key] = max(version, marks.get(key, -1))

@@ -24,14 +24,14 @@ DEFAULT_FOLDER: Final = "~/.config/firebrick"
 
 
 class LayerName(NamedTuple):
-    """Name a layer, and what is asked of its signatures."""
+    """A layer's path, and its signature policy."""
 
     path: str
     policy: SignaturePolicy = SignaturePolicy.REQUIRE
 
 
 def layer_name(text: str) -> LayerName:
-    """Read ``PATH`` or ``PATH#POLICY``; UsageError for a policy that there is not."""
+    """Parse ``PATH`` or ``PATH#POLICY``; UsageError for an unknown policy."""
     path, mark, policy = text.rpartition("#")
     if not mark:
         return LayerName(os.path.abspath(os.path.expanduser(text)))
@@ -39,7 +39,7 @@ def layer_name(text: str) -> LayerName:
 
 
 def policy_of(text: str) -> SignaturePolicy:
-    """Read a policy; UsageError for one that there is not."""
+    """Parse a policy; UsageError for an unknown one."""
     try:
         return SignaturePolicy(text)
     except ValueError:
@@ -47,7 +47,7 @@ def policy_of(text: str) -> SignaturePolicy:
 
 
 def trust_folder(path: Path | None = None) -> TrustFolder:
-    """Return the folder of keys at a path, or this user's own."""
+    """Return the key directory at a path, or this user's own."""
     if path is None:
         home = os.environ.get("XDG_CONFIG_HOME")
         path = Path(home, "firebrick") if home else Path(DEFAULT_FOLDER).expanduser()
@@ -59,18 +59,18 @@ def with_layers(
 ) -> Store:
     """Return a store on top of others; closing it closes all.
 
-    A layer that cannot be opened or is not believed is left out, and said.
+    A layer that cannot be opened or is not trusted is left out and reported.
 
     Args:
-        top: The store that is written to, if any is; taken over.
-        names: The layers below it, in the order in which they are asked.
-        policy: What is asked of the signatures of `top`.
-        folder: Who is trusted.
-        on_fault: Is told of each fault.
+        top: The store written to, if any; ownership passes on.
+        names: The layers below it, in the order of look-up.
+        policy: The signature policy of `top`.
+        folder: The trusted keys.
+        on_fault: Called with each fault.
 
     Raises:
-        UsageError: The keys lie in a store, or a layer is the top.
-        StoreUntrusted: `top` is a pack, and its seal is not believed.
+        UsageError: The keys are in a store, or a layer is the top.
+        StoreUntrusted: `top` is a pack, and its seal is not trusted.
     """
     judge = Judge(folder)
     for place in (top.path, *(name.path for name in names)):
@@ -107,7 +107,7 @@ def _layer(name: LayerName, judge: Judge, on_fault: OnFault) -> Layer:
 
 
 def _guard(source: Source, name: LayerName, judge: Judge, on_fault: OnFault) -> Guard | None:
-    """Return who guards a layer; a pack is believed as a whole, now, or not at all."""
+    """Return the guard of a layer; a pack is trusted as a whole, now, or not at all."""
     if name.policy is SignaturePolicy.NONE:
         return None
     if not isinstance(source, Pack):

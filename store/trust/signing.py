@@ -1,4 +1,4 @@
-"""Sign what a store or a pack holds, and say whose signatures it has."""
+"""Sign the contents of a store or pack, and list its signatures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from firebrick.trust.statements import PACK, RECIPE, VALUE, Signature, Statement
 
 
 class Verdict(NamedTuple):
-    """Say of one entry whether its signature is believed."""
+    """Whether the signature of one entry is trusted."""
 
     what: str
-    reason: str  # why it is not believed; empty where it is
-    key: str = ""  # name of the key that it is believed for
+    reason: str  # why it is not trusted; empty if it is
+    key: str = ""  # name of the trusted key
     version: int = 0
 
 
@@ -36,19 +36,19 @@ def sign_store(
     expires: int = 0,
     now: float | None = None,
 ) -> int:
-    """Sign the index of a store: each recipe with the bundles that it has now, each value of the registry.
+    """Sign the index of a store: each recipe with its present bundles, each registry value.
 
-    Whoever signs answers for what is there. Signatures of the same key are replaced, those of others stay.
+    The signer answers for the contents. Signatures of the same key are replaced, those of others stay.
 
     Args:
         store: Open for writing, without layers.
-        key: To sign with.
-        recipes: Keys of what is signed, the registry not among it; None for everything.
-        expires: Seconds since 1970 after which the signatures are believed no longer; 0 for never.
-        now: Seconds since 1970, which is the version unless there is a higher one; default the clock.
+        key: The key to sign with.
+        recipes: Keys of the recipes to sign, without the registry; None for everything.
+        expires: Seconds since 1970 at which the signatures expire; 0 for never.
+        now: Seconds since 1970, the version unless there is a higher one; default the clock.
 
     Returns:
-        How many entries were signed.
+        The number of entries signed.
     """
     with store.snapshot() as snapshot:
         view = snapshot.view
@@ -61,7 +61,7 @@ def sign_store(
 
 
 def sealer(key: SecretKey, *, expires: int = 0, now: float | None = None) -> Callable[[bytes], Seal]:
-    """Return what signs the index of a pack."""
+    """Return a function that signs the index of a pack."""
     version = int(time.time() if now is None else now)
 
     def seal(index: bytes) -> Seal:
@@ -72,7 +72,7 @@ def sealer(key: SecretKey, *, expires: int = 0, now: float | None = None) -> Cal
 
 
 def verify_pack(pack: Pack, judge: Judge) -> Signature:
-    """Return the newest signature of a pack that is believed; StoreUntrusted if there is none."""
+    """Return the newest trusted signature of a pack; StoreUntrusted if there is none."""
     signatures = (
         Signature(
             Statement(PACK, b"", (pack.digest,), seal.version, seal.expires), seal.key_id, seal.signature
@@ -86,7 +86,7 @@ def verify_pack(pack: Pack, judge: Judge) -> Signature:
 
 
 def verdicts(view: ReadView, judge: Judge, place: StrPath) -> Iterator[Verdict]:
-    """Say of every recipe and every value of the registry whether it is believed."""
+    """Yield for every recipe and registry value whether it is trusted."""
     for kind, subject, content in _entries(view, None):
         what = f"{kind} {short(subject)}"
         try:
@@ -111,7 +111,7 @@ def _entries(
 
 
 def _highest(view: ReadView, key: PublicKey) -> int:
-    """Return the highest version that a key has signed in a store: a new one must be above it."""
+    """Return the highest version that a key has signed in a store; a new one must exceed it."""
     found = (
         signature for kind, subject, _ in _entries(view, None) for signature in stored(view, kind, subject)
     )

@@ -1,7 +1,7 @@
-"""Make, write and read keys of Ed25519.
+"""Generate, write and read Ed25519 keys.
 
-As text a key is `NAME:BASE64`, as Nix writes its keys: the name is for people, the id is a hash of the public
-key. Everything here needs the package `cryptography`, the extra `sign`.
+As text a key is `NAME:BASE64`, as in Nix: the name is for people, the id is a hash of the public key.
+Everything here needs the package `cryptography`, the extra `sign`.
 
 Source: RFC 8032; Nix, "Signing store paths".
 """
@@ -22,19 +22,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class PublicKey(NamedTuple):
-    """Hold the key that signatures are verified with; immutable."""
+    """A key for verifying signatures; immutable."""
 
     name: str
     raw: bytes
 
     @property
     def id(self) -> bytes:
-        """The 16 bytes by which a signature names its key."""
+        """The 16 bytes by which signatures refer to the key."""
         return short_hash("signing key", self.raw)
 
     @property
     def text(self) -> str:
-        """The key as a line of a file of keys."""
+        """The key as a line of a key file."""
         return f"{self.name}:{base64.b64encode(self.raw).decode()}"
 
     def signed(self, signature: bytes, message: bytes) -> bool:
@@ -49,23 +49,23 @@ class PublicKey(NamedTuple):
 
 
 class SecretKey(NamedTuple):
-    """Hold the key that signatures are made with; immutable. Its representation shows nothing of it."""
+    """A key for making signatures; immutable. Its repr does not reveal it."""
 
     name: str
     raw: bytes
 
     def __repr__(self) -> str:
-        """Show the name alone."""
+        """Show only the name."""
         return f"SecretKey({self.name!r})"
 
     @classmethod
     def generate(cls, name: str) -> SecretKey:
-        """Make a new key; UsageError for a name that no file may have."""
+        """Return a new key; UsageError for a name that is not a valid file name."""
         return cls(checked_name(name), _ed25519().Ed25519PrivateKey.generate().private_bytes_raw())
 
     @property
     def public(self) -> PublicKey:
-        """The key that others verify with."""
+        """The key for verification by others."""
         key = _ed25519().Ed25519PrivateKey.from_private_bytes(self.raw)
         return PublicKey(self.name, key.public_key().public_bytes_raw())
 
@@ -75,18 +75,18 @@ class SecretKey(NamedTuple):
         return f"{self.name}:{base64.b64encode(self.raw).decode()}"
 
     def sign(self, message: bytes) -> bytes:
-        """Sign a message: 64 bytes."""
+        """Return the signature of a message: 64 bytes."""
         signature: bytes = _ed25519().Ed25519PrivateKey.from_private_bytes(self.raw).sign(message)
         return signature
 
 
 def parse_public(text: str) -> PublicKey:
-    """Read `NAME:BASE64` of a public key; UsageError if it is anything else."""
+    """Parse `NAME:BASE64` of a public key; UsageError for anything else."""
     return PublicKey(*_parse(text))
 
 
 def parse_secret(text: str) -> SecretKey:
-    """Read `NAME:BASE64` of a secret key; UsageError, which does not show it, if it is anything else."""
+    """Parse `NAME:BASE64` of a secret key; UsageError, which does not show it, for anything else."""
     try:
         return SecretKey(*_parse(text))
     except UsageError:
@@ -94,7 +94,7 @@ def parse_secret(text: str) -> SecretKey:
 
 
 def checked_name(name: str) -> str:
-    """Return a name for a key; UsageError if it is no plain word."""
+    """Return a name for a key; UsageError if it is not a plain word."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"not a name for a key: {name!r}; expected letters, digits, dots and dashes")
     return name

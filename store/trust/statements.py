@@ -1,9 +1,9 @@
-"""Say of an index entry what it is, and sign that.
+"""State the content of an index entry, and sign the statement.
 
-A digest keeps a blob from being changed, but not a recipe from leading to another bundle, which has a right
-digest too. So what is signed is the entry: which bundles a recipe has, what a value of the registry is, or
-the index of a sealed pack. A statement names the whole set of a recipe's bundles, so that one that was taken
-back is not believed on the strength of an older signature; versions only rise.
+A digest protects a blob from changes, but not a recipe from leading to another bundle, whose digest is right
+too. So the entry is signed: a recipe's bundles, a registry value, or the index of a sealed pack. A statement
+names the complete set of a recipe's bundles, so that a withdrawn one is not trusted through an older
+signature; versions only rise.
 
 Source: The Update Framework (version, expiry, thresholds of keys); cosign; Nix's narinfo.
 """
@@ -30,22 +30,22 @@ _LIMITS: Final = Limits(size=1 << 20, depth=3, items=1 << 14)
 
 
 class Statement(NamedTuple):
-    """Say what an entry is; immutable."""
+    """A statement of an entry's content; immutable."""
 
     kind: str
     subject: bytes
     content: tuple[bytes, ...]  # sorted
-    version: int  # never lower than that of an older statement on the same subject
+    version: int  # never lower than in an older statement on the same subject
     expires: int = 0  # seconds since 1970; 0 for never
 
     def message(self, key_id: bytes) -> bytes:
-        """Return the bytes that are signed."""
+        """Return the bytes to sign."""
         fields = [key_id, self.kind, self.subject, [*self.content], self.version, self.expires]
         return _DOMAIN + pack(fields, maps=False)
 
 
 class Signature(NamedTuple):
-    """Hold a statement with the id of a key, and what was made with it; not verified."""
+    """A statement with a key's id and its signature; not verified."""
 
     statement: Statement
     key_id: bytes
@@ -56,7 +56,7 @@ class Signature(NamedTuple):
         return key.id == self.key_id and key.signed(self.signature, self.statement.message(self.key_id))
 
     def pack(self) -> bytes:
-        """Write all but the subject and the key's id, which are in the key of the record."""
+        """Return everything except the subject and the key's id, which are in the record's key."""
         statement = self.statement
         fields = [[*statement.content], statement.version, statement.expires, self.signature]
         return pack(fields, maps=False)
@@ -69,7 +69,7 @@ def sign(statement: Statement, key: SecretKey) -> Signature:
 
 
 def prefix_of(kind: str, subject: bytes) -> bytes:
-    """Return what the keys of all signatures of an entry begin with, in `meta`."""
+    """Return the common prefix of the keys of an entry's signatures in `meta`."""
     return META_SIGNATURE + kind[:1].encode() + subject
 
 
@@ -80,7 +80,7 @@ def record_key(signature: Signature) -> bytes:
 
 
 def unpack_signature(kind: str, subject: bytes, key_id: bytes, body: Data) -> Signature:
-    """Read what `Signature.pack` wrote; DecodeError for anything else."""
+    """Parse the result of `Signature.pack`; DecodeError for anything else."""
     try:
         fields = unpack(body, _LIMITS)
     except CodecError as error:
