@@ -1,9 +1,9 @@
-"""Define every error that Firebrick raises, in one tree.
+"""Every error that Firebrick raises, in one tree.
 
-Each class has a sentence that says what happened (its docstring), `hint` (what to do about it) and
-a stable `exit_code` for command lines. The data are attributes and, in the same order, `args`; so
-errors survive pickling and are told apart by class and attribute, never by their text. Damage and
-bugs are not misses: neither `DamagedError` nor `InternalError` is a `NotFoundError`.
+Each class has a sentence on what happened (its docstring), a `hint` (what to do about it) and a stable
+`exit_code` for command lines. The data are attributes and, in the same order, `args`; so errors survive
+pickling and are distinguished by class and attribute, never by text. Damage and bugs are not misses: neither
+`DamagedError` nor `InternalError` is a `NotFoundError`.
 
 docs/errors.md is generated from this module by tests/support/errors_table.py.
 """
@@ -33,7 +33,7 @@ class FirebrickError(Exception):
     template: ClassVar[str] = "{}"
 
     def __str__(self) -> str:
-        """Fill the class's template with the error's data; bytes are shown in hexadecimal."""
+        """Return the class's template filled with the error's data; bytes are shown in hexadecimal."""
         try:
             return self.template.format(*map(_show, self.args)).rstrip(" :")
         except IndexError:
@@ -52,9 +52,9 @@ class UsageError(FirebrickError):
 
 
 class StoreError(FirebrickError):
-    """A store as a whole cannot do what was asked."""
+    """A store as a whole cannot carry out a request."""
 
-    hint = "Look at the store's directory; the program itself goes on without the store."
+    hint = "Check the store's directory; the program itself continues without the store."
     exit_code = 10
     template = "{}: {}"
 
@@ -67,13 +67,13 @@ class StoreError(FirebrickError):
 class StoreNotFound(StoreError):
     """There is no store at this path, or it was removed while it was open."""
 
-    hint = "Check the path; the first program that runs with this store makes it, as does create=True."
+    hint = "Check the path; the first program that runs with this store creates it, as does create=True."
     exit_code = 11
     template = "no store at {}: {}"
 
 
 class StoreLocked(StoreError):
-    """The store is in use in a way that does not let this call go on in time."""
+    """The store is in use in a way that keeps this call from finishing in time."""
 
     hint = "Try again later; look for a stopped process that holds the store, or a snapshot left open."
     exit_code = 12
@@ -81,10 +81,10 @@ class StoreLocked(StoreError):
 
 
 class StoreReadOnly(StoreError):
-    """A write was asked of a store that is open for reading only, or that can only be read."""
+    """A write was requested from a store that was opened read-only, or that cannot be written."""
 
     hint = (
-        "Open it without readonly=True; where it cannot be written to, FIREBRICK_READONLY=1 serves from it "
+        "Open it without readonly=True; if it cannot be written to, FIREBRICK_READONLY=1 serves from it "
         "without this message."
     )
     exit_code = 13
@@ -92,10 +92,10 @@ class StoreReadOnly(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk, the quota or the memory map has no room left; nothing stored before is lost."""
+    """The disk, the quota or the memory map has no room left; nothing already stored is lost."""
 
     hint = (
-        "Free disk space, raise FIREBRICK_MAX_BYTES, or end what keeps the store open; "
+        "Free disk space, raise FIREBRICK_MAX_BYTES, or end the processes that keep the store open; "
         "the failed write left nothing behind."
     )
     exit_code = 14
@@ -105,13 +105,13 @@ class StoreFull(StoreError):
 class StoreVersionError(StoreError):
     """The store has a format that this version does not know."""
 
-    hint = "Use a Firebrick that knows the format, or another directory; the store is left as it is."
+    hint = "Use a Firebrick that knows the format, or another directory; the store is left unchanged."
     exit_code = 15
     template = "store {} has an unknown format: {}"
 
 
 class NetworkFilesystemError(StoreError):
-    """The directory lies on a file system on which a memory map and locks are not safe."""
+    """The directory is on a file system where memory maps and locks are unsafe."""
 
     hint = "Keep the store on a local disk or tmpfs, one per machine."
     exit_code = 16
@@ -119,9 +119,9 @@ class NetworkFilesystemError(StoreError):
 
 
 class StorePermissionError(StoreError):
-    """The directory is not private to this user, or may not be used by it."""
+    """The directory is not private to this user, or this user may not use it."""
 
-    hint = "The directory must be a real directory of your own with mode 0700 (chmod 700)."
+    hint = "Use a real directory that you own, with mode 0700 (chmod 700)."
     exit_code = 17
     template = "store {} is not safe to use: {}"
 
@@ -143,7 +143,7 @@ class StoreDamaged(StoreError):
 
 
 class StoreUntrusted(StoreError):
-    """The store may come from somebody else, and cannot be shown to be safe to open."""
+    """The store may come from somebody else, and is not known to be safe to open."""
 
     hint = "Share a sealed pack instead, or use a py-lmdb with its patches (its wheels have them)."
     exit_code = 20
@@ -151,7 +151,7 @@ class StoreUntrusted(StoreError):
 
 
 class NotFoundError(FirebrickError):
-    """The store does not have what was asked for; a plain miss."""
+    """The store does not have the requested entry; a plain miss."""
 
     hint = "Compile as usual."
     exit_code = 30
@@ -179,7 +179,7 @@ class BundleMissing(NotFoundError):
 class NoSuchEntry(FirebrickError):
     """Nothing in the store has this key or name."""
 
-    hint = "`firebrick ls` lists what is there."
+    hint = "`firebrick ls` lists the entries."
     exit_code = 33
     template = "nothing in the store is called {}"
 
@@ -202,9 +202,9 @@ class DamagedError(FirebrickError):
 
 
 class Untrusted(FirebrickError):
-    """An entry of a layer has no signature that is believed, and the layer's policy asks for one."""
+    """An entry of a layer lacks a trusted signature, which the layer's policy requires."""
 
-    hint = "It is not used. `firebrick keys` lists who is trusted, `firebrick verify` what is signed."
+    hint = "It is not used. `firebrick keys` lists the trusted keys, `firebrick verify` the signed entries."
     exit_code = 42
     template = "{} is not believed: {}"
 
@@ -215,9 +215,9 @@ class Untrusted(FirebrickError):
 
 
 class StillReferenced(FirebrickError):
-    """An entry was not deleted, because it is pinned, or something in the store still needs it."""
+    """An entry was not deleted because it is pinned or something in the store still needs it."""
 
-    hint = "Delete what refers to it first, or use force=True and lose those entries."
+    hint = "Delete the entries that refer to it first, or use force=True and lose them."
     exit_code = 41
     template = "{} is still needed by {}"
 
@@ -311,9 +311,9 @@ class ForbiddenGlobal(CodecError):
 
 
 class IncompleteBundle(FirebrickError):
-    """A bundle was not published, because parts of it are not in the store."""
+    """A bundle was not published because some of its parts are not in the store."""
 
-    hint = "Hand over the missing parts together with the bundle; nothing was written."
+    hint = "Pass the missing parts together with the bundle; nothing was written."
     exit_code = 60
     template = "bundle lacks {}"
 
@@ -348,7 +348,7 @@ class NotStorable(FirebrickError):
 
 
 class NotLean(NotStorable):
-    """A compiled function cannot be restored without torch's compiler."""
+    """A compiled function cannot take the lean lane: it cannot be restored without torch's compiler."""
 
     hint = "The function is stored for the full lane; the message names what prevents the lean one."
     exit_code = 72
@@ -356,9 +356,9 @@ class NotLean(NotStorable):
 
 
 class Unsupported(FirebrickError):
-    """This PyTorch, Python or platform is not one that Firebrick knows."""
+    """Firebrick does not support this PyTorch, Python or platform."""
 
-    hint = "Use a supported version; programs run as without Firebrick."
+    hint = "Use a supported version; programs run as if Firebrick were absent."
     exit_code = 71
     template = "not supported: {}"
 
@@ -368,11 +368,11 @@ class Unsupported(FirebrickError):
 
 
 class AuditError(FirebrickError):
-    """An audit traced a frame afresh, and what was to be served from the store is another."""
+    """An audit traced a frame afresh, and the trace differs from the stored one."""
 
     hint = (
-        "What is stored is stale: please report the difference. FIREBRICK_LOAD=0 serves nothing; the store "
-        "can be deleted."
+        "The stored function is stale: please report the difference. FIREBRICK_LOAD=0 serves nothing; the "
+        "store can be deleted."
     )
     exit_code = 73
     template = "{} ({} lane): what is stored is not what torch makes of it now ({})\n{}"
@@ -390,7 +390,7 @@ class AuditError(FirebrickError):
 
 
 class WouldCompile(FirebrickError):
-    """A start that may compile nothing met a function that the store does not serve."""
+    """A start that may not compile met a function that the store does not serve."""
 
     hint = "Fill the store with `firebrick warm`; `firebrick explain` says why a function was not found."
     exit_code = 74
