@@ -138,7 +138,7 @@ class CompileEvents:
         @functools.wraps(original)
         def add_inlined_source(self_: Any, sources: list[Any]) -> None:
             self._tell_inspect()
-            try:  # for code without a file torch searches all modules in vain
+            try:  # for code without a file torch searches all modules
                 original(self_, [code for code in sources if not code.co_filename.startswith("<")])
             except Exception:  # no source text: torch's entry omits the frame, the bundle need not
                 self._api.bypass(self_)

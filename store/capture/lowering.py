@@ -28,8 +28,8 @@ def lean_backend(artifact: Any, libraries_of: LibrariesOf, tuners_of: Tuners) ->
 
     Args:
         artifact: torch's artifact as recorded; only read.
-        libraries_of: returns the libraries of a wrapper by its key, like `Kernels.of`.
-        tuners_of: returns the autotuners of a wrapper by its key, like `Kernels.tuners_of`.
+        libraries_of: returns the libraries of a wrapper by its key, like `WrapperLibraries.of`.
+        tuners_of: returns the autotuners of a wrapper by its key, like `WrapperLibraries.tuners_of`.
 
     Raises:
         NotLean: naming what is not in the closed vocabulary.

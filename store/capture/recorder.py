@@ -100,7 +100,7 @@ class Compilation:
         )
 
     def names(self) -> dict[str, str]:
-        """Return what tools call the bundle by: the function as a user knows it, and where it stands."""
+        """Return the bundle's names for tools: the user's name for the function, and its location."""
         function = self.function or function_of(self.code, self.scope.get("__name__", ""))
         return {"name": function.name or function.qualname, "place": function.place}
 

@@ -34,7 +34,7 @@ def accessor(name: str, *operands: Any) -> Callable[[Any], Any]:
     """Return the function that leads from one guarded value to the next.
 
     Raises:
-        Changed: a module is not imported.
+        ObjectChanged: a module is not imported.
     """
     if name != "module":
         return _ACCESSORS[name]

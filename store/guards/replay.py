@@ -49,7 +49,7 @@ def build(
             in torch; otherwise by a Python function that inspects their code on every call.
 
     Raises:
-        Changed: an object that guards know by name and code has changed.
+        ObjectChanged: an object that guards know by name and code has changed.
         GuardsNotApplicable: the guards cannot pass now or, with `f_locals`, for these locals.
 
     Any thread may call it; one at a time builds.

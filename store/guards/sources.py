@@ -47,7 +47,7 @@ def evaluate(chains: Chains, manager: int) -> Any:
     Raises:
         LookupError: the path starts from a local variable, and the locals are not available.
         GuardsNotApplicable: a path from a local variable leads to nothing.
-        Changed: any other path does.
+        ObjectChanged: any other path does.
     """
     steps = []
     while manager:

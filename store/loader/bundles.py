@@ -62,8 +62,8 @@ class Bundles:
     def of(self, recipe: bytes) -> dict[ContentKey, dict[str, Any]]:
         """Return the bundles of a recipe with their facts, oldest first.
 
-        The order is torch's order of compilation: a later one may be more general. What an edit has replaced
-        is left out.
+        The order is torch's order of compilation: a later one may be more general. Bundles replaced by an
+        edit are left out.
         """
         noted = {key: self._facts(key) for key in self.store.bundles(recipe)}
         facts = {key: known for key, known in noted.items() if REPLACED not in known}
@@ -77,12 +77,12 @@ class Bundles:
             return {SELF_TEST: PENDING}
 
     def passed_over(self, error: Exception, *, drop: bool = False) -> Exception:
-        """Return the error for which a bundle does not serve; what is wrong with the store itself is told.
+        """Return the error for which a bundle does not serve; report faults of the store itself.
 
         Args:
-            error: what came.
-            drop: the caller compiles next. What is damaged is dropped, with what cannot be without it, so
-                that it is met once.
+            error: the error met.
+            drop: the caller compiles next. Damaged entries are dropped, with those that depend on them, so
+                that they are met once.
         """
         if isinstance(error, DamagedError | StoreError):
             self._on_fault(error)

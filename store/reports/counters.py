@@ -122,8 +122,8 @@ class Stats:
         """Count damage that was met, and note it as an event.
 
         Args:
-            error: what is damaged.
-            dropped: how many blobs, bundles and other entries were dropped for it.
+            error: describes the damage.
+            dropped: the number of blobs, bundles and other entries dropped for it.
         """
         with self._lock:
             self.damaged += 1

@@ -177,7 +177,7 @@ class Classes:
     def registrations(self) -> None:
         """Note, once all classes are met, which of them were registered as subclasses of an abstract one.
 
-        What else was registered, by a package that nothing here has to do with, makes no difference.
+        Registrations by unrelated packages make no difference.
         """
         met = [cls for cls in self._alive if issubclass(type(cls), type)]
         for label, cls in self._abstract:

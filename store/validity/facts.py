@@ -114,7 +114,9 @@ def ask(name: str, arguments: Sequence[Any]) -> str:
 
 @functools.cache
 def _prepared(package: str) -> str:
-    """Call einops once, as torch does before it traces code of it: it keeps what it finds out of tensors."""
+    """Call einops once, as torch does before it traces einops' code: einops caches what it learns of
+    tensors.
+    """
     import torch
 
     sys.modules[package].rearrange(torch.empty(1), "i -> i")

@@ -1,9 +1,8 @@
 """Describe operators as far as Python defines them: kernels, fakes, gradients, overrides of torch's own.
 
-The C++ dispatcher does not give its Python kernels back, so `OperatorKernels` notes them as they are
-registered. Kernels that were registered before Firebrick was enabled are known by name alone; what torch
-itself registers is part of torch. Source followed: ``torch/library.py``,
-``torch/_library/{custom_ops,simple_registry}.py``.
+The C++ dispatcher does not return its Python kernels, so `OperatorKernels` records them as they are
+registered. Kernels registered before Firebrick was enabled are known by name alone; torch's own registrations
+are part of torch. Source followed: ``torch/library.py``, ``torch/_library/{custom_ops,simple_registry}.py``.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class OperatorKernels:
     def install(self, patches: Patches) -> None:
         """Record kernels as they are registered, until the patches are undone.
 
-        Inside ``import torch``, before another extension of torch ran, all kernels are torch's own.
+        Inside ``import torch``, before any other extension of torch runs, all kernels are torch's own.
         """
         if native.alone_in_import():
             _own_kernels.update(dict.fromkeys(native.python_kernels, True))
