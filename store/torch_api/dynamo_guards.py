@@ -5,6 +5,7 @@ Source followed: ``torch/_dynamo/{guards,output_graph,package}.py``.
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import functools
 import itertools
@@ -23,6 +24,7 @@ from torch._dynamo import output_graph
 from torch._dynamo import source as dynamo_source
 from torch._dynamo.source import AttrSource, TypeSource, get_local_source_name
 from torch._guards import ChainedSource, Guard, GuardsSet
+from torch._library.custom_ops import CustomOpDef
 from torch.utils._ordered_set import OrderedSet
 
 from firebrick.base.patches import Patches
@@ -273,6 +275,9 @@ def _reducing(
                 return self._unpickle_nested_function, (
                     obj.__code__, obj.__module__, obj.__qualname__, obj.__defaults__, closure,
                 ), seen or None  # fmt: skip
+        if cls is CustomOpDef:  # guards read few of its attributes; the dispatcher's cannot be kept
+            seen = {k: v if id(v) in self.guard_tree_values else None for k, v in vars(obj).items()}
+            return copyreg.__newobj__, (cls,), seen  # type: ignore[attr-defined]
         if is_triton_kernel(obj):  # its guard reads the program's own
             return dynamo_guards._Missing, ("Triton kernel",)
         if cls is Guard:  # its other fields are empty: see `canonical_state`

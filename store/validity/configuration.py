@@ -96,7 +96,7 @@ def text_of(value: Any) -> str:
     if callable(value):
         return _text_of_function(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k!r}: {text_of(v)}" for k, v in sorted(value.items())) + "}"
+        return "{" + ", ".join(sorted(f"{k!r}: {text_of(v)}" for k, v in value.items())) + "}"
     if isinstance(value, set | frozenset):
         return "{" + ", ".join(sorted(map(text_of, value))) + "}"
     if isinstance(value, list | tuple):

@@ -17,6 +17,7 @@ import torch
 from firebrick.base.patches import Patches
 from firebrick.base.shipped import shipped_file, unwrapped
 from firebrick.torch_api import native
+from firebrick.validity.configuration import text_of
 from firebrick.validity.reach import whole_digest
 
 _OF_TORCH: Final = frozenset(
@@ -32,7 +33,10 @@ _OF_TORCH: Final = frozenset(
 _AT_RUN_TIME: Final = frozenset(
     {"CPU", "CUDA", "XPU", "MPS", "HPU", "MTIA", "PrivateUse1", "SparseCPU", "SparseCUDA"}
 )
-_GRADIENTS: Final = ("_abstract_fn", "_backward_fn", "_setup_context_fn", "_vmap_fn", "_torch_dispatch_fns")
+# Attributes of a ``CustomOpDef`` that name it, or that matter only when the graph runs.
+_NAMES_AND_KERNELS: Final = frozenset(
+    {"_namespace", "_name", "_schema", "_init_fn", "_backend_fns", "_disabled_kernel", "_lib", "_opoverload"}
+)
 UNKNOWN: Final = "registered before Firebrick was enabled"
 
 
@@ -130,9 +134,9 @@ def meaning(name: str) -> str:
         return "absent"
     parts = [str(getattr(packet, overload)._schema) for overload in packet.overloads()]
     if (defined := native.OPDEFS.get(f"{namespace}::{operator}")) is not None:
-        for attribute in _GRADIENTS:
-            if function := vars(defined).get(attribute):
-                parts.append(f"{attribute} {whole_digest(function)}")
+        for attribute, value in sorted(vars(defined).items()):
+            if value and attribute not in _NAMES_AND_KERNELS:
+                parts.append(f"{attribute} {whole_digest(value) if callable(value) else text_of(value)}")
         return "; ".join(parts)
     for overload in packet.overloads():
         qualified = f"{namespace}::{operator}" + ("" if overload == "default" else f".{overload}")
