@@ -43,6 +43,25 @@ def test_an_unknown_fact_is_refused():
         ask("os.system", ["true"])
 
 
+def test_what_is_registered_with_an_operator_counts():
+    @torch.library.custom_op("facts::registered", mutates_args=())
+    def registered(x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    meanings = [meaning("facts.registered")]
+    for register in (
+        lambda: registered.register_fake(torch.empty_like),
+        lambda: registered.register_autocast("cpu", torch.bfloat16),
+        lambda: registered.register_vmap(lambda info, dims, x: (x, dims[0])),
+        lambda: registered.register_autograd(lambda ctx, grad: grad),
+    ):
+        register()
+        meanings.append(meaning("facts.registered"))
+    registered.register_kernel("cpu")(torch.clone)  # runs with the graph
+    assert len(set(meanings)) == 5
+    assert meaning("facts.registered") == meanings[-1]
+
+
 def test_an_operator_means_the_same_before_and_after_its_fake_was_called():
     library = torch.library.Library("facts_called", "DEF")
     library.define("op(Tensor x) -> Tensor")

@@ -105,3 +105,15 @@ def registered_elsewhere():
     if "torch._dynamo" in __import__("sys").modules:
         collections.abc.Mapping.register(Seldom)
     return compiled(lambda x: x * 2 if isinstance({}, collections.abc.Mapping) else x)(ones(3))
+
+
+@torch.library.custom_op("everyday::double", mutates_args=())
+def double(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+double.register_fake(torch.empty_like)
+
+
+def operator_of_ones_own():
+    return compiled(lambda x: double(x) + 1)(ones(3))
