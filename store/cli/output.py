@@ -5,14 +5,15 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _WIDE: Final = 1 << 14  # columns of a pipe, where nothing is cut
+_FOLDED: Final = frozenset({"NAME", "WHERE", "ARTIFACT"})  # columns that may take several lines
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
-_AGES: Final = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+_AGES: Final = ((86400 * 365, "a"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def print_json(verb: str, value: dict[str, Any]) -> None:
@@ -34,7 +35,7 @@ def note(text: str) -> None:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print rows under headers; in a pipe as lines that are not cut.
+    """Print rows under headers; in a pipe as lines that are not cut, in a terminal with names that fold.
 
     Args:
         headers: of the columns.
@@ -48,7 +49,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
 
         made = Table(box=None, pad_edge=False, header_style="bold")
         for header in headers:
-            made.add_column(header, justify="right" if header in right else "left", overflow="fold")
+            justify: Literal["right", "left"] = "right" if header in right else "left"
+            made.add_column(header, justify=justify, overflow="fold", no_wrap=header not in _FOLDED)
         for row in listed:
             made.add_row(*map(Text, row))
         console().print(made)
@@ -92,8 +94,7 @@ def ago(when: float) -> str:
     passed = max(0.0, time.time() - when)
     for seconds, unit in _AGES:
         if passed >= seconds:
-            number = int(passed / seconds)
-            return f"{number} {unit[:-1] if number == 1 else unit} ago"
+            return f"{int(passed / seconds)} {unit} ago"
     return "now"
 
 

@@ -1,12 +1,15 @@
 """Look at everything that Firebrick depends on."""
 
 import os
+import sys
 
 import typer
 
 from firebrick.cli import output
-from firebrick.cli.health import BAD, findings
+from firebrick.cli.health import BAD, OK, WARN, Finding, findings
 from firebrick.cli.options import JsonOption, StoreOption, folder_of
+
+_COLOURS = {OK: "green", WARN: "yellow", BAD: "red"}
 
 
 def command(store: StoreOption = None, json: JsonOption = False) -> None:
@@ -19,16 +22,22 @@ def command(store: StoreOption = None, json: JsonOption = False) -> None:
     if json:
         output.print_json("doctor", {"ok": not bad, "findings": [finding._asdict() for finding in found]})
     else:
-        colours = {"ok": "green", "warning": "yellow", "bad": "red"}
-        shown = output.console()
-        from rich.text import Text
-
-        for finding in found:
-            shown.print(
-                Text.assemble(
-                    (f"{finding.state:8}", colours[finding.state]), f"{finding.name:10} {finding.detail}"
-                )
-            )
-            if finding.hint:
-                shown.print(Text(f"{'':19}{finding.hint}"))
+        _tell(found)
     raise typer.Exit(int(bad))
+
+
+def _tell(found: list[Finding]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not sys.stdout.isatty():
+        for finding in found:
+            print(f"{finding.state:8}{finding.name:10} {finding.detail}")
+            if finding.hint:
+                print(f"{'':19}{finding.hint}")
+        return
+    lines = Table.grid(padding=(0, 2))
+    for finding in found:
+        detail = Text(finding.detail).append(f"\n{finding.hint}" if finding.hint else "", "italic")
+        lines.add_row(Text(finding.state, _COLOURS[finding.state]), finding.name, detail)
+    output.console().print(lines)

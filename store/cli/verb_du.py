@@ -62,9 +62,10 @@ def command(
             output.size(entry["bytes"] - entry["unique_bytes"]),
             str(len(entry["bundles"])),
             entry["name"],
-            entry["bundles"][0][:12] if each else entry["place"],
+            entry["bundles"][0][:12] if each else entry["place"].removesuffix(f":{entry['name']}"),
         )
         for entry in value["entries"]
+        if entry["bytes"]
     ]
     headers = ("UNIQUE", "SHARED", "BUNDLES", "NAME", "KEY" if each else "WHERE")
     output.table(headers, rows, right=("UNIQUE", "SHARED", "BUNDLES"))

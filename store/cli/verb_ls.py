@@ -41,7 +41,7 @@ def command(
         (
             bundle.key.hex()[:12],
             bundle.name,
-            bundle.place,
+            bundle.place.removesuffix(bundle.name).removesuffix(":"),
             "replaced" if bundle.replaced else bundle.lane,
             bundle.device,
             output.size(bundle.bytes),
