@@ -17,6 +17,7 @@ from firebrick.errors import UsageError
 _PREFIX = "FIREBRICK_"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 LEVELS = ("info", "debug")
+DURABILITIES = ("each", "interval", "system")
 MIN_MAX_BYTES = 2 << 20
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?")
 PULL_REQUEST = (
@@ -53,8 +54,8 @@ class Settings(NamedTuple):
     """Raise faults of Firebrick instead of logging them and continuing without the store."""
     audit: float = 0.0
     """Trace each hit afresh and raise if it differs (1); or only report, for a share of starts."""
-    durable: bool = True
-    """Flush every commit to disk; otherwise a power failure may undo the last one."""
+    durable: str = "each"
+    """When a write survives a power failure: ``each`` at once, ``interval`` in a second, ``system`` later."""
     map_size: int | None = None
     """Initial size of the store's memory map in bytes, which grows as needed; ``None`` chooses one."""
     max_bytes: int | None = None
@@ -178,6 +179,15 @@ def _policy(name: str, value: object) -> str:
     return text
 
 
+def _durability(name: str, value: object) -> str:
+    text = str(value).strip().lower()
+    if text in _TRUE or text in _FALSE:
+        return "each" if text in _TRUE else "system"
+    if text not in DURABILITIES:
+        raise UsageError(f"{name} is {value!r}: expected one of {', '.join(DURABILITIES)}")
+    return text
+
+
 def _level(name: str, value: object) -> str:
     text = str(value).strip().lower()
     if text not in LEVELS:
@@ -196,7 +206,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "readonly": _flag,
     "strict": _flag,
     "audit": _share,
-    "durable": _flag,
+    "durable": _durability,
     "map_size": _size,
     "max_bytes": _limit,
     "layers": _paths,

@@ -344,21 +344,6 @@ assert s.check().clean and s.stat().blobs == 3
     assert finish(child(code, path)).split() == ["StoreFull"] * 3
 
 
-@pytest.mark.parametrize("durable", [True, False])
-def test_a_durable_write_is_flushed(path: Path, durable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed: list[object] = []
-    monkeypatch.setattr(environment.Engine, "flush", lambda self: flushed.append(self))
-    with Store.open(path, durable=durable) as store:
-        store.put(Kind.TEXT, b"x")
-        assert len(flushed) == durable
-        store.put(Kind.TEXT, b"x")  # nothing to write
-        store.registry_update("c", {("s", "n"): None})
-        assert len(flushed) == durable
-    monkeypatch.undo()
-    with Store.open(path) as store:
-        store.put(Kind.TEXT, b"y")
-
-
 # -- locks
 
 DIE_READING = "s = Store.open(argv[0]).snapshot()\nos.kill(os.getpid(), signal.SIGKILL)"

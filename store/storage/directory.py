@@ -191,6 +191,15 @@ def prepare(path: StrPath, *, readonly: bool, create: bool) -> Place:
         raise from_system(name, error) from error
 
 
+def identify_file(path: str) -> tuple[int, int] | None:
+    """Return device and inode of the data file in a directory, None if it cannot be looked at."""
+    try:
+        info = os.stat(os.path.join(path, DATA_FILE))
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
 def is_file(path: StrPath) -> bool:
     """Tell whether a path is that of a file, which may be a sealed pack, and no symbolic link."""
     try:

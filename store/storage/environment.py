@@ -19,7 +19,7 @@ Damage: values are verified by their readers, but LMDB itself follows its tree b
 kill the process (docs/format.md has figures). `verify` finds such damage without following it.
 
 Durability: environments have MDB_NOMETASYNC, that is, one flush per commit; the file stays sound, but a
-system crash can undo the last commit. A durable write flushes once more, after the lock is released.
+system crash can undo the last commit. A second flush is at once or later, as `durability` says.
 
 Forks: a child never uses the parent's environment. Closing it there frees the reader slots of the parent
 (tried with lmdb 3.0: a snapshot of the parent changed under it), so a child only drops its references, on
@@ -52,7 +52,8 @@ from firebrick.errors import (
 )
 from firebrick.storage import format as fmt
 from firebrick.storage import lmdb_api
-from firebrick.storage.directory import Place, prepare
+from firebrick.storage.directory import Place, identify_file, prepare
+from firebrick.storage.durability import Durability, Flusher, level
 from firebrick.storage.lmdb_api import Environment, MapFull, MapResized, Raw, translated
 from firebrick.storage.new_file import make_file
 from firebrick.storage.opened import Opened
@@ -88,6 +89,8 @@ class Engine(Source):
         self.live: set[Transaction] = set()
         self._opened: Opened | None = None
         self._writer = WriterLock(self.path)
+        self._flusher = Flusher()
+        self._flushed = -1  # the last commit known to be flushed
 
     # -- opening and closing
 
@@ -208,6 +211,7 @@ class Engine(Source):
     def _stop(self) -> None:
         if _engines.get(self._identity) is self:
             del _engines[self._identity]
+        self._flusher.now()
         self._close_environment()
         self._writer.close()
 
@@ -233,6 +237,7 @@ class Engine(Source):
         """Drop everything that belongs to the parent process; called in a new child process."""
         for txn in self.live:
             txn.forget()
+        self._flusher.forget()
         self._writer.close()
         if self._opened is not None:
             self._opened.forget()
@@ -259,14 +264,14 @@ class Engine(Source):
         self,
         body: Callable[[Transaction], T],
         *,
-        durable: bool = True,
+        durable: bool | Durability = "each",
         timeout: float = fmt.LOCK_TIMEOUT_S,
     ) -> T:
         """Run `body` in a writing transaction and commit; an exception leaves nothing behind.
 
         Args:
             body: Does the writing. It is rerun from the start after the map has grown.
-            durable: Return only when the commit survives a system crash.
+            durable: When the commit must survive a system crash.
             timeout: Longest wait for the write lock, in seconds.
 
         Raises:
@@ -279,12 +284,13 @@ class Engine(Source):
         deadline = time.monotonic() + timeout
         self._current  # noqa: B018 - reopens the file after a fork
         with self._writer.held(timeout), translated(self.path, None):
-            self._check_identity(_identify(self.path))
+            self._check_identity(identify_file(self.path))
             if not self._current.writable:
                 self._upgrade_environment()
             result, dirty = self._grow(lambda: self._attempt(body, deadline))
-        if dirty and durable:
-            self.flush()
+        if dirty and level(durable) == "interval":
+            self._flusher.later(self._writer.descriptor)
+        self.settle(durable)
         return result
 
     def _grow(self, attempt: Callable[[], T]) -> T:
@@ -306,7 +312,14 @@ class Engine(Source):
     def flush(self) -> None:
         """Make every commit so far survive a system crash."""
         with translated(self.path, None):
+            last = self._environment.info()["last_txnid"]
             self._environment.sync(True)
+            self._flushed = last
+
+    def settle(self, durable: bool | Durability) -> None:
+        """At the level "each", flush what is not known to be flushed, whoever wrote it."""
+        if level(durable) == "each" and self._environment.info()["last_txnid"] > self._flushed:
+            self.flush()
 
     def _attempt(self, body: Callable[[Transaction], T], deadline: float) -> tuple[T, bool]:
         txn = self._begin(True, deadline)
@@ -375,14 +388,6 @@ class Engine(Source):
         """Return bytes of the map, and bytes of the file ever in use."""
         env = self._environment
         return env.info()["map_size"], (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-
-
-def _identify(path: str) -> tuple[int, int] | None:
-    try:
-        info = os.stat(os.path.join(path, fmt.DATA_FILE))
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
 
 
 def _forget_parent() -> None:

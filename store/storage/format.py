@@ -116,6 +116,7 @@ LMDB_TIMEOUT_S: Final = 5.0  # longest wait for LMDB's own locks
 MAX_REMAPS: Final = 100  # times one call follows a map grown by others
 MAX_MAP_SIZE: Final = 1 << 62
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once per this time
+FLUSH_INTERVAL_S: Final = 1.0  # longest time from a commit to its flush at the level "interval"
 GRACE_S: Final = 600.0  # blobs put or released within it are not collected
 SLICE_S: Final = 0.01  # longest work inside one transaction of upkeep
 MIN_MAX_BYTES: Final = 2 << 20  # smallest limit of bytes on disk

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from firebrick.errors import StoreFull, StoreLocked
 from firebrick.storage.collector import Collected
+from firebrick.storage.durability import Durability
 from firebrick.storage.environment import Engine
 from firebrick.storage.eviction import evict
 from firebrick.storage.transaction import Transaction
@@ -31,14 +32,14 @@ _PAUSE_S: Final = 0.05  # for readers to move on to the latest commit
 
 
 def write(
-    engine: Engine, body: Callable[[Transaction], T], *, durable: bool, limit: int, size: int
+    engine: Engine, body: Callable[[Transaction], T], *, durable: bool | Durability, limit: int, size: int
 ) -> tuple[T, Collected]:
     """Write as `Engine.write` does, with room made for it.
 
     Args:
         engine: where to write.
         body: does the writing.
-        durable: return only when the commit survives a crash of the system.
+        durable: when the commit is to survive a crash of the system.
         limit: bytes that the data file may have; 0: what is on the disk.
         size: bytes that are to be written, as far as they are known.
 

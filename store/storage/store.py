@@ -27,6 +27,7 @@ from firebrick.storage import format as fmt
 from firebrick.storage import journal
 from firebrick.storage.blob import Blob, BlobInfo, StoredBlob, check_blob, encode_blob
 from firebrick.storage.directory import is_file
+from firebrick.storage.durability import Durability, level
 from firebrick.storage.environment import Engine
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey, Data, pack_components, pack_strings, recipe_key
@@ -67,13 +68,13 @@ class Store(Upkeep):
     StoreClosed after `close`.
     """
 
-    def __init__(self, source: Source, *, readonly: bool, durable: bool, limit: int = 0) -> None:
+    def __init__(self, source: Source, *, readonly: bool, durable: bool | Durability, limit: int = 0) -> None:
         """Take over one use of a source; call `Store.open` instead."""
         self._source: Source | None = source
         self._limit = limit
         self.path = source.path
         self.readonly = readonly
-        self.durable = durable
+        self.durable = level(durable)
         self.evicted = 0  # bundles evicted to make room for writes of this store
 
     @classmethod
@@ -84,7 +85,7 @@ class Store(Upkeep):
         readonly: bool = False,
         create: bool = True,
         map_size: int | None = None,
-        durable: bool = True,
+        durable: bool | Durability = "each",
         max_bytes: int | None = 0,
     ) -> Self:
         """Open a directory as a store, creating it if missing.
@@ -96,8 +97,9 @@ class Store(Upkeep):
                 meanwhile; a read they may have disturbed raises StoreLocked.
             create: Create a new store if there is none.
             map_size: Initial bytes of address space; default `format.MAP_SIZE`. It grows when full.
-            durable: A write returns once it survives a system crash. False: such a crash may undo the last
-                write as a whole; a process crash loses nothing either way.
+            durable: When a write survives a system crash: "each" (or True) when it returns, "interval" within
+                `format.FLUSH_INTERVAL_S`, "system" (or False) after the next write. Such a crash undoes the
+                last write as a whole; a process crash loses nothing at any level.
             max_bytes: Limit of bytes on disk for writes of this store: bundles are evicted to make room for
                 others. 0: no limit; None: one that fits the disk.
 
@@ -197,6 +199,8 @@ class Store(Upkeep):
         def put(keys: Keys, fresh: Values) -> Keys:
             if self.readonly or fresh:
                 self._write(lambda txn: _put_all(txn, fresh, keys), fresh.values())
+            else:
+                self._writable.settle(self.durable)
             return keys
 
         return self._encoded([Blob(*item) for item in items], put)
@@ -284,8 +288,10 @@ class Store(Upkeep):
         def write(keys: Keys, fresh: Values) -> bool:
             if not fresh and not self.readonly:
                 with self._open.top.begin() as txn:
-                    if is_published(txn, recipe, packed, bundle, value, wanted):
-                        return False
+                    there = is_published(txn, recipe, packed, bundle, value, wanted)
+                if there:
+                    self._writable.settle(self.durable)
+                    return False
             return self._write(lambda txn: body(txn, keys, fresh), fresh.values())
 
         return self._encoded([Blob(*blob) for blob in blobs], write)

@@ -41,6 +41,11 @@ class WriterLock:
         if fd >= 0:
             os.close(fd)
 
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the data file, -1 when it is closed."""
+        return self._fd
+
     @contextlib.contextmanager
     def held(self, timeout: float) -> Iterator[None]:
         """Hold the lock for a `with` block.

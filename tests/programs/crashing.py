@@ -36,6 +36,7 @@ from support.store_ops import Operation, State, after, drawn, perform, wrong
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 SMALL_MAP = 1 << 16  # grows often
+META_PAGES = 2 * 4096  # a write there commits
 
 
 # What can be taken out of the store, to see that it is missed.
@@ -164,14 +165,20 @@ def replay(count: int, end: float, seed: int, shim: Shim, root: Path) -> dict[st
         states = [State()]
         for operation in operations:
             states.append(after(states[-1], operation))
-        rng, disk, done = random.Random(seed), Disk(), 0
+        rng, disk, done, sure, committed = random.Random(seed), Disk(), 0, 0, False
         batch: list[tuple[str, Files, list[State]]] = []
         for number, event in enumerate(events):
             if event.op is Op.MARK:
-                done += 1
+                if committed and not durable:
+                    sure = done  # what it did may be lost, until the next commit
+                done, committed = done + 1, False
+                sure = done if durable else sure
                 continue
+            committed |= (
+                event.op is Op.WRITE and event.offset < META_PAGES and event.path.endswith("data.mdb")
+            )
             disk.play(event)
-            allowed = states[max(0, done - (not durable)) : done + 2]
+            allowed = states[sure : done + 2]
             for files in disk.states(rng, 12):
                 tried += 1
                 mark = hashlib.blake2b(
