@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.errors import BundleMissing, StillReferenced, StoreFull, UsageError
+from firebrick.errors import BundleMissing, StillReferenced, StoreFull, StoreLocked, UsageError
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey, recipe_key
 from firebrick.storage.msgpack import pack
@@ -289,3 +289,30 @@ def test_writers_in_several_processes_keep_to_one_limit(tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert report["most_bytes_on_disk"] <= report["max_bytes"]
     assert report["evicted"] and report["reads"] and report["kept"]
+
+
+def test_what_others_come_to_need_while_the_clock_jumps_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from firebrick.storage import collector, journal
+
+    alone = Blob(Kind.TEXT, b"about to be used")
+    store.put(*alone)
+    look = collector.unneeded_blobs
+
+    def looked(engine: object) -> dict[bytes, int]:
+        found = look(engine)  # type: ignore[arg-type]
+        publish(store, "f", alone)
+        now = journal._now()
+        monkeypatch.setattr(journal, "_now", lambda: now + 7200)
+        for number in range(9):  # each drops an entry of the journal that seems old
+            store.put(Kind.TEXT, b"%d" % number)
+        return found
+
+    monkeypatch.setattr(collector, "unneeded_blobs", looked)
+    with pytest.raises(StoreLocked, match="clock"):
+        store.gc(grace=0)
+    assert store.has(alone.key)
+    monkeypatch.setattr(collector, "unneeded_blobs", look)
+    assert store.gc(grace=0).blobs == 9
+    assert store.has(alone.key)

@@ -65,6 +65,7 @@ NAMES_FUNCTION: Final = b"f"  # prefix in `names`: a recipe, by its function
 CLOCK_USE: Final = b"u"  # prefix in `clock`: last use
 CLOCK_NOTE: Final = b"n"  # prefix in `clock`: facts
 CLOCK_JOURNAL: Final = b"j"  # prefix in `clock`: keys that a transaction needs, by its number
+CLOCK_DROPPED: Final = b"d"  # key in `clock`: the last transaction whose journal entry was dropped
 META_PIN: Final = b"pin "  # prefix in `meta`: a bundle that is never evicted
 META_SIGNATURE: Final = b"sig "  # prefix in `meta`: signatures of an index entry, by their keys
 NAMES_RECIPE: Final = b"r"  # prefix in `names`: a recipe, by its bundle

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from firebrick.errors import DamagedError
+from firebrick.errors import DamagedError, StoreLocked
 from firebrick.storage import format as fmt
 from firebrick.storage.format import KEY_BYTES
 from firebrick.storage.reader import Keys, split_bundle
@@ -33,6 +33,7 @@ def note(txn: Transaction, keys: Sequence[bytes]) -> None:
     first = next((key for key, _ in txn.items("clock", prefix=fmt.CLOCK_JOURNAL)), None)
     if first is not None and is_over(txn, first):
         txn.delete("clock", first)
+        txn.put_record("clock", fmt.CLOCK_DROPPED, first[1:9])
 
 
 def is_over(txn: Transaction, entry: bytes) -> bool:
@@ -50,7 +51,14 @@ def needed(txn: Transaction, since: int, grace: float = 0.0) -> set[bytes]:
         txn: the transaction to read in.
         since: number of a transaction; later ones count.
         grace: seconds; entries within it count as well.
+
+    Raises:
+        StoreLocked: An entry that counts was dropped, because the clock jumped; try again.
     """
+    with contextlib.suppress(DamagedError):
+        dropped = txn.record("clock", fmt.CLOCK_DROPPED) or b""
+        if int.from_bytes(dropped, "big") > since:
+            raise StoreLocked(txn.path, "the clock jumped, so what others came to need is not known")
     found, now, prefix = set[bytes](), _now(), fmt.CLOCK_JOURNAL
     start = prefix if grace else prefix + (since + 1).to_bytes(8, "big")
     for key, _ in txn.items("clock", start, prefix):
