@@ -1,4 +1,4 @@
-"""The command ``firebrick``: one module for each verb, imported when the verb is asked for."""
+"""The command ``firebrick``: one module per verb, imported on demand."""
 
 
 def main() -> None:

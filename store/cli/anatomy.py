@@ -1,6 +1,6 @@
-"""Take a stored bundle apart into plain values. Nothing of it is loaded, run or unpickled.
+"""Take a stored bundle apart into plain values, without loading, running or unpickling any of it.
 
-Code objects stay bytes: only what stands beside their bytecode is read.
+Code objects stay bytes: only the data beside their bytecode is read.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,15 +28,15 @@ P = ParamSpec("P")
 
 
 def anatomy(store: Reads, held: Held, users: Mapping[bytes, int]) -> dict[str, Any]:
-    """Return everything that can be said of a bundle, fit for JSON.
+    """Return everything known about a bundle, fit for JSON.
 
     Args:
-        store: where it is.
+        store: holds it.
         held: the bundle.
         users: how many bundles need each blob.
 
     Raises:
-        FirebrickError: the manifest cannot be read. What else cannot is named under ``problems``.
+        FirebrickError: the manifest cannot be read. Other unreadable parts are listed under ``problems``.
     """
     reading = _Reading(store)
     manifest = unpack_manifest(store.bundle(held.key))
@@ -82,12 +82,12 @@ def anatomy(store: Reads, held: Held, users: Mapping[bytes, int]) -> dict[str, A
 
 
 class _Reading:
-    """Reads the parts of one bundle, and notes what cannot be read."""
+    """A reader of one bundle's parts that notes unreadable ones."""
 
     def __init__(self, store: Reads) -> None:
         self._store = store
         self.problems: list[str] = []
-        self._called: dict[bytes, list[str]] = {}  # key of a library -> names of the kernels in it
+        self._called: dict[bytes, list[str]] = {}  # key of a library -> names of its kernels
 
     def blob(self, key: bytes) -> StoredBlob | None:
         return self._tried(None, self._store.get, key)
@@ -137,7 +137,7 @@ class _Reading:
         return str(self._store.get(key).data, "utf-8", "surrogatepass")
 
     def graphs(self, manifest: Manifest) -> list[dict[str, Any]]:
-        """Return the graphs: what the lean lane has of each, and the text of Dynamo where it is kept."""
+        """Return the graphs: the lean lane's part of each, and Dynamo's text if it is kept."""
         if (made := manifest.compiled) is None:
             return []
         texts: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What `firebrick demo` starts: a small transformer that is trained for one step, on the CPU."""
+"""The program of `firebrick demo`: a small transformer trained for one step, on the CPU."""
 
 import torch
 from torch import nn

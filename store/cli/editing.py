@@ -1,8 +1,8 @@
-"""Edit the sources of stored artifacts, and let the bundles follow.
+"""Edit the sources of stored artifacts, and update the bundles.
 
 An edit is one of the context (`Context.edit`): a new revision, with its parent. The bundle that names the
-artifact gets a sibling that names the new content, and stands aside: both stay in the store, one of them
-serves. The sibling is for the full lane, since the lean form was made from the source as it was.
+artifact gets a sibling that names the new content and replaces it: both stay in the store, one serves. The
+sibling is for the full lane, since the lean form was made from the original source.
 """
 
 import ast
@@ -26,18 +26,18 @@ WHY: Final = "its source was edited"
 def edit_source(
     store: Store, context: str, held: Held, artifact: Artifact, graph: str, change: Callable[[str], str]
 ) -> ContentKey | None:
-    """Change the source of one graph, and return the bundle that serves from now on; None if nothing changed.
+    """Change the source of one graph, and return the bundle that now serves; None if nothing changed.
 
     Args:
-        store: where the bundle is.
-        context: name of the context that has the artifact.
+        store: holds the bundle.
+        context: name of the context with the artifact.
         held: the bundle.
-        artifact: of it.
+        artifact: of the bundle.
         graph: one of `GRAPHS`.
-        change: gets the source, and returns it as it is to be.
+        change: returns the new source for the old.
 
     Raises:
-        UsageError: there is no such graph, or what `change` returns is no Python.
+        UsageError: there is no such graph, or the new source is not Python.
         EditConflict: another process changed the artifact meanwhile. Nothing is changed.
     """
     before: dict[str, str] = {}
@@ -63,7 +63,7 @@ def edit_source(
 
 
 def checked(source: str) -> str:
-    """Return a source if it is Python; UsageError says where it is not."""
+    """Return a source if it is Python; UsageError locates the error."""
     try:
         ast.parse(source)
     except SyntaxError as error:
@@ -72,7 +72,7 @@ def checked(source: str) -> str:
 
 
 def revert_to(store: Store, context: str, held: Held, revision: str) -> ContentKey:
-    """Make an earlier revision of an artifact of a bundle current, and its bundle the one that serves.
+    """Make an earlier revision of a bundle's artifact current, and let its bundle serve.
 
     Raises:
         NoSuchEntry: there is no revision whose key begins so.
@@ -90,7 +90,7 @@ def revert_to(store: Store, context: str, held: Held, revision: str) -> ContentK
 def _serve(
     store: Store, held: Held, artifact: Artifact, content: ContentKey, children: Iterable[ContentKey] = ()
 ) -> ContentKey:
-    """Let the sibling of a bundle serve that has other content for an artifact; it is made if need be."""
+    """Let a bundle's sibling with other content for an artifact serve, creating it if necessary."""
     siblings = _siblings(store, held)
     wanted = {**siblings[held.key].backends, artifact.name: content}
     chosen = next((key for key, made in siblings.items() if made.backends == wanted), None)
@@ -103,7 +103,7 @@ def _serve(
 
 
 def _siblings(store: Store, held: Held) -> dict[ContentKey, Compiled]:
-    """Return the bundles of a recipe that differ from one in their artifacts alone, it included."""
+    """Return the bundles of a recipe that differ from this one only in artifacts, including itself."""
     wanted = compiled_of(unpack_manifest(store.bundle(held.key)), held)
     found = {}
     for key in store.bundles(held.recipe):
@@ -140,7 +140,7 @@ def _keys_of(manifest: Manifest, made: Compiled) -> list[bytes]:
 
 
 def _closure(store: Store, keys: list[bytes], candidates: set[ContentKey]) -> set[bytes]:
-    """Return blobs with those of the candidates that they name: bodies hold the keys of their children."""
+    """Return blobs and the candidates they name: bodies hold the keys of their children."""
     found, waiting = set[bytes](), list(keys)
     while waiting:
         key = waiting.pop()

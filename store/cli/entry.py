@@ -1,6 +1,6 @@
-"""The group of verbs: it knows their names and summaries, and imports a verb's module when it runs.
+"""The group of verbs, with their names and summaries; it imports a verb's module when it runs.
 
-Modules of verbs do without ``from __future__ import annotations``: typer would evaluate the texts.
+Modules of verbs must not use ``from __future__ import annotations``: typer would evaluate the texts.
 """
 
 import importlib
@@ -16,31 +16,31 @@ from firebrick.errors import FirebrickError, StoreError
 
 # In the order of use. The module of a verb is `verb_<name>`, its function `command`.
 VERBS: Final[Mapping[str, str]] = {
-    "run": "Run a program with Firebrick on, and say what that saved.",
-    "ls": "List what the store holds, by names of models and functions.",
+    "run": "Run a program with Firebrick on, and report the savings.",
+    "ls": "List the store's contents, by names of models and functions.",
     "show": "Show a stored function as a tree, down to guards, kernels and sources.",
-    "stats": "Count what the store holds.",
-    "explain": "Say why functions were compiled, or not stored, in the last runs.",
-    "du": "Say what takes how much room, shared and not.",
-    "check": "Look for damage, byte by byte.",
-    "gc": "Take away what nothing needs, and keep the store to a size.",
+    "stats": "Count the contents of the store.",
+    "explain": "Explain why functions were compiled or not stored in recent runs.",
+    "du": "Show space usage, shared and unique.",
+    "check": "Check for damage, byte by byte.",
+    "gc": "Collect garbage, and limit the store's size.",
     "rm": "Remove stored functions.",
-    "pin": "Keep stored functions from being evicted.",
-    "doctor": "Look at everything that Firebrick depends on here.",
+    "pin": "Protect stored functions from eviction.",
+    "doctor": "Check everything Firebrick depends on here.",
     "warm": "Run a program to fill the store.",
-    "lock": "Write down what a program needs of the store, for `run --locked`.",
+    "lock": "Record a program's requirements of the store, for `run --locked`.",
     "export": "Write bundles into one file.",
-    "import": "Take bundles from such a file, or from another store.",
-    "seal": "Write functions into a pack that never changes.",
-    "keys": "List, make, trust and revoke the keys of signatures.",
-    "sign": "Sign what a store or a pack holds.",
-    "verify": "Say whose signatures a store or a pack has.",
-    "diff": "Say in what two stored functions differ.",
+    "import": "Import bundles from such a file, or from another store.",
+    "seal": "Write functions into an immutable pack.",
+    "keys": "List, create, trust and revoke signature keys.",
+    "sign": "Sign the contents of a store or pack.",
+    "verify": "Verify the signatures of a store or pack.",
+    "diff": "Show how two stored functions differ.",
     "edit": "Edit the source of a stored function, in $EDITOR.",
     "history": "List the revisions of a function's sources.",
-    "revert": "Go back to an earlier revision of a source.",
+    "revert": "Return to an earlier revision of a source.",
     "bench": "Measure starts of a program: cold, from torch's caches, from a store.",
-    "demo": "Show what Firebrick does, on a small model that comes with it.",
+    "demo": "Demonstrate Firebrick on a small bundled model.",
 }
 
 
@@ -48,10 +48,10 @@ _OF_SYSTEM: Final = "The system does not allow it: look at the file or folder, a
 
 
 class Verbs(TyperGroup):
-    """The verbs as commands, each made when it is asked for."""
+    """The verbs as commands, each made on demand."""
 
     def __init__(self, **settings: Any) -> None:
-        """Fill in the names, for suggestions where one is misspelt."""
+        """Fill in the names, for suggestions when one is misspelt."""
         super().__init__(**settings)
         names: dict[str, Any] = dict.fromkeys(VERBS)
         self.commands = names
@@ -61,7 +61,7 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a verb as a command; None where there is no such verb."""
+        """Return a verb as a command; None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
         command = importlib.import_module(f"firebrick.cli.verb_{cmd_name}").command
@@ -71,7 +71,7 @@ class Verbs(TyperGroup):
         return get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the names and summaries without making a command."""
+        """Write the names and summaries without making the commands."""
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
 
@@ -104,14 +104,14 @@ def firebrick(
 
 
 def run() -> None:
-    """Run the verb that the arguments name; an error is one line and a hint."""
+    """Run the verb named by the arguments; an error is one line and a hint."""
     try:
         app(prog_name="firebrick")
     except FirebrickError as error:
         print(f"firebrick: {error}\n  {error.hint}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # whoever reads has read enough
+        if isinstance(error, BrokenPipeError):  # the reader has closed the pipe
             sys.stderr.close()
             raise SystemExit(141) from None
         where = f"{error.filename}: " if error.filename else ""

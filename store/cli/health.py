@@ -1,6 +1,6 @@
-"""What `firebrick doctor` looks at: each check says what it found, and what to do where that is not right.
+"""The checks of `firebrick doctor`: each reports its finding and, if something is wrong, what to do.
 
-Nothing here imports torch, loads a driver, or changes a folder.
+Nothing here imports torch, loads a driver, or changes a directory.
 """
 
 import os
@@ -32,7 +32,7 @@ _FREE_AT_LEAST: Final = 1 << 30  # bytes
 
 
 class Finding(NamedTuple):
-    """Hold what a check found: its name, `OK`, `WARN` or `BAD`, what it is, and what to do."""
+    """The result of a check: its name, `OK`, `WARN` or `BAD`, the finding, and what to do."""
 
     name: str
     state: str
@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 def findings(folder: Path, store_named: bool) -> list[Finding]:
-    """Look at everything.
+    """Yield the findings of all checks.
 
     Args:
         folder: of the store.
@@ -79,7 +79,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _start() -> Iterator[Finding]:
-    """Look whether `import torch` calls Firebrick."""
+    """Check whether `import torch` calls Firebrick."""
     if not metadata.entry_points(group="torch.backends", name="firebrick"):
         hint = "Install Firebrick with pip, or call firebrick.enable() in the program."
         yield Finding("start", WARN, "torch does not know of Firebrick", hint)
@@ -142,7 +142,7 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _gpu() -> Iterator[Finding]:
-    """Read what the NVIDIA driver says in /proc, without loading it."""
+    """Read the NVIDIA driver's entries in /proc, without loading it."""
     models = []
     for file in sorted((_NVIDIA / "gpus").glob("*/information")):
         found = re.search(r"^Model:\s*(.+)$", file.read_text(errors="replace"), re.MULTILINE)
@@ -186,14 +186,14 @@ def _folder(folder: Path, store_named: bool) -> Iterator[Finding]:
 
 
 def _lanes(folder: Path) -> Iterator[Finding]:
-    """Say which lane to expect, by what is stored."""
+    """Report the lane to expect from the stored bundles."""
     if not (folder / "data.mdb").exists():
         return
     try:
         with Store.open(folder, readonly=True, create=False) as store, store.snapshot() as snapshot:
             held = [bundle for bundle in inventory(snapshot).bundles if bundle.lane != EAGER]
     except FirebrickError:
-        return  # said above
+        return  # reported above
     if not held:
         yield Finding("lanes", OK, "nothing is stored yet")
         return

@@ -1,6 +1,6 @@
-"""Lock files: what a program needs of a store, so that a start can be refused before it begins.
+"""Lock files: a program's requirements of a store, so that a start can be refused before it begins.
 
-The file is JSON: a format, the platform, and for each function its recipe and the bundles of it.
+The file is JSON: a format, the platform, and for each function its recipe and bundles.
 """
 
 import json
@@ -16,7 +16,7 @@ FORMAT: Final = "firebrick.lock/1"
 
 
 def lock(bundles: list[Held]) -> dict[str, Any]:
-    """Return what a lock file says of bundles."""
+    """Return the content of a lock file for bundles."""
     listed = [
         {"name": held.name, "place": held.place, "recipe": held.recipe.hex(), "bundle": held.key.hex()}
         for held in bundles
@@ -29,7 +29,7 @@ def read_lock(path: Path) -> list[dict[str, str]]:
     """Return the entries of a lock file.
 
     Raises:
-        UsageError: it cannot be read, or is none.
+        UsageError: it cannot be read, or is not a lock file.
     """
     try:
         value = json.loads(path.read_text())
@@ -48,10 +48,10 @@ def read_lock(path: Path) -> list[dict[str, str]]:
 
 
 def check_lock(path: Path, folder: Path) -> None:
-    """Check that a store has everything that a lock file names.
+    """Check that a store has everything a lock file names.
 
     Raises:
-        WouldCompile: naming the first function that is not there, or damaged.
+        WouldCompile: naming the first function that is missing or damaged.
         UsageError, StoreError: the file or the store cannot be read.
     """
     entries = read_lock(path)

@@ -22,7 +22,7 @@ _OURS: Final = "FIREBRICK_"
 
 
 class Measured(NamedTuple):
-    """Hold the starts of one way: the seconds of each, and whether the output was that of the first start."""
+    """The starts in one way: the seconds of each, and whether its output equals the first start's."""
 
     way: str
     seconds: list[float]
@@ -37,14 +37,14 @@ class Measured(NamedTuple):
 def measure(
     program: Sequence[str], repeats: int, told: Callable[[str], None] = lambda text: None
 ) -> list[Measured]:
-    """Start a program in four ways, each time as a process of its own; seconds are of the whole process.
+    """Start a program in four ways, each time in a separate process; seconds are of the whole process.
 
-    Ways that are cold, and that of Firebrick, have new empty caches of torch and Triton.
+    Cold starts, and Firebrick's, have new empty caches of torch and Triton.
 
     Args:
         program: as for `started.command_of`.
-        repeats: how often each of the two warm ways is started.
-        told: is told what is being done.
+        repeats: number of starts of each of the two warm ways.
+        told: called with progress messages.
 
     Raises:
         UsageError: the program cannot be started, or fails.

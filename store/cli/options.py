@@ -1,4 +1,4 @@
-"""The options that verbs share, and how they open a store."""
+"""Options shared by verbs, and opening a store."""
 
 import os
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ NamesArgument = Annotated[
 
 
 def folder_of(store: Path | None) -> Path:
-    """Return the folder of the store that an option names, or the environment, or the default."""
+    """Return the directory of the store from an option, the environment, or the default."""
     if store is not None:
         return store.expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME")
@@ -59,10 +59,10 @@ def folder_of(store: Path | None) -> Path:
 
 
 def opened(store: Path | None) -> Store:
-    """Open a store that is there, to read it beside those who write; the caller closes it.
+    """Open an existing store for reading, alongside writers; the caller closes it.
 
     Raises:
-        StoreError: it is not there, or cannot be read.
+        StoreError: it does not exist, or cannot be read.
     """
     folder = folder_of(store)
     try:
@@ -73,7 +73,7 @@ def opened(store: Path | None) -> Store:
 
 @contextmanager
 def torch_alone() -> Iterator[None]:
-    """Let torch be imported in a block without Firebrick, or other backends, joining it in this process."""
+    """Keep Firebrick and other backends from joining torch when a block imports it in this process."""
     before = os.environ.get(_AUTOLOAD)
     os.environ[_AUTOLOAD] = "0"
     try:
@@ -85,9 +85,9 @@ def torch_alone() -> Iterator[None]:
 
 
 def opened_to_write(store: Path | None) -> Store:
-    """Open a store that is there, to change it; the caller closes it.
+    """Open an existing store for writing; the caller closes it.
 
     Raises:
-        StoreError: it is not there, or cannot be written to.
+        StoreError: it does not exist, or cannot be written to.
     """
     return Store.open(folder_of(store), create=False)

@@ -1,4 +1,4 @@
-"""How verbs print: tables and trees for people, aligned lines for pipes, JSON for programs."""
+"""Output of verbs: tables and trees for people, aligned lines for pipes, JSON for programs."""
 
 import json
 import sys
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WIDE: Final = 1 << 14  # columns of a pipe, where nothing is cut
+_WIDE: Final = 1 << 14  # columns of a pipe, which truncates nothing
 _FOLDED: Final = frozenset({"NAME", "WHERE", "ARTIFACT"})  # columns that may take several lines
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _AGES: Final = ((86400 * 365, "a"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def print_json(verb: str, value: dict[str, Any]) -> None:
-    """Print a value with the name of its schema in front."""
+    """Print a value, preceded by the name of its schema."""
     print(json.dumps({"schema": f"firebrick.{verb}/1", **value}, indent=2))
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return where to print for people: without colours in a pipe, and where NO_COLOR is set."""
+    """Return the console to print to: without colours in a pipe, or if NO_COLOR is set."""
     from rich.console import Console
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
@@ -30,7 +30,7 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def note(text: str) -> None:
-    """Say something beside the result, on standard error."""
+    """Print a note besides the result, on standard error."""
     print(f"firebrick: {text}", file=sys.stderr)
 
 
@@ -40,7 +40,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
     Args:
         headers: of the columns.
         rows: the cells, as texts.
-        right: headers of the columns that are aligned to the right.
+        right: headers of right-aligned columns.
     """
     listed = [[cell.replace("\n", " ") for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -66,7 +66,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
 
 @contextmanager
 def progress(what: str) -> Iterator[None]:
-    """Show on a terminal that something is going on; nothing in a pipe."""
+    """Show progress on a terminal; nothing in a pipe."""
     if not sys.stderr.isatty():
         yield
         return

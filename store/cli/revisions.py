@@ -1,4 +1,4 @@
-"""Find the artifacts of a bundle in a context, and what they were before. Imports no torch."""
+"""Find the artifacts of a bundle in a context, and their history. Imports no torch."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -16,7 +16,7 @@ GRAPHS: Final = ("forward", "backward")
 
 
 class Artifact(NamedTuple):
-    """Hold an artifact of a bundle: its name in the bundle, and its keys in the context."""
+    """An artifact of a bundle: its name in the bundle, and its keys in the context."""
 
     name: str
     content: ContentKey
@@ -24,7 +24,7 @@ class Artifact(NamedTuple):
 
 
 def artifacts_of(store: Store, context: str, held: Held) -> list[Artifact]:
-    """Return the artifacts of a bundle that a context has, now or in its history.
+    """Return the artifacts of a bundle in a context, present or past.
 
     Raises:
         NoSuchEntry: it has none of them.
@@ -48,7 +48,7 @@ def _records(store: Store, context: str) -> Iterable[tuple[str, Record]]:
 
 
 def history_of(store: Store, context: str, held: Held) -> dict[str, list[Revision]]:
-    """Return the revisions of the artifacts of a bundle by their keys in the context, newest first."""
+    """Return the revisions of a bundle's artifacts by their keys in the context, newest first."""
     with Context.open(store, context) as opened:
         return {
             artifact.name: opened.history(artifact.keys[-1])
@@ -57,7 +57,7 @@ def history_of(store: Store, context: str, held: Held) -> dict[str, list[Revisio
 
 
 def compiled_of(manifest: Manifest, held: Held) -> Compiled:
-    """Return what torch made of a bundle whose sources can be edited; UsageError says why they cannot."""
+    """Return the compiled parts of a bundle with editable sources; UsageError says why they are not."""
     if manifest.compiled is None:
         raise UsageError(f"torch runs {held.name} as it is: there is no source")
     if manifest.compiled.guards is None:

@@ -1,4 +1,4 @@
-"""Find the bundles that a user names: by function or module, or by the first digits of a key."""
+"""Find the bundles named by a user: by function or module, or by the first digits of a key."""
 
 import fnmatch
 import re
@@ -13,10 +13,10 @@ _DIGITS: Final = re.compile(r"[0-9a-f]{4,64}")
 
 
 def selected(bundles: Iterable[Held], names: Sequence[str] | None) -> list[Held]:
-    """Return the bundles that any of the names means, in their order; all where there is no name.
+    """Return the bundles that any of the names matches, in order; all if there is no name.
 
     Raises:
-        NoSuchEntry: a name means none.
+        NoSuchEntry: a name matches none.
     """
     held = list(bundles)
     if not names:
@@ -31,11 +31,11 @@ def selected(bundles: Iterable[Held], names: Sequence[str] | None) -> list[Held]
 
 
 def one(bundles: Iterable[Held], name: str) -> Held:
-    """Return the one bundle that a name means.
+    """Return the one bundle that a name matches.
 
     Raises:
-        NoSuchEntry: it means none.
-        UsageError: it means several; they are listed.
+        NoSuchEntry: it matches none.
+        UsageError: it matches several, which are listed.
     """
     found = selected(bundles, [name])
     if len(found) > 1:

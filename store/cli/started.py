@@ -1,4 +1,4 @@
-"""Start a program with Firebrick on, wait for it, and gather what its processes counted."""
+"""Start a program with Firebrick on, wait for it, and collect its processes' counters."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ _FORWARDED: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGHUP, signal.SIGU
 
 
 class Ended(NamedTuple):
-    """Hold how a program ended.
+    """The end of a program.
 
     Args:
-        code: its exit code; 128 and the number of a signal that ended it.
-        counts: the counters of its processes, added up.
-        told: the misses and what was not stored: function, outcome, reason.
-        recipes: keys of what was served, in hexadecimal.
+        code: its exit code; 128 plus the number of the signal that ended it.
+        counts: the sum of its processes' counters.
+        told: misses and functions not stored: function, outcome, reason.
+        recipes: keys of served recipes, in hexadecimal.
     """
 
     code: int
@@ -36,12 +36,12 @@ class Ended(NamedTuple):
 
     @property
     def compiled(self) -> int:
-        """Return how many functions were compiled, or would have been."""
+        """Return the number of functions that were, or would have been, compiled."""
         return int(max(self.counts["misses"], self.counts["bypasses"] + self.counts["stored"]))
 
 
 def command_of(program: Sequence[str]) -> list[str]:
-    """Return what to execute: Python with a file or with ``-m`` and ``-c``, or a command such as torchrun.
+    """Return the command to execute: Python with a file, ``-m`` or ``-c``, or a command such as torchrun.
 
     Raises:
         UsageError: it is neither a file nor a command.
@@ -61,14 +61,14 @@ def command_of(program: Sequence[str]) -> list[str]:
 
 
 def start(program: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None) -> Ended:
-    """Run a program with the store in a folder; its input and output are those of this process.
+    """Run a program with the store in a directory; it shares input and output with this process.
 
-    Signals that are sent to this process go to the program; an interrupt from the keyboard reaches both.
+    Signals sent to this process go to the program; a keyboard interrupt reaches both.
 
     Args:
         program: as for `command_of`.
         folder: of the store.
-        settings: more variables of the environment.
+        settings: further environment variables.
 
     Raises:
         UsageError: it cannot be started.
@@ -99,7 +99,7 @@ def _waited(command: Sequence[str], environ: Mapping[str, str]) -> int:
             child = subprocess.Popen(command, env=environ)
         except OSError as error:
             raise UsageError(f"{command[0]} cannot be started: {error.strerror}") from None
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program has it too, and decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program receives it too, and decides
         return child.wait()
     finally:
         for number, handler in before.items():
@@ -107,7 +107,7 @@ def _waited(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def summary(ended: Ended, folder: Path) -> list[str]:
-    """Return in a few lines what the store did for a program."""
+    """Return a summary, in a few lines, of the store's use by a program."""
     from firebrick.cli.output import counted, size
 
     counts = ended.counts

@@ -1,4 +1,4 @@
-"""Copy bundles from one store to another, and what serves them beside: options, winners, Triton's modules."""
+"""Copy bundles between stores, with the data for serving them: options, winners, Triton's modules."""
 
 import contextlib
 from collections.abc import Iterable
@@ -13,22 +13,22 @@ from firebrick.storage.msgpack import unpack
 from firebrick.storage.reader import Reads
 from firebrick.storage.store import Store
 
-# Contexts of the registry that belong to what is served; others are of processes.
+# Registry contexts needed for serving; others belong to processes.
 SERVING = (".ambient", ".autotune", ".triton")
 
 
 class Copied(NamedTuple):
-    """Count what was copied: bundles that were new, bundles that were there already."""
+    """Counts of copied bundles: new ones, and ones already present."""
 
     new: int
     known: int
 
 
 def copy(source: Reads, target: Store, bundles: Iterable[Held]) -> Copied:
-    """Copy bundles with all their parts; each is there whole, or not at all. Every digest is compared.
+    """Copy bundles with all their parts, each completely or not at all. Every digest is compared.
 
     Raises:
-        DamagedError, NotFoundError: of a part; bundles before it are there.
+        DamagedError, NotFoundError: of a part; earlier bundles are copied.
         StoreError: of the target.
     """
     new = known = 0
@@ -49,7 +49,7 @@ def copy(source: Reads, target: Store, bundles: Iterable[Held]) -> Copied:
 
 
 def _copy_context(source: Reads, target: Store, context: str) -> None:
-    """Copy the values of a context that the target does not have, with the blobs that they name."""
+    """Copy the values of a context that the target lacks, with the blobs they name."""
     there = target.registry(context)
     fresh = {name: value for name, value in source.registry(context).items() if name not in there}
     blobs = [blob for value in fresh.values() for blob in _named(source, value)]
@@ -58,7 +58,7 @@ def _copy_context(source: Reads, target: Store, context: str) -> None:
 
 
 def _named(source: Reads, value: bytes) -> list[Blob]:
-    """Return the blob that a value of the registry names, if any, behind the one that it names in turn."""
+    """Return the blob that a registry value names, if any, after the one that blob names in turn."""
     if len(value) != KEY_BYTES or not source.has(value):
         return []
     blob = _blob(source, ContentKey(value))
@@ -75,10 +75,10 @@ def _blob(source: Reads, key: ContentKey) -> Blob:
 
 
 def refuse_damaged(path: str, store: Store) -> None:
-    """Look at every byte of a store from elsewhere.
+    """Check every byte of a store from elsewhere.
 
     Raises:
-        StoreDamaged: naming the first thing that is wrong.
+        StoreDamaged: naming the first fault.
     """
     for problem in store.check().problems:
         raise StoreDamaged(path, f"{problem.kind} {problem.key.hex()[:12]}: {problem.detail}")

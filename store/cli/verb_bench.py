@@ -1,4 +1,4 @@
-"""Measure what Firebrick saves a program."""
+"""Measure Firebrick's savings for a program."""
 
 from typing import Annotated, Any
 
@@ -18,14 +18,14 @@ def command(
 ) -> None:
     """Start a program cold, from torch's warm caches and from a Firebrick store, and compare the seconds.
 
-    Each start is a process of its own, in temporary folders: no store and no cache of yours is touched. Its
+    Each start is a separate process, in temporary directories: your stores and caches are not touched. Its
     output is compared with that of the cold start.
     """
     show(measure(program, repeats, lambda way: output.note(f"starting it: {way} …")), json=json)
 
 
 def show(found: list[Measured], *, json: bool = False) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     cold = next(measured.median for measured in found if measured.way == COLD)
     if json:
         ways: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""Look for damage in a store, and drop what is broken."""
+"""Check a store for damage, and drop broken entries."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from firebrick.storage.check import Problem, Report
 from firebrick.storage.repair import Repaired
 from firebrick.storage.store import Store
 
-_ATTEMPTS = 3  # of a look from outside, which a writer may disturb
+_ATTEMPTS = 3  # of a check from outside, which a writer may disturb
 
 
 def command(
@@ -29,9 +29,9 @@ def command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at every byte of the store: the file's structure, digests, whole bundles, where references lead.
+    """Check every byte of the store: the file's structure, digests, complete bundles, references.
 
-    The exit code is 1 where something is wrong, and stays so. What a repair drops is compiled again.
+    The exit code is 1 if something is wrong and stays so. Functions dropped by a repair are recompiled.
     """
     with output.progress("checking"):
         report = _checked(store, seconds, token)
@@ -66,7 +66,7 @@ def _tell(report: Report, repaired: Repaired | None) -> None:
 def _checked(store: Path | None, seconds: float | None, token: str) -> Report:
     folder = folder_of(store)
     with opened(store):
-        pass  # whether it is there, and may be read
+        pass  # whether it exists and may be read
     for _ in range(_ATTEMPTS):
         if not (faults := Store.verify(folder)):
             break

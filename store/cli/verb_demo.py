@@ -1,4 +1,4 @@
-"""Show what Firebrick does, on a small model that comes with it."""
+"""Demonstrate Firebrick on a small bundled model."""
 
 from pathlib import Path
 from typing import Annotated

@@ -23,9 +23,9 @@ def command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say in what two stored functions differ: where they hold, guards, graphs, sources, kernels.
+    """Show how two stored functions differ: conditions, guards, graphs, sources, kernels.
 
-    The exit code is 1 where they differ.
+    The exit code is 1 if they differ.
     """
     a, b = _read(store, first), _read(other or store, second)
     sections = [{"what": what, "lines": lines} for what, lines in _differences(a, b) if lines]

@@ -1,4 +1,4 @@
-"""Look at everything that Firebrick depends on."""
+"""Check everything Firebrick depends on."""
 
 import os
 import sys
@@ -13,9 +13,9 @@ _COLOURS = {OK: "green", WARN: "yellow", BAD: "red"}
 
 
 def command(store: StoreOption = None, json: JsonOption = False) -> None:
-    """Look at everything that Firebrick depends on here: versions, variables, compiler, GPU, folder, lanes.
+    """Check everything Firebrick depends on here: versions, variables, compiler, GPU, directory, lanes.
 
-    The exit code is 1 where something is bad; warnings leave it 0.
+    The exit code is 1 if something is bad; warnings leave it 0.
     """
     found = findings(folder_of(store), store is not None or bool(os.environ.get("FIREBRICK_CACHE_DIR")))
     bad = any(finding.state == BAD for finding in found)

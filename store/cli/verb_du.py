@@ -1,4 +1,4 @@
-"""Say what takes how much room."""
+"""Show space usage."""
 
 from typing import Annotated, Any
 
@@ -18,9 +18,9 @@ def command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what takes how much room: what only this function needs, and what it shares with others.
+    """Show space usage: the bytes only this function needs, and those it shares with others.
 
-    UNIQUE is what removing it would free. Sizes are those of stored, mostly compressed, bytes.
+    UNIQUE is the space that removing it would free. Sizes are of stored, mostly compressed, bytes.
     """
     with opened(store) as source:
         disk = source.stat().bytes_on_disk

@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Edit the source that Inductor generated for a function, in $VISUAL or $EDITOR.
 
-    The edit is one transaction: all of it is stored, as a new revision, or nothing. From then on the edited
-    source is served, by the full lane. `history` lists the revisions, `revert` goes back to one.
+    The edit is one transaction: all of it is stored, as a new revision, or nothing. From then on the full
+    lane serves the edited source. `history` lists the revisions, `revert` returns to one.
     """
     with torch_alone():
         from firebrick.cli.editing import edit_source

@@ -1,4 +1,4 @@
-"""Say why functions were compiled, or not stored."""
+"""Explain why functions were compiled or not stored."""
 
 from typing import Annotated, Any
 
@@ -18,9 +18,9 @@ def command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say why functions were compiled, or not stored, in the last runs, with the stored and the new value.
+    """Explain why functions were compiled or not stored in recent runs, with stored and new values.
 
-    The store keeps the last 20 runs in which anything was missed.
+    The store keeps the last 20 runs with misses.
     """
     with opened(store) as source:
         found = explain_runs(source, runs)

@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Write bundles, all or the named ones, into one file that `firebrick import` reads elsewhere.
 
-    Whoever can change the file decides what is run: hand it on as you would a program.
+    Whoever can change the file decides what is run: treat it like a program.
     """
     file = file.expanduser().absolute()
     if file.exists() and not force:

@@ -1,4 +1,4 @@
-"""Take away what nothing needs, and keep a store to a size."""
+"""Collect garbage, and limit a store's size."""
 
 from typing import Annotated, Any
 
@@ -22,10 +22,10 @@ def command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Take away what nothing needs any more. Programs that use the store meanwhile are not held up.
+    """Remove entries that nothing needs any more. Programs using the store meanwhile are not blocked.
 
-    With --max-bytes, evict first what saves the fewest seconds of compilation per byte and was not used for
-    longest; pinned bundles stay.
+    With --max-bytes, first evict bundles that save the fewest seconds of compilation per byte and are longest
+    unused; pinned bundles stay.
     """
     limit = Settings.read({}, max_bytes=max_bytes).max_bytes if max_bytes else None
     with opened_to_write(store) as target, output.progress("collecting"):

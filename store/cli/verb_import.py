@@ -26,9 +26,9 @@ def command(
     names: NamesArgument = None,
     store: StoreOption = None,
 ) -> None:
-    """Take bundles, all or the named ones, into the store, which is made if it is not there.
+    """Import bundles, all or the named ones, into the store, which is created if missing.
 
-    Every byte is checked first; a digest tells damage, not who wrote it: import what you would run.
+    Every byte is checked first; a digest detects damage, not authorship: import only what you would run.
     """
     with output.progress("importing"), _opened(source.expanduser().absolute()) as foreign:
         refuse_damaged(str(source), foreign)
@@ -40,7 +40,7 @@ def command(
 
 @contextmanager
 def _opened(source: Path) -> Iterator[Store]:
-    """Open a file or a folder from elsewhere, after a look at its structure that trusts no byte of it."""
+    """Open a file or directory from elsewhere, after checking its structure without trusting a byte."""
     if not source.exists():
         raise StoreNotFound(source, "no such file")
     with tempfile.TemporaryDirectory(prefix="firebrick-import-") as folder:

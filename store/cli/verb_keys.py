@@ -1,4 +1,4 @@
-"""List, make, trust and revoke the keys of signatures."""
+"""List, create, trust and revoke signature keys."""
 
 from typing import Annotated
 
@@ -21,9 +21,9 @@ def command(
     trust: TrustOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the keys that are trusted, make one to sign with, trust somebody's, or revoke one.
+    """List the trusted keys, create one to sign with, trust somebody's, or revoke one.
 
-    A key is rotated by trusting the new one, signing again with it, and revoking the old one.
+    To rotate a key, trust the new one, sign again with it, and revoke the old one.
     """
     folder = trust_folder(trust)
     if action == "list" and not key:

@@ -1,4 +1,4 @@
-"""Write down what a program needs of a store."""
+"""Record a program's requirements of a store."""
 
 from json import dumps
 from pathlib import Path
@@ -22,10 +22,10 @@ def command(
     ),
     store: StoreOption = None,
 ) -> None:
-    """Run a program that compiles nothing, and write down what it needs of the store.
+    """Run a program that compiles nothing, and record its requirements of the store.
 
-    `firebrick run --locked --lock-file FILE` then fails before the start where a store lacks any of it.
-    Fails with 74, and writes nothing, where the program compiles.
+    `firebrick run --locked --lock-file FILE` then fails before the start if a store lacks any of them. Fails
+    with 74, and writes nothing, if the program compiles.
     """
     folder = folder_of(store)
     ended = start(program, folder, {"FIREBRICK_LOCKED": "1", "FIREBRICK_RECORD": "0"})

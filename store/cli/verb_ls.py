@@ -1,4 +1,4 @@
-"""List what a store holds."""
+"""List the contents of a store."""
 
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ def command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List what the store holds: a line for each compiled form of a function."""
+    """List the contents of the store: a line per compiled form of a function."""
     if order not in _ORDERS:
         raise UsageError(f"--sort {order}: expected one of {', '.join(_ORDERS)}")
     with opened(store) as source, source.snapshot() as snapshot:
@@ -58,7 +58,7 @@ def command(
 
 
 def plain(bundle: Held) -> dict[str, Any]:
-    """Return a bundle as JSON has it."""
+    """Return a bundle in its JSON form."""
     return {
         "key": bundle.key.hex(),
         "recipe": bundle.recipe.hex(),

@@ -1,4 +1,4 @@
-"""Go back to an earlier revision of a stored function's source."""
+"""Return to an earlier revision of a stored function's source."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ def command(
     context: ContextOption = "default",
     store: StoreOption = None,
 ) -> None:
-    """Make an earlier revision current, and serve what it was; no revision is lost."""
+    """Make an earlier revision current, and serve it; no revision is lost."""
     with torch_alone():
         from firebrick.cli.editing import revert_to
 

@@ -22,7 +22,7 @@ def command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove stored functions; the next start compiles them anew. Nothing goes where a name means nothing."""
+    """Remove stored functions; the next start recompiles them. With an unmatched name, remove nothing."""
     with opened_to_write(store) as target:
         found = inventory(target)
         held = selected(found.bundles, names)

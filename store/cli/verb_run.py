@@ -23,7 +23,7 @@ ProgramArgument = Annotated[
 
 
 def command_settings(command: Verb) -> Verb:
-    """Let a verb take a program with all its arguments."""
+    """Let a verb accept a program with all its arguments."""
     command.context_settings = PROGRAM_SETTINGS  # type: ignore[attr-defined]
     return command
 
@@ -46,7 +46,7 @@ def command(
         bool, typer.Option("--json", help="The summary as JSON, in one line on standard error.")
     ] = False,
 ) -> None:
-    """Run a program with Firebrick on, and say on standard error what that saved.
+    """Run a program with Firebrick on, and report the savings on standard error.
 
     The exit code is the program's.
     """
@@ -64,7 +64,7 @@ def command(
 
 
 def report(ended: Ended, folder: Path, *, quiet: bool = False, json: bool = False) -> None:
-    """Say how a program ended."""
+    """Report the end of a program."""
     if json:
         from json import dumps
 
@@ -79,7 +79,7 @@ def prove(ended: Ended) -> None:
     """Raise unless a program used the store and compiled nothing.
 
     Raises:
-        WouldCompile: naming what was compiled, or would have been.
+        WouldCompile: naming functions that were, or would have been, compiled.
     """
     if ended.told:
         first = ended.told[0]

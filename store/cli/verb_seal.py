@@ -1,4 +1,4 @@
-"""Write a store, or some of its functions, into a pack that never changes."""
+"""Write a store, or some of its functions, into an immutable pack."""
 
 import time
 from json import dumps

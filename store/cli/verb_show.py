@@ -18,7 +18,7 @@ from firebrick.storage.reader import Reads
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-_SHOWN: Final = 12  # lines of a branch, unless all are asked for
+_SHOWN: Final = 12  # lines of a branch, unless all are requested
 _TEXTS: Final = frozenset({Kind.TEXT, Kind.WRAPPER})
 
 
@@ -32,9 +32,9 @@ def command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show a stored function as a tree: frames, guards in words, graphs, kernels, where it comes from.
+    """Show a stored function as a tree: frames, guards in words, graphs, kernels, origin.
 
-    With the key of a blob, show that blob: texts and sources as they are.
+    With the key of a blob, show that blob: texts and sources verbatim.
     """
     with opened(store) as opened_store, opened_store.snapshot() as snapshot:
         found = inventory(snapshot)

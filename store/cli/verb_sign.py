@@ -1,4 +1,4 @@
-"""Sign what a store or a pack holds."""
+"""Sign the contents of a store or pack."""
 
 import time
 from pathlib import Path
@@ -25,9 +25,9 @@ def command(
     store: StoreOption = None,
     trust: TrustOption = None,
 ) -> None:
-    """Sign each recipe with the bundles that it has now, and Firebrick's settings; or a pack as a whole.
+    """Sign each recipe with its present bundles, and Firebrick's settings; or a pack as a whole.
 
-    Who signs answers for what is there: look at it first. Signatures of other keys stay.
+    The signer answers for the contents: inspect them first. Signatures of other keys stay.
     """
     secret = trust_folder(trust).secret(key)
     expires = int(time.time() + days * _DAY_S) if days else 0

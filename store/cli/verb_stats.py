@@ -1,4 +1,4 @@
-"""Count what a store holds."""
+"""Count the contents of a store."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from firebrick.reports.runs import read
 
 
 def command(store: StoreOption = None, json: JsonOption = False) -> None:
-    """Count what the store holds: functions, bytes by kind, and the seconds that it can save a start."""
+    """Count the contents of the store: functions, bytes by kind, and the seconds it can save a start."""
     with opened(store) as source:
         counted = source.stat()
         with source.snapshot() as snapshot:

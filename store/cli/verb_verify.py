@@ -1,4 +1,4 @@
-"""Say whose signatures a store or a pack has."""
+"""Verify the signatures of a store or pack."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,9 +23,9 @@ def command(
     trust: TrustOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say of each recipe and each setting whether a trusted key signed it; of a pack look at every byte.
+    """Show for each recipe and setting whether a trusted key signed it; of a pack check every byte.
 
-    Nothing is changed but the marks against roll-back. The exit code is 1 where something is not believed.
+    Only the marks against rollback change. The exit code is 1 if something is not trusted.
     """
     judge = Judge(trust_folder(trust))
     place = folder_of(store) if pack is None else pack.expanduser().absolute()

@@ -1,4 +1,4 @@
-"""Fill a store by a run of a program."""
+"""Fill a store by running a program."""
 
 from typing import Annotated
 

@@ -114,9 +114,7 @@ def ask(name: str, arguments: Sequence[Any]) -> str:
 
 @functools.cache
 def _prepared(package: str) -> str:
-    """Call einops once, as torch does before it traces einops' code: einops caches what it learns of
-    tensors.
-    """
+    """Call einops once, as torch does before tracing its code: einops caches its findings about tensors."""
     import torch
 
     sys.modules[package].rearrange(torch.empty(1), "i -> i")
