@@ -61,11 +61,11 @@ class Settings(NamedTuple):
     max_bytes: int | None = None
     """Limit of bytes on disk, kept by evicting what saves least; 0: no limit; ``None`` chooses one."""
     layers: tuple[str, ...] = ()
-    """Stores and packs below this one, only read: ``PATH#POLICY``, or ``PATH``, which requires signatures."""
+    """Read-only stores and packs below this one: ``PATH#POLICY``, or ``PATH``, which requires signatures."""
     signatures: str = "none"
-    """What is asked of the store's own signatures: ``none``, ``warn`` or ``require``."""
+    """Signature policy of the store itself: ``none``, ``warn`` or ``require``."""
     trust_dir: Path | None = None
-    """Folder of the keys that are trusted; ``None``: ``~/.config/firebrick``."""
+    """Directory of trusted keys; ``None``: ``~/.config/firebrick``."""
     log: str | None = None
     """Level from which events go to standard error: ``info`` or ``debug``; ``None`` leaves the log alone."""
     locked: bool = False
@@ -104,7 +104,7 @@ class Settings(NamedTuple):
 
 
 def in_pull_request(environ: Mapping[str, str]) -> bool:
-    """Tell whether this is a CI job for a change that nobody has accepted yet: what it makes is not kept.
+    """Tell whether this is a CI job for an unreviewed change, whose results are not stored.
 
     Source: the variables that GitHub, GitLab, Azure, Buildkite, CircleCI, Travis, Jenkins, Drone and
     Bitbucket set.

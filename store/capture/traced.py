@@ -29,7 +29,7 @@ class Traced:
         names: names and strings in the traced code, and names it created.
         facts: function, arguments, answer of each folded call, to be asked again.
         refused: why the frame cannot be stored; empty if it can.
-        in_order: sets whose order does not hang on hashes (see `firebrick.torch_api.tracing`).
+        in_order: sets whose order does not depend on hashes (see `firebrick.torch_api.tracing`).
     """
 
     def __init__(self, code: CodeType) -> None:

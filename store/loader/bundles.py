@@ -87,7 +87,7 @@ class Bundles:
         if isinstance(error, DamagedError | StoreError):
             self._on_fault(error)
         if drop and isinstance(error, DamagedError) and not self.store.readonly:
-            with contextlib.suppress(FirebrickError):  # then the next one who meets it tries
+            with contextlib.suppress(FirebrickError):  # then the next process to meet it tries
                 self._stats.damage_met(error, self.store.drop_damaged(error.key))
         return error
 

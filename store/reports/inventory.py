@@ -29,16 +29,16 @@ class Held(NamedTuple):
     Args:
         key: content key of the bundle.
         recipe: key of its recipe.
-        name: of the function or module, as a user knows it.
-        place: where the function stands: ``model.py:Attention.forward``.
+        name: the user's name for the function or module.
+        place: the function's location: ``model.py:Attention.forward``.
         lane: `LEAN`, `FULL` or `EAGER`.
-        why: why the lean lane cannot have it; empty where it can.
-        device: name of the GPU that it is for, or ``cpu``.
-        seconds: what compiling it took.
-        when: seconds since 1970 at which it was stored; 0 where that is not known.
-        used: seconds since 1970 of its last use; 0 where it was not used since.
-        replaced: whether it stands aside for one that an edit made of it.
-        parts: keys of the blobs that it needs, each with its stored bytes.
+        why: why the lean lane cannot serve it; empty if it can.
+        device: name of its GPU, or ``cpu``.
+        seconds: duration of its compilation.
+        when: seconds since 1970 at which it was stored; 0 if unknown.
+        used: seconds since 1970 of its last use; 0 for none.
+        replaced: whether an edit replaced it by another.
+        parts: keys of the blobs it needs, each with its stored bytes.
         components: of its recipe.
     """
 
@@ -68,7 +68,7 @@ class Inventory(NamedTuple):
     Args:
         bundles: by name, then by age.
         kinds: number and stored bytes of the blobs by kind.
-        problems: what could not be read, in words.
+        problems: unreadable parts, in words.
     """
 
     bundles: list[Held]

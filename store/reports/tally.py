@@ -1,4 +1,4 @@
-"""What the processes of one run leave behind: each its counters as JSON, in a folder that the run gives them.
+"""The counters of a run's processes: each leaves its own as JSON, in a directory chosen by the run.
 
 `firebrick run` reads them together. A process that is killed leaves nothing.
 """
@@ -43,12 +43,12 @@ def leave(folder: Path, stats: Stats) -> None:
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
-    """Return what the processes of a run left, in the order in which they ended."""
+    """Return the counters left by a run's processes, in the order of their ends."""
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def total(tallies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add the counters of several processes up; counts by reason become one count."""
+    """Return the sum of several processes' counters; counts by reason become one count."""
     sums: dict[str, Any] = {"processes": len(tallies)}
     for name in ("hits", "lean", "stored", "bytes_read", "bytes_written"):
         sums[name] = sum(int(tally[name]) for tally in tallies)

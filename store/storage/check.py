@@ -31,10 +31,10 @@ class Problem(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Hold what `check` found.
+    """The result of `check`.
 
-    `blobs`, `bundles` and `bytes`, of both with their headers, count what was looked at. `token` is what the
-    next call goes on from, empty when all was looked at.
+    `blobs`, `bundles` and `bytes`, of both with their headers, count the entries checked. The next call
+    continues from `token`, which is empty when everything is checked.
     """
 
     problems: list[Problem]
@@ -85,7 +85,7 @@ def _read_token(token: str) -> tuple[str, bytes, set[bytes]]:
 
 
 class _Checker:
-    """Look at databases in their order: blobs, then bundles, which need them, then what names these."""
+    """Check databases in order: blobs, then bundles, which need them, then the entries that name these."""
 
     def __init__(self, txn: ReadView, database: str, after: bytes, damaged: set[bytes]) -> None:
         self._txn = txn

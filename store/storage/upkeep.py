@@ -170,10 +170,10 @@ class Upkeep(Reads):
         return verify(os.fspath(path))
 
     def check(self, *, seconds: float | None = None, token: str = "") -> Report:
-        """Look at every byte: the file's structure, headers, digests, schemas, and where references lead.
+        """Check every byte: the file's structure, headers, digests, schemas, and references.
 
-        Writers are locked out while the structure is looked at, in the first of several calls; the rest of
-        a call sees one moment. Nothing is changed. Of a store with layers it looks at the top.
+        Writers are locked out while the structure is checked, in the first of several calls; the rest of a
+        call sees one moment. Nothing is changed. Of a store with layers only the top is checked.
 
         Args:
             seconds: About how long to look, not counting the structure; None: to the end.
@@ -187,7 +187,7 @@ class Upkeep(Reads):
         return check_store(self._open.top, seconds, token)
 
     def repair(self, problems: Iterable[Problem]) -> Repaired:
-        """Drop exactly what is broken, with what cannot be without it; what is sound stays.
+        """Drop exactly the broken entries, with those that depend on them; sound ones stay.
 
         Args:
             problems: What `check` found. Each is looked at again before anything is dropped for it.
@@ -205,7 +205,7 @@ class Upkeep(Reads):
             return repair(engine, problems)
 
     def drop_damaged(self, key: bytes) -> Repaired:
-        """Drop what is damaged under a key, as `repair` does; nothing where it is sound.
+        """Drop the damaged entry under a key, like `repair`; do nothing if it is sound.
 
         For who met a DamagedError: `key` is that of the error, of a blob, a bundle, a recipe or a record.
 
