@@ -142,6 +142,13 @@ class TestRun:
     def test_locked_fails_where_nothing_used_the_store(self, recorded: Recorded) -> None:
         fails(recorded.firebrick("run", "--locked", "-q", "-c", ""), 74, "no process of it used the store")
 
+    def test_locked_needs_no_store_that_can_be_written_to(self, recorded: Recorded, tmp_path: Path) -> None:
+        pack = tmp_path / "sealed.pack"
+        recorded.firebrick("seal", pack)
+        done = recorded.firebrick("run", "--locked", PROGRAM, store=pack)
+        assert done.returncode == 0, done.stderr
+        assert "3 hits" in done.stderr and "fault" not in done.stderr
+
     def test_locked_fails_where_the_store_cannot_be_used(self, recorded: Recorded, tmp_path: Path) -> None:
         (tmp_path / "data.mdb").write_bytes(b"nonsense" * 1000)
         tmp_path.chmod(0o700)
