@@ -189,6 +189,7 @@ def main() -> None:
                     (path / fmt.DATA_FILE).write_bytes(hurt(data, at, rng))
                     (path / fmt.DATA_FILE).chmod(0o600)
                     lines.write(f"{number}\t{name}\t")
+                    lines.flush()
                     lines.write(judged(path, truth).replace("\n", " ") + "\n")
 
         while trial < arguments.seed + arguments.count and time.monotonic() < began + arguments.seconds:
