@@ -6,9 +6,11 @@ Names are loaded on first use: importing this package imports neither torch nor 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers know the name; importing typing takes as long as all the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from firebrick.context.context import Context as Context
     from firebrick.context.context import PrecompileContext as PrecompileContext
     from firebrick.reports.counters import Stats as Stats

@@ -1,7 +1,7 @@
 """Entry point of the group ``torch.backends``: called at the end of ``import torch``.
 
-It imports only this module unless a ``FIREBRICK_…`` variable is set, and never raises: torch turns an error
-here into a failed ``import torch``.
+It imports only this module unless a ``FIREBRICK_…`` variable is set. Torch turns an error here into a failed
+``import torch``: only a torch that is not supported raises, in strict mode.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ def autoload() -> None:
     if not any(map(_named, os.environ)):
         return
     try:
+        from firebrick.errors import Unsupported
         from firebrick.session.session import enable, warn, warn_of_misspelt
     except BaseException as error:
         import sys
@@ -29,6 +30,8 @@ def autoload() -> None:
             enable()
         else:
             warn_of_misspelt()
+    except Unsupported:
+        raise
     except Exception as error:
         try:
             warn(f"not enabled: {error}")

@@ -72,6 +72,8 @@ class Settings(NamedTuple):
     """Raise `WouldCompile` instead of compiling a frame the store does not serve."""
     stats_dir: Path | None = None
     """Directory in which the process leaves its counters as JSON at exit; ``None`` leaves none."""
+    unknown_torch: str | None = None
+    """``try``: use a newer torch where all that is relied on is as in the newest supported one."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Settings:
@@ -195,6 +197,12 @@ def _level(name: str, value: object) -> str:
     return text
 
 
+def _unknown_torch(name: str, value: object) -> str:
+    if str(value).strip().lower() != "try":
+        raise UsageError(f"{name} is {value!r}: expected try, or nothing to stand aside")
+    return "try"
+
+
 _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "cache_dir": _folder,
     "context": _name,
@@ -215,6 +223,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "log": _level,
     "locked": _flag,
     "stats_dir": _folder,
+    "unknown_torch": _unknown_torch,
 }
 _OTHERS = frozenset({"FIREBRICK_TESTING_TOOLCHAIN"})  # of the tests
 

@@ -41,6 +41,7 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"FIREBRICK_MAX_BYTES": "1000"}, {}, "at least 2M"),
         ({"FIREBRICK_AUDIT": "1.5"}, {}, "a share between them"),
         ({"FIREBRICK_AUDIT": "often"}, {}, "FIREBRICK_AUDIT is 'often'"),
+        ({"FIREBRICK_UNKNOWN_TORCH": "yes"}, {}, "expected try"),
         ({}, {"cache_dir": 7}, "path of a folder"),
         ({}, {"context": "x" * 201}, "1 to 200 characters"),
         ({}, {"colour": "red"}, "unknown setting colour"),

@@ -83,13 +83,30 @@ class TestAnotherTorch:
         assert finished.returncode != 0
         assert "Unsupported: not supported: torch 2.99.0+stub; supported are 2.11" in finished.stderr
 
-    def test_does_not_keep_torch_from_being_imported(self, stub, tmp_path):
+    def test_is_an_error_of_its_import_in_strict_mode(self, stub, tmp_path):
         steps = "import torch, firebrick._autoload\nfirebrick._autoload.autoload()"
         finished = stub(steps, FIREBRICK_CACHE_DIR=str(tmp_path / "store"), FIREBRICK_STRICT="1")
+        assert finished.returncode != 0
+        assert "Unsupported: not supported: torch 2.99.0+stub" in finished.stderr
+        assert not (tmp_path / "store").exists()
+
+    def test_sees_nothing_of_an_import_of_firebrick(self, stub):
+        steps = (
+            "modules, path, environment = set(sys.modules), list(sys.path), dict(os.environ)\n"
+            "import firebrick\n"
+            "assert set(sys.modules) - modules == {'firebrick'}, set(sys.modules) - modules\n"
+            "assert (path, environment, before) == (sys.path, dict(os.environ), sys.meta_path)"
+        )
+        finished = stub(steps)
         assert finished.returncode == 0, finished.stderr
-        (warning,) = finished.report["warnings"]
-        assert "torch 2.99.0" in warning
-        assert not finished.report["folder"]
+        assert finished.report["warnings"] == []
+
+    def test_older_than_all_that_are_known_is_never_tried(self, stub, tmp_path):
+        old = tmp_path / "stub" / "torch" / "version.py"
+        old.write_text(old.read_text().replace("2.99", "2.9"))
+        steps = "import firebrick\nfirebrick.enable(os.environ['STORE'], unknown_torch='try')"
+        finished = stub(steps)
+        assert ["torch 2.9.0+stub; supported are" in text for text in finished.report["warnings"]] == [True]
 
     def test_that_lacks_a_name_is_an_error_in_strict_mode(self, tmp_path, monkeypatch):
         from firebrick.session.session import Session
@@ -100,6 +117,55 @@ class TestAnotherTorch:
             Session(Settings(strict=True), tmp_path).stand_aside(error)
         with pytest.warns(RuntimeWarning, match="standing aside: not supported: torch lacks a name"):
             Session(Settings(), tmp_path).stand_aside(error)
+
+
+TRIED = """
+import json, os, sys, warnings
+import torch, firebrick, firebrick.torch_api as api
+api.MINORS = api.MINORS[: api.MINORS.index(api.minor_of(torch.__version__)) + 1]
+torch.__version__ = "2.99.0"
+{steps}
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    firebrick.enable(os.environ["STORE"], unknown_torch="try", self_test=False)
+result = torch.compile(lambda x: x.sin() + 1)(torch.ones(4))
+print(json.dumps({{
+    "warnings": [str(warning.message) for warning in seen],
+    "folder": os.path.exists(os.environ["STORE"]),
+    "stats": firebrick.stats().as_dict(),
+}}))
+"""
+
+
+class TestATorchThatIsTried:
+    @pytest.fixture
+    def tried(self, tmp_path):
+        def run(steps=""):
+            env = {"STORE": str(tmp_path / "store"), "TORCHINDUCTOR_FALLBACK_BY_DEFAULT": "1"}
+            finished = start(["-c", TRIED.format(steps=steps)], home=tmp_path / "home", env=env)
+            assert finished.returncode == 0, finished.stderr
+            (warning,) = finished.report["warnings"]
+            return warning, finished.report
+
+        return run
+
+    def test_serves_in_the_full_lane_and_audits_each_hit_where_its_surface_is_known(self, tried):
+        warning, first = tried()
+        assert warning.startswith("firebrick: trying torch 2.99.0 as if it were 2.1")
+        assert first["stats"]["stored"] == 1
+        second = tried()[1]["stats"]
+        assert (second["hits"], second.get("lean_hits", 0), second["audited"]) == (1, 0, 1)
+
+    def test_is_left_alone_where_its_surface_differs(self, tried):
+        steps = (
+            "from firebrick.torch_api import surface\n"
+            "tables = surface.read_tables()\n"
+            "tables[0] = tables[0]._replace(entries=tables[0].entries[1:])\n"
+            "surface.read_tables = lambda: tables"
+        )
+        warning, report = tried(steps)
+        assert "standing aside" in warning and "1 names differ: input_info (new)" in warning
+        assert not report["folder"]
 
 
 def value_of(name):

@@ -26,6 +26,7 @@ from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreRea
 from firebrick.reports.counters import Stats
 from firebrick.reports.log import to_stderr
 from firebrick.session.after_import import AfterImport
+from firebrick.session.unknown_torch import admit, cautious, is_tried
 from firebrick.settings import Settings, worded_misspelt
 from firebrick.torch_api import check_installed
 
@@ -315,6 +316,9 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
     chosen = Settings.read(cache_dir=path, **settings)
     if chosen.cache_dir is None:
         raise UsageError("no folder for the store: give a path or set FIREBRICK_CACHE_DIR")
+    if tried := is_tried(chosen):
+        chosen = cautious(chosen)
+        import torch  # noqa: F401 - its entry point may enable Firebrick, which must not happen further down
     with _lock:
         if chosen in (None if _session is None else _session.settings, _aside):
             return
@@ -322,6 +326,8 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
         warn_of_misspelt()
         new = Session(chosen, chosen.cache_dir)
         try:
+            if tried:
+                warn(admit())
             check_installed()
             with no_collection():
                 new.start()

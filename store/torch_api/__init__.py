@@ -49,11 +49,12 @@ def check_installed() -> None:
         Unsupported: its minor is not in `MINORS`. Without torch, or without its version, nothing is known
             yet: `check_minor` checks again.
     """
-    if (version := _installed()) is not None:
+    if (version := installed_version()) is not None:
         _supported(version)
 
 
-def _installed() -> str | None:
+def installed_version() -> str | None:
+    """Return the version of the torch that is imported, or would be; None where none says it."""
     if (torch := sys.modules.get("torch")) is not None:
         return vars(torch).get("__version__")
     spec = importlib.util.find_spec("torch")
@@ -66,9 +67,21 @@ def _installed() -> str | None:
     return None
 
 
+_STAND_INS: dict[str, str] = {}  # minor that is not in MINORS -> the one whose surface it has
+
+
+def stand_in(minor: str, known: str) -> None:
+    """Let a minor be used from here on as a supported one is, whose surface it has."""
+    _STAND_INS[minor] = known
+
+
 def _supported(version: str) -> str:
-    if (minor := minor_of(version)) not in MINORS:
-        raise Unsupported(f"torch {version}; supported are {', '.join(MINORS)}")
+    minor = _STAND_INS.get(minor_of(version), minor_of(version))
+    if minor not in MINORS:
+        raise Unsupported(
+            f"torch {version}; supported are {', '.join(MINORS)}: install one of these, "
+            f"or a release of Firebrick that supports {minor}"
+        )
     return minor
 
 

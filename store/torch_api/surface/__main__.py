@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from firebrick.torch_api import MINORS
 from firebrick.torch_api.minors import minor_of
 from firebrick.torch_api.surface import Installed, compare, read_tables, report
 
@@ -18,6 +19,7 @@ def main() -> int:
     """Print the differences; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     installed = minor_of(torch.__version__)
+    installed = installed if installed in MINORS else MINORS[-1]
     parser.add_argument("--minor", default=installed, help="compare with what the tables say of this minor")
     minor = parser.parse_args().minor
     groups = read_tables()
