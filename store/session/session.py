@@ -314,7 +314,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
     """
     global _aside, _session, _stats
     chosen = Settings.read(cache_dir=path, **settings)
-    if chosen.cache_dir is None:
+    if (folder := chosen.cache_dir) is None:
         raise UsageError("no folder for the store: give a path or set FIREBRICK_CACHE_DIR")
     if tried := is_tried(chosen):
         chosen = cautious(chosen)
@@ -324,7 +324,7 @@ def enable(path: str | os.PathLike[str] | None = None, **settings: Any) -> None:
             return
         disable()
         warn_of_misspelt()
-        new = Session(chosen, chosen.cache_dir)
+        new = Session(chosen, folder)
         try:
             if tried:
                 warn(admit())
