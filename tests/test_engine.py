@@ -27,7 +27,7 @@ from firebrick.errors import (
     StoreVersionError,
     UsageError,
 )
-from firebrick.storage import directory, environment
+from firebrick.storage import directory, shared_environment
 from firebrick.storage import format as fmt
 from firebrick.storage.format import Kind
 from firebrick.storage.remap_lock import RemapLock
@@ -97,7 +97,7 @@ def test_stores_of_a_directory_share_an_environment(path: Path, tmp_path: Path) 
         assert two.get(key).data == b"x"
         with pytest.raises(StoreClosed):
             one.get(key)
-    assert shared not in environment._engines.values()
+    assert shared not in shared_environment._engines.values()
 
 
 def test_a_store_for_reading_becomes_one_for_writing_with_another(path: Path) -> None:

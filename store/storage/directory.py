@@ -94,6 +94,14 @@ class Place:
         """Open a file of the directory, never through a symbolic link; the caller closes it."""
         return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=self._fd)
 
+    def rename(self, old: str, new: str) -> None:
+        """Rename a file of the directory, replacing one of the new name."""
+        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def unlink(self, name: str) -> None:
+        """Remove a file of the directory."""
+        os.unlink(name, dir_fd=self._fd)
+
     def flush(self) -> None:
         """Make the names in the directory survive a crash of the system."""
         fd = self.open(".", os.O_RDONLY | os.O_DIRECTORY)

@@ -74,6 +74,7 @@ DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 NEW_FILE: Final = "data.mdb.new-"  # how the name of a file begins that is being made
 COPY_FILE: Final = "data.mdb.copy"  # while the file is compacted
+SWAP_FILE: Final = "data.mdb.swap"  # a copy that takes the place of the file
 LEFTOVERS: Final = (COPY_FILE,)
 LMDB_MAJOR: Final = 0  # LMDB version of new files: 0.9, which every LMDB tool reads
 
@@ -116,6 +117,7 @@ GROW_TIMEOUT_S: Final = 5.0  # longest wait for snapshots of this process before
 LMDB_TIMEOUT_S: Final = 5.0  # longest wait for LMDB's own locks
 MAX_REMAPS: Final = 100  # times one call follows a map grown by others
 MAX_MAP_SIZE: Final = 1 << 62
+LOOK_PERIOD_S: Final = 1.0  # how often a reader checks whether the files were swapped
 TOUCH_PERIOD_S: Final = 3600  # a last use is written at most once per this time
 FLUSH_INTERVAL_S: Final = 1.0  # longest time from a commit to its flush at the level "interval"
 GRACE_S: Final = 600.0  # blobs put or released within it are not collected

@@ -146,7 +146,7 @@ class LockFile:
         if not self._upkeep.acquire(timeout=timeout):
             raise StoreLocked(self._path, "another thread of this process collects or evicts")
         try:
-            for _ in _pauses(deadline - time.monotonic()):
+            for _ in pauses(deadline - time.monotonic()):
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
@@ -163,7 +163,7 @@ class LockFile:
 
     def _poll(self, mutex: int) -> None:
         holder = 0
-        for _ in _pauses(0.0 if self._hopeless else fmt.LMDB_TIMEOUT_S):
+        for _ in pauses(0.0 if self._hopeless else fmt.LMDB_TIMEOUT_S):
             if not (holder := self._holder(mutex)):
                 return
         self._hopeless = True
@@ -172,7 +172,7 @@ class LockFile:
 
     def _lock(self, timeout: float) -> bool:
         """Lock byte 0, exclusively or shared; tell whether exclusively."""
-        for _ in _pauses(timeout):
+        for _ in pauses(timeout):
             for how in fcntl.LOCK_EX, fcntl.LOCK_SH:
                 try:
                     fcntl.lockf(self._fd, how | fcntl.LOCK_NB, 1)
@@ -213,7 +213,7 @@ class LockFile:
             written += os.write(self._fd, bytes(size - written))
 
 
-def _pauses(timeout: float) -> Iterator[None]:
+def pauses(timeout: float) -> Iterator[None]:
     """Yield at once, then after each pause, for so many seconds."""
     pause, deadline = 0.0002, time.monotonic() + timeout
     while True:

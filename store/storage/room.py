@@ -10,12 +10,14 @@ the write is retried for a short while.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from firebrick.errors import StoreFull, StoreLocked
+from firebrick.errors import StoreError, StoreFull, StoreLocked
 from firebrick.storage.collector import Collected
+from firebrick.storage.compaction import compact
 from firebrick.storage.durability import Durability
 from firebrick.storage.environment import Engine
 from firebrick.storage.eviction import evict
@@ -28,7 +30,10 @@ _LEAST_RESERVE: Final = 96 * 4096  # bytes: a few pages of each database
 _SURPLUS: Final = 10  # share of the limit freed beyond the need
 _TRIES: Final = 4
 _UPKEEP_S: Final = 20.0  # longest wait for another evictor
+_AGAIN_S: Final = 60.0  # between attempts to compact
 _PAUSE_S: Final = 0.05  # for readers to move on to the latest commit
+
+_tried: dict[str, float] = {}  # when a store was compacted last, by its path
 
 
 def write(
@@ -69,6 +74,8 @@ def write(
 
 
 def _make_room(engine: Engine, limit: int, need: int) -> Collected:
+    if engine.map_facts()[1] > limit:
+        _shrink(engine, limit)
     most = limit - _reserve(limit) - need
     if engine.map_facts()[1] <= most or _live_bytes(engine) <= most:
         return Collected()
@@ -76,6 +83,16 @@ def _make_room(engine: Engine, limit: int, need: int) -> Collected:
     if (live := _live_bytes(engine)) > most:
         raise StoreFull(engine.path, f"{live} bytes of {limit} are in use, and no more can be evicted")
     return evicted
+
+
+def _shrink(engine: Engine, limit: int) -> None:
+    """Compact a file that was larger before it had its limit; where that cannot be, not again for a while."""
+    if time.monotonic() - _tried.get(engine.path, -_AGAIN_S) < _AGAIN_S:
+        return
+    _tried[engine.path] = time.monotonic()
+    with contextlib.suppress(StoreError), engine.upkeep(0.0):
+        evict(engine, limit - _reserve(limit))
+        compact(engine)
 
 
 def _reserve(limit: int) -> int:

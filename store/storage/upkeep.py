@@ -154,6 +154,23 @@ class Upkeep(Reads):
         with engine.upkeep(fmt.LOCK_TIMEOUT_S):
             return evict(engine, max_bytes)
 
+    def compact(self) -> int:
+        """Make the file as small as what is in use, and return the bytes on disk that it has less.
+
+        It is copied, while others read and write, and the copy takes its place. Processes that have the old
+        one open go on to the new one at their next use; until then, the old one keeps its space. The disk
+        needs room for the copy.
+
+        Raises:
+            StoreLocked: Somebody else collects or evicts, or others write faster than it can be copied.
+            StoreFull: There is no room for the copy.
+        """
+        from firebrick.storage.compaction import compact
+
+        engine = self._writable
+        with engine.upkeep(fmt.LOCK_TIMEOUT_S), translated(self.path, None):
+            return compact(engine)
+
     # -- the whole
 
     @staticmethod

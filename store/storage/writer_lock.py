@@ -27,6 +27,7 @@ class WriterLock:
         """Make the lock of a store at a path; nothing is opened."""
         self._path = path
         self._fd = -1
+        self.identity: tuple[int, int] | None = None  # device and inode of the open file
         self._threads = threading.Lock()
         self._owner: int | None = None
 
@@ -34,10 +35,12 @@ class WriterLock:
         """Open the data file of a place, which is the file locked."""
         self.close()
         self._fd = place.open(DATA_FILE, os.O_RDONLY)
+        info = os.fstat(self._fd)
+        self.identity = (info.st_dev, info.st_ino)
 
     def close(self) -> None:
         """Close the file, which also unlocks it."""
-        fd, self._fd = self._fd, -1
+        fd, self._fd, self.identity = self._fd, -1, None
         if fd >= 0:
             os.close(fd)
 
