@@ -196,8 +196,8 @@ class SharedEnvironment(Source):
         """Open the files that have replaced the open ones.
 
         Returns:
-            False if transactions of this process do not end within `timeout` seconds; they keep seeing the old
-            files.
+            False if transactions of this process do not end within `timeout` seconds; they keep seeing the
+            old files.
         """
         with self.remap_lock.alone(timeout) as alone, _lock:
             if alone and self._opened is not None:
