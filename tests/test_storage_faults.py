@@ -209,7 +209,7 @@ def test_a_new_store_that_grows_while_it_is_opened_is_followed(
         make_file(place)
         output(child(code, path))
 
-    monkeypatch.setattr("firebrick.storage.environment.make_file", making)
+    monkeypatch.setattr("firebrick.storage.shared_environment.make_file", making)
     with Store.open(path, map_size=1 << 16) as store:
         assert store.stat().blobs == 1
         assert store.put(Kind.TEXT, b"y")
