@@ -12,7 +12,7 @@ from firebrick.capture.devices import TracedDevices
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.codecs.code import module_files
 from firebrick.codecs.guard_program import GuardProgram
-from firebrick.errors import NotStorable
+from firebrick.errors import NotLean, NotStorable
 from firebrick.guards.serialize import recording_init
 from firebrick.storage.manifest import NoLeanForm
 
@@ -108,8 +108,15 @@ class CompileEvents:
         self, programs: GuardRecorder, manager: Any, compilation: Compilation
     ) -> GuardProgram | NoLeanForm:
         """Return the recorded guard program of a frame, or the reason there is none."""
+        names: dict[int, str] = {}
+        held, compilation.tracing.bound = compilation.tracing.bound, {}
         try:
-            return programs.program(manager, compilation.scope, compilation.code)
+            program = programs.program(manager, compilation.scope, compilation.code, names)
+            for graph, tensors in held.items():
+                if not all(id(tensor) in names for tensor in tensors):
+                    raise NotLean("a graph that holds tensors which no guard knows by their addresses")
+                compilation.bound[graph] = [names[id(tensor)] for tensor in tensors]
+            return program
         except NotStorable as error:
             return NoLeanForm(error.reason)
         except Exception as error:
@@ -172,6 +179,8 @@ class CompileEvents:
     @property
     def _bypassing(self) -> Callable[..., Any]:
         def bypass_package(self_: Any, reason: str = "", **kwargs: Any) -> None:
+            if reason == self._api.STATIC_ADDRESSES and self._programs is not None:
+                return  # the lane without the compiler hands these tensors to the graph
             self._recorder.refuse(reason)
             self._api.bypass(self_.package)
             self_.package = None

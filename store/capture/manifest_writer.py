@@ -103,7 +103,8 @@ def frame_manifest(
                 raise NotStorable(compilation.not_full)
         else:
             renamed = {names[name]: backend for name, backend in lean.items()}
-            made, more = _lean_form(compilation, renamed, compilation.compiled, compiled.imports)
+            bound = {names[n]: tensors for n, tensors in compilation.bound.items() if n in names}
+            made, more = _lean_form(compilation, renamed, compilation.compiled, compiled.imports, bound)
             blobs += more
             parts += [blob.key for blob in more]
     elif not skip:
@@ -127,6 +128,7 @@ def _lean_form(
     backends: Mapping[str, LeanPart | NoLeanForm],
     code: CodeType,
     imports: Mapping[str, str],
+    bound: Mapping[str, list[str]],
 ) -> tuple[LeanForm | NoLeanForm, list[Blob]]:
     """Return the lean lane's part of a frame, and its blobs.
 
@@ -134,7 +136,8 @@ def _lean_form(
         NotStorable: neither lane can serve the frame.
     """
     try:
-        return make_lean(compilation, backends, code, imports)
+        form, blobs = make_lean(compilation, backends, code, imports)
+        return form._replace(bound=bound, optimizers=compilation.tracing.optimizers), blobs
     except NotLean as error:
         if compilation.not_full:
             raise NotStorable(f"{compilation.not_full}; {error.reason}") from error

@@ -67,6 +67,7 @@ class Compilation:
     program: GuardProgram | NoLeanForm = _NOT_RECORDED
     not_lean: str | None = None  # why only the full lane may serve it
     not_full: str | None = None  # why only the lean lane may
+    bound: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # graph -> tensors it takes first
     buckets: str = ""  # gradient buckets the graph is split for
     compiled: CodeType | None = None
     guarded: set[str] = dataclasses.field(default_factory=set)

@@ -29,6 +29,8 @@ class Traced:
         names: names and strings in the traced code, and names it created.
         facts: function, arguments, answer of each folded call, to be asked again.
         refused: why the frame cannot be stored; empty if it can.
+        bound: graph -> tensors that it holds itself, until their guards are known.
+        optimizers: source of an optimizer whose state was made -> how many lists its ``_init_group`` fills.
         in_order: sets whose order does not depend on hashes (see `firebrick.torch_api.tracing`).
     """
 
@@ -37,6 +39,8 @@ class Traced:
         self.facts: list[list[Any]] = []
         self.refused = ""
         self.in_order: dict[int, Any] | None = {}
+        self.bound: dict[str, list[Any]] = {}
+        self.optimizers: dict[str, int] = {}
         self._codes: dict[int, CodeType] = {}
         self._roots: set[str] = set()
         self._run: set[str] = set()

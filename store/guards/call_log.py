@@ -34,7 +34,8 @@ class GuardCall:
             call.example = type(value), length
             call.kwargs = kwargs | {"example_value": None}
             compiler = isinstance(value, ModuleType) and of_compiler(value.__name__)
-            call.facts = value is native.SUPPORTED_NODES, compiler
+            grows = next((table for table in native.FOREACH_TYPES if table is value), None)
+            call.facts = value is native.SUPPORTED_NODES, compiler, grows
         elif name == "add_tensor_match_guard":
             value, keys = args[0], args[7]
             applied = (keys | native.included_dispatch_keys()) - (native.excluded_dispatch_keys())

@@ -11,6 +11,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from firebrick.errors import NotLean
+from firebrick.guards.growing_tables import TypesOf
 from firebrick.guards.identity_guards import of_compiler
 from firebrick.torch_api.dynamo_modules import guards as dynamo_guards
 
@@ -44,6 +45,8 @@ def function_of(function: Any, operation: str, where: str) -> tuple[str, list[st
     Raises:
         NotLean: the function is unknown.
     """
+    if type(function) is TypesOf:
+        return "foreach_types", [Value(function.paths)]
     if function is dynamo_guards.from_numpy and operation == "lambda_manager":
         return "from_numpy", []
     if not isinstance(function, FunctionType) or function.__module__ != dynamo_guards.__name__:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import torch
 
+from firebrick.guards.growing_tables import types_in
 from firebrick.guards.shapes import from_numpy
 from firebrick.reports.not_served import ObjectChanged
 from firebrick.torch_api import native
@@ -64,6 +65,9 @@ def leaf(name: str, operands: list[Any], term: Callable[[int], Any]) -> Callable
     if name == "base_value":
         base, expected = _BASES[operands[0]], term(operands[1])
         return lambda value: bool(base(value) == expected)
+    if name == "foreach_types":
+        paths = term(operands[0])
+        return lambda value: types_in(value) == paths
     raise ObjectChanged(f"guard {name} at this place")
 
 

@@ -160,6 +160,7 @@ class Manager:
         self.no_tensor_aliasing_sources = aliased
         self.printed_relational_guards: set[Any] = set()
         self.diff_guard_sources: Any = tensors
+        self.statics: dict[str, Any] = {}  # tensors that torch puts into the graph itself
         self._held: list[Any] = []
         self._checked = False
         _managers.add(self)

@@ -17,9 +17,13 @@ from typing import Any, Final
 
 import torch
 
-from firebrick.base.shipped import is_static
+from firebrick.base.shipped import is_shipped_class, is_static
 
 _POINTER: Final = 8
+# Attributes of optimizers that torch itself makes, and keeps its accounts in.
+_ACCOUNTS: Final = frozenset(
+    {"state", "param_groups", "step", "_step_count", "_opt_called", "_zero_grad_profile_name"}
+)
 _SCRATCH: Final = frozenset({"prev", "prev_cache_enabled", "prev_fastdtype"})
 
 
@@ -63,6 +67,23 @@ def _is_written_in_python(kind: type, base: type) -> bool:
     return kind.__basicsize__ - base.__basicsize__ == _POINTER * (slots + own)
 
 
+def _of_optimizer(value: Any) -> dict[str, Any]:
+    """Tell what an optimizer was made with. Guards compare its groups and hooks, and know its tensors.
+
+    What torch's own do without being traced, which is to fill their state, hangs on that alone.
+    """
+    found = _attributes(value)
+    if is_shipped_class(type(value)):
+        found = {"defaults": found["defaults"]}
+    kept = {
+        name: item
+        for name, item in found.items()
+        if name not in _ACCOUNTS and not name.startswith("_optimizer_")
+    }
+    defaults = kept["defaults"].items()
+    return kept | {"defaults": [(k, type(v) if isinstance(v, torch.Tensor) else v) for k, v in defaults]}
+
+
 def _of_autocast(value: Any) -> dict[str, Any]:
     """Return an autocast region's attributes without those it keeps while entered."""
     return {name: item for name, item in _attributes(value).items() if name not in _SCRATCH}
@@ -86,6 +107,7 @@ _VARIABLE: Final = (
     "__contravariant__",
 )
 _READERS: Final[Mapping[type, Callable[[Any], Any]]] = {
+    torch.optim.Optimizer: _of_optimizer,
     torch.autocast: _of_autocast,
     typing.TypeVar: _named(*_VARIABLE),
     typing.ParamSpec: _named("__name__", "__module__", "__bound__"),

@@ -84,13 +84,16 @@ class GuardRecorder:
         patches.set(functions, "config", _AllDefaults(functions.config))
         patches.set(guards, "build_guard_function", self._writing(guards.build_guard_function))
 
-    def program(self, built: Any, scope: dict[str, Any], code: CodeType) -> GuardProgram:
+    def program(
+        self, built: Any, scope: dict[str, Any], code: CodeType, names: dict[int, str] | None = None
+    ) -> GuardProgram:
         """Return the program of the guards this thread just built.
 
         Args:
             built: ``CheckFunctionManager``, its guard manager, or the root guard manager.
             scope: globals of the frame.
             code: code object of the frame.
+            names: gets the names of tensors that are guarded by their addresses, by these.
 
         Raises:
             NotLean: naming the first guard that cannot be rebuilt elsewhere.
@@ -102,7 +105,10 @@ class GuardRecorder:
         for log in self._local.logs:
             if log.root is root:
                 self._local.logs.remove(log)
-                return Writer(log, scope, code).program()
+                writer = Writer(log, scope, code)
+                program = writer.program()
+                (names if names is not None else {}).update(writer.static.names)
+                return program
         raise NotLean("guards whose building was not seen")
 
     def discard(self) -> None:

@@ -25,6 +25,7 @@ from firebrick.guards.identity_guards import Describer, compiler_behind, find, o
 from firebrick.guards.manager import Manager, configure, hold, manager_types, on_dynamo_imported, stand_ins
 from firebrick.guards.shapes import NotInLanguage, compile_guard
 from firebrick.guards.sources import evaluate
+from firebrick.guards.static_tensors import TENSOR, StaticTensors
 from firebrick.guards.values import value_of
 from firebrick.reports.events import Change
 from firebrick.reports.not_served import GuardsNotApplicable, ObjectChanged
@@ -80,6 +81,7 @@ class _Build:
         self.makers: list[list[Any]] = [[]]  # the steps that made each manager
         self.guarded: dict[int, tuple[Any, str]] = {}  # objects guarded by address
         self.describer = Describer()
+        self.statics = StaticTensors()
         self.known: dict[int, Any] = {}  # identities found by name
         self.terms: list[Any] = [_UNREAD] * len(program.terms)
         self.dummies: list[Any] = [_UNREAD] * len(program.examples)
@@ -144,6 +146,7 @@ class _Build:
                 managers.append(made)
                 makers.append(step)
         manager = Manager(root, self.scope, self.tensors, self.aliased)
+        manager.statics = self.statics.found
         for value, name in self.guarded.values():
             hold(manager, value, name)
         return manager
@@ -253,6 +256,8 @@ class _Build:
         return self.known[index]
 
     def _compare(self, value: Any, wanted: tuple[str, str, str], where: str) -> None:
+        if wanted[0] == TENSOR:
+            return self.statics.check(value, wanted, where)
         try:
             here = self.describer.describe(value)
         except NotStorable as error:
@@ -267,8 +272,9 @@ class _Build:
     def _identity_guard(self, name: str, step: list[Any]) -> None:
         """Guard the address of an object, or of a value's type."""
         operation = OPERATIONS[step[0]]
-        operands = iter(step[2:])
-        stored = {key: next(operands) for key, sort in operation.operands if sort not in _CONSTANT}
+        stored = dict(
+            zip((k for k, sort in operation.operands if sort not in _CONSTANT), step[2:], strict=True)
+        )
         index = next(stored[key] for key, sort in operation.operands if sort == Operand.IDENTITY)
         of_type = name != "add_id_match_guard"
         kind, known_as, digest, how = self.program.identities[index]
@@ -300,7 +306,7 @@ class _Build:
 
     def _recognise(self, wanted: tuple[str, str, str], of_type: bool) -> Callable[[Any], bool]:
         """Return a check for objects without a name; it remembers the last one recognised."""
-        known: Callable[[], Any] = _nothing
+        known: Callable[[], Any] = lambda: None  # noqa: E731
 
         def check(value: Any) -> bool:
             nonlocal known
@@ -374,10 +380,6 @@ _GLOBALS: Final = NUMBERS["globals_dict_manager"]
 def _no_dispatch_state() -> Any:
     """Return a context in which a thread neither adds dispatch keys to a tensor's nor removes any."""
     return native.ForceDispatchKeyGuard(_key_set(0), _key_set(0))
-
-
-def _nothing() -> None:
-    return None
 
 
 _key_set = functools.cache(native.dispatch_keys_from)

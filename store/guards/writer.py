@@ -6,9 +6,12 @@ Anything that differs between processes (addresses, stacks, file names) stays ou
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final
+
+import torch
 
 from firebrick.codecs.guard_program import (
     FIND,
@@ -23,9 +26,11 @@ from firebrick.errors import NotLean, NotStorable
 from firebrick.guards.call_log import GuardCall, Log
 from firebrick.guards.examples import DICT_MAKERS
 from firebrick.guards.function_names import function_of
+from firebrick.guards.growing_tables import in_one_guard
 from firebrick.guards.identity_guards import Describer, compiler_behind, find, is_pinned, of_compiler, path_of
 from firebrick.guards.shapes import NotInLanguage, canonical
 from firebrick.guards.sources import CAN_FOLLOW
+from firebrick.guards.static_tensors import StaticTensors
 from firebrick.guards.values import same_value, term_of, value_of
 from firebrick.reports.not_served import ObjectChanged
 from firebrick.storage.msgpack import INT64, pack
@@ -65,6 +70,8 @@ class Writer:
         self._scope = scope
         self._code = code
         self._describer = Describer()
+        self.static = StaticTensors()
+        self._weak: set[int] = set()  # managers of objects that other guards know by their address
         self._numbers: dict[int, int] = {}
         self._chains: list[tuple[int, int]] = [(0, 0)]  # operation and parent of each manager
         self._pinned: set[int] = set()  # managers inside compiler modules
@@ -103,7 +110,7 @@ class Writer:
             NotLean: naming a guard the language cannot express.
         """
         self._numbers[id(self._log.root)] = 0
-        for call in self._log.calls:
+        for call in in_one_guard(self._log.calls):
             self._where = call.kwargs.get("source") or (call.manager.get_source() if call.manager else "")
             try:
                 self._step(call)
@@ -122,6 +129,8 @@ class Writer:
         )  # fmt: skip
 
     def _step(self, call: GuardCall) -> None:
+        if self._is_alive_anyway(call):
+            return
         number = NUMBERS.get(call.name)
         if number is None:
             raise NotLean(f"{call.name} on {self._where}")
@@ -176,6 +185,15 @@ class Writer:
             if pinned:
                 self._pinned.add(len(self._chains))
             self._chains.append((number, manager))
+
+    def _is_alive_anyway(self, call: GuardCall) -> bool:
+        """Tell whether a guard asks that an object is alive whose address is guarded: then it is."""
+        if call.name == "global_weakref_manager":
+            reference = self._scope.get(call.kwargs["global_name"])
+            if isinstance(reference, weakref.ref) and id(reference()) in self._log.objects:
+                self._weak.add(id(call.result))
+                return True
+        return call.name == "add_not_none_guard" and id(call.manager) in self._weak
 
     def _manager(self, value: Any) -> int:
         try:
@@ -260,7 +278,8 @@ class Writer:
         if address not in self._log.objects:
             raise NotLean(f"{call.name} on {self._where}: an unknown address")
         value = self._log.objects[address]
-        identity = self._describer.describe(value)
+        static = isinstance(value, torch.Tensor) and call.name == "add_id_match_guard"
+        identity = self.static.describe(value) if static else self._describer.describe(value)
         if manager in self._pinned and identity[0] != "code":
             module = identity[1].partition(":")[0]
             if identity[0] not in ("module", "class", "function", "builtin") or not is_pinned(module):

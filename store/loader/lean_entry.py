@@ -105,7 +105,7 @@ class LeanEntry:
 
     def on_dynamo_imported(self) -> None:
         """Let Dynamo, just imported, take over served functions."""
-        self._optimizers.restore()
+        self._optimizers.unmark()
         api.register_with_dynamo()
         replay.on_dynamo_imported()
         lean_module.on_dynamo_imported()
@@ -137,6 +137,8 @@ class LeanEntry:
 
     def compile(self, model: Any = None, **arguments: Any) -> Any:
         """Compile like ``torch.compile``."""
+        if model is None and _are_plain(arguments) and self._may_serve():
+            return functools.partial(self._decorate, arguments)
         try:
             with no_collection():
                 lean = self._lean(model, arguments)
@@ -149,15 +151,19 @@ class LeanEntry:
             return self.original(model, **arguments)
         return self.torch_compile(model, arguments).result
 
+    def _decorate(self, arguments: dict[str, Any], model: Any) -> Any:
+        """Compile what ``@torch.compile(...)`` stands above."""
+        if model is None:
+            raise RuntimeError("Model can't be None")
+        return self.compile(model, **arguments)
+
+    def _may_serve(self) -> bool:
+        if self.closed or not self._serving or api.wants_own_precompile():
+            return False
+        return not api.is_traced() and api.has_default_stance()
+
     def _lean(self, model: Any, arguments: dict[str, Any]) -> Any | None:
-        if (
-            self.closed
-            or not self._serving
-            or api.wants_own_precompile()
-            or not _are_plain(arguments)
-            or api.is_traced()
-            or not api.has_default_stance()
-        ):
+        if not _are_plain(arguments) or not self._may_serve():
             return None
         texts = _texts(arguments)
         options = self.frames.options(texts)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from firebrick.bundle.platform import host_facts
 from firebrick.bundle.recipe import SKIPPED_FILE, make_recipe
+from firebrick.codecs.code import rename
 from firebrick.codecs.guard_program import GuardProgram
 from firebrick.guards.manager import Manager
 from firebrick.guards.replay import build, on_dynamo_imported, stand_ins
@@ -31,7 +32,7 @@ from firebrick.reports.not_served import Miss
 from firebrick.runtime import helpers
 from firebrick.storage.format import Kind
 from firebrick.storage.keys import ContentKey
-from firebrick.storage.manifest import NoLeanForm
+from firebrick.storage.manifest import Manifest, NoLeanForm
 from firebrick.storage.msgpack import unpack
 from firebrick.storage.store import Store
 from firebrick.torch_api import compiler_free as api
@@ -180,6 +181,7 @@ class LeanFrames:
         self, key: ContentKey, recipe: bytes, frame: Frame, code: CodeType, scope: dict[str, Any],
         values: Any, frame_state: MutableMapping[str, Any],
     ) -> api.Answer:  # fmt: skip
+        owners = _prepared(self._bundles.manifest(key), frame)
         manifest = self._bundles.usable(key, recipe, frame, moving=True)
         if (made := manifest.compiled) is None:
             return api.skip_answer()
@@ -208,17 +210,37 @@ class LeanFrames:
         for name, part in made.resumes.items():
             if name not in scope:
                 scope[name] = resume_function(self._bundles.part(Kind.CODE, part), scope, name)
+        renamed = {}
         for name, part in lean.backends.items():
             installed = name if move is None else moved_name(name, move)
-            if installed not in scope:
+            if name in lean.bound:
+                function = self._backends.load(ContentKey(part), device=None if move is None else move.to)
+                tensors = [manager.statics[tensor] for tensor in lean.bound[name]]
+                from firebrick.loader.static_inputs import bind
+
+                renamed[installed] = bind(scope, installed, function, tensors, owners)
+            elif installed not in scope:
                 function = self._backends.load(ContentKey(part), device=None if move is None else move.to)
                 api.never_trace(function.__code__)
                 scope[installed] = function
         if move is not None:
             compiled = moved_code(compiled, lean.backends, move)
+        if renamed:
+            compiled = rename(compiled, renamed)
         if opened is not None:
             opened()
         return api.guarded_answer(frame_state, code, compiled, manager)
+
+
+def _prepared(manifest: Manifest, frame: Frame) -> list[Any]:
+    """Bring optimizers into the state in which Dynamo traces their steps; return them."""
+    lean = manifest.lean
+    if isinstance(lean, NoLeanForm) or not lean.optimizers:
+        return []
+    from firebrick.loader.static_inputs import initialise  # most frames have none
+
+    frame.forget()
+    return initialise(lean.optimizers, frame.scope, frame.values)
 
 
 def _guards(

@@ -2,16 +2,19 @@
 
 torch excludes functions of its optimisers from tracing, and imports Dynamo for that at their first call.
 Outside compiled functions the exclusion has no effect. Until Dynamo is imported these functions are called
-directly, and ``step`` omits its graph breaks; then torch's own are restored.
+directly, and ``step`` omits its graph breaks. It has the code of torch's own, so that guards and digests see
+the same with and without Dynamo.
 
 Source followed: ``torch/_compile.py``, ``torch/optim/optimizer.py``.
 """
 
 from __future__ import annotations
 
+import builtins
 import functools
 import sys
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -48,10 +51,14 @@ class Optimizers:
                 self._steps.append((cls, step, quiet))
                 cls.step = quiet  # type: ignore[attr-defined]
 
-    def restore(self) -> None:
-        """Restore torch's functions; called when Dynamo is imported, and at the end."""
+    def unmark(self) -> None:
+        """Let torch mark its functions, now that Dynamo is imported."""
         while self._marked:
             self._marked.pop().__dict__.pop(_MARK, None)
+
+    def restore(self) -> None:
+        """Give torch's functions back; an instance may have wrapped some."""
+        self.unmark()
         while self._steps:
             cls, step, quiet = self._steps.pop()
             if cls.__dict__.get("step") is quiet:
@@ -61,21 +68,28 @@ class Optimizers:
 def _nothing() -> None: ...
 
 
-def _step(original: FunctionType) -> Callable[..., Any]:
-    """Return ``step`` without graph breaks; an instance may have wrapped it before Dynamo's import."""
-    plain: Callable[..., Any] = original.__wrapped__  # type: ignore[attr-defined]
+class _Quiet:
+    """Stands for the module torch in a step that leaves Dynamo out: nothing is traced, so no graph breaks."""
 
-    @functools.wraps(original)
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if "torch._dynamo" in sys.modules:
-            return original(self, *args, **kwargs)
-        before = torch.is_grad_enabled()
-        try:
-            torch.set_grad_enabled(self.defaults["differentiable"])
-            return plain(self, *args, **kwargs)
-        finally:
-            torch.set_grad_enabled(before)
+    is_grad_enabled = staticmethod(torch.is_grad_enabled)
+    set_grad_enabled = torch.set_grad_enabled
+    _dynamo = types.SimpleNamespace(graph_break=_nothing)
 
+
+def _import(name: str, *args: Any, **kwargs: Any) -> Any:
+    if name == "torch._dynamo" and name not in sys.modules:
+        return _Quiet
+    return builtins.__import__(name, *args, **kwargs)
+
+
+def _step(original: FunctionType) -> FunctionType:
+    """Return ``step`` with the code of torch's own, to which another import statement means less."""
+    scope = original.__globals__ | {"__builtins__": vars(builtins) | {"__import__": _import}}
+    name, defaults, cells = original.__name__, original.__defaults__, original.__closure__
+    step = FunctionType(original.__code__, scope, name, defaults, cells)
+    step.__kwdefaults__ = original.__kwdefaults__
+    wrapped = original.__wrapped__  # type: ignore[attr-defined]
+    functools.update_wrapper(step, original).__wrapped__ = wrapped
     return step
 
 

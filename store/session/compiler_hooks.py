@@ -388,7 +388,8 @@ class Hooks:
 
     def _skipped(self, compilation: Compilation, frame: Any, cache_entry: Any) -> None:
         # a frame of torch is shared by many modules: its behaviour for one says nothing about the others
-        shared = compilation.recipe.components["function.module"].startswith("torch.")
+        module = compilation.recipe.components["function.module"]
+        shared = module.startswith("torch.") and not module.startswith("torch.optim.")
         if compilation.traced and cache_entry is None and compilation.refused is None and not shared:
             compilation.reach(frame.f_locals)
             if compilation.refused is None:

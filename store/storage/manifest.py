@@ -7,6 +7,7 @@ refused: a later Firebrick that adds one has another version.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from firebrick.base.namedtuple import NamedTuple
@@ -90,6 +91,8 @@ class LeanForm(NamedTuple):
         backends: generated global -> key of a LEAN_BACKEND or LEAN_SPLIT.
         opens: the CUDA libraries it calls, by the names of `firebrick.runtime.cuda_warmup`.
         place: where it runs; None for the CPU.
+        bound: generated global of a backend -> names in its guards of tensors that it takes first.
+        optimizers: source of an optimizer, whose state is made first -> lists that its ``_init_group`` fills.
     """
 
     guards: ContentKey
@@ -97,6 +100,8 @@ class LeanForm(NamedTuple):
     backends: Mapping[str, ContentKey]
     opens: list[str]
     place: Placement | None
+    bound: Mapping[str, list[str]] = MappingProxyType({})
+    optimizers: Mapping[str, int] = MappingProxyType({})
 
 
 class NoLeanForm(NamedTuple):
@@ -172,8 +177,11 @@ def pack_manifest(manifest: Manifest) -> bytes:
     return packed
 
 
+_SELDOM: Final = ("bound", "optimizers")  # left out where they are empty
+
+
 def _packed_lean(lean: LeanForm) -> dict[str, Any]:
-    body = lean._asdict()
+    body = {name: value for name, value in lean._asdict().items() if value or name not in _SELDOM}
     place = body.pop("place")
     return body if place is None else body | place._asdict()
 
@@ -267,6 +275,8 @@ def _lean(value: Any) -> LeanForm | NoLeanForm:
         body.take("backends", _keys),
         body.take("opens", _list_of_texts),
         Placement(body.take("gpu", _index), body.take("pinned", _text)) if placed else None,
+        body.take("bound", _lists, {}),
+        body.take("optimizers", _numbers, {}),
     )
     body.end()
     return made
@@ -342,6 +352,14 @@ def _list_of_texts(value: Any) -> list[str]:
     if type(value) is not list:
         raise _wrong("a list", value)
     return [_text(item) for item in value]
+
+
+def _lists(value: Any) -> dict[str, list[str]]:
+    return _map(value, _list_of_texts)
+
+
+def _numbers(value: Any) -> dict[str, int]:
+    return _map(value, _number)
 
 
 def _facts(value: Any) -> list[Fact]:

@@ -59,6 +59,8 @@ TritonBuild = sys.modules.get("triton.runtime.build")  # if Triton is installed,
 
 BACKEND_PREFIX = "__compiled_fn_"
 RESUME_PREFIX = "__resume_at_"
+# Why torch leaves a graph out of its packages that holds tensors itself (``compile_and_call_fx_graph``).
+STATIC_ADDRESSES = "Graph contains named parameters due to static addresses."
 
 
 def probe() -> None:

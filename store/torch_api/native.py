@@ -17,10 +17,14 @@ from torch._C._dynamo import guards as guards
 from torch._library import simple_registry
 from torch._library.custom_ops import OPDEFS as OPDEFS
 from torch.nn.modules import module as _nn_module
+from torch.optim.optimizer import _foreach_supported_types as _optimized_types
+from torch.utils._foreach_utils import _foreach_supported_types as _foreach_types
 from torch.utils._pytree import SUPPORTED_NODES as SUPPORTED_NODES
 
 # typed by their use: torch's stubs lack some of them
 _C: Any = torch._C
+
+FOREACH_TYPES: Final = (_optimized_types, _foreach_types)  # to which importing the compiler adds
 
 functionalization: Any = _C._functionalization
 InductorBackend = torch._TorchCompileInductorWrapper

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch._dynamo import output_graph, polyfills
 from torch._dynamo.symbolic_convert import InliningInstructionTranslator
-from torch._dynamo.variables import builtin, functions, user_defined
+from torch._dynamo.variables import builtin, functions, optimizer, user_defined
 from torch._dynamo.variables import torch as torch_variables
 from torch._dynamo.variables.base import ValueMutationNew, VariableTracker
 from torch._dynamo.variables.lazy import LazyVariableTracker
@@ -68,6 +68,12 @@ class TraceSink(Protocol):
     def sorts(self) -> None:
         """Record that objects are sorted."""
 
+    bound: dict[str, list[Any]]
+    """Name of a graph -> tensors that it holds itself, in the order in which AOTAutograd takes them."""
+
+    optimizers: dict[str, int]
+    """Source of an optimizer whose ``_init_group`` Dynamo ran -> how many lists that fills."""
+
     in_order: dict[int, Any] | None
     """Sets that the code filled item by item, by the address of their items; ``None`` if unknown."""
 
@@ -101,6 +107,7 @@ def note_tracing(patches: Patches, seen: Seen) -> None:
         (functions.PolyfilledFunctionVariable, "call_function", _polyfilled),
         (torch_variables.TorchInGraphFunctionVariable, "call_function", _folded),
         (output_graph.OutputGraph, "call_user_compiler", _graph),
+        (optimizer.OptimizerVariable, "call_method", _initialising),
     ):
         patches.set(owner, name, wrap(getattr(owner, name), seen))
     for cls in _set_variables():
@@ -263,8 +270,27 @@ def _folded(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> No
             traced.folded(self.value, constants)
 
 
+@_after
+def _initialising(traced: TraceSink, self: Any, tx: Any, name: str, args: Any, kwargs: Any) -> None:
+    """Note that Dynamo ran ``_init_group`` of an optimizer: it fills the optimizer's state."""
+    if name != "_init_group" or not self.tensor_to_source:
+        return
+    traced.ran([type(self.value)._init_group])
+    traced.optimizers[_name_of(self.source)] = len(args) - 1
+    if kwargs:
+        traced.refuse("_init_group with arguments by name")
+
+
+def _name_of(source: Any) -> str:
+    return str(source.name() if callable(source.name) else source.name)
+
+
 @_wrapping
 def _graph(traced: TraceSink, self: Any, module: Any, *args: Any, **kwargs: Any) -> None:
+    tensors = [tensor for _, tensor in module.named_parameters(remove_duplicate=False)]
+    tensors += [tensor for _, tensor in module.named_buffers(remove_duplicate=False)]
+    if tensors:
+        traced.bound[module._backend_id] = tensors
     for graph in module.modules():
         for node in getattr(getattr(graph, "graph", None), "nodes", ()):
             if node.op == "call_method":

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 
 from firebrick.base.shipped import is_pinned, is_shipped_class, is_static, shipped_file
+from firebrick.torch_api.compiler_free import undisabled
 from firebrick.validity.code_facts import code_facts
 from firebrick.validity.exact import OF_TORCH, PLAIN, peculiarity
 
@@ -144,6 +145,8 @@ class Classes:
             if shipped:
                 if kind in PLAIN or kind in OF_TORCH or (kind in _AS_SHIPPED and member.__name__ == name):
                     continue
+                if _is_put_there_by_dynamo(cls, name, member):
+                    continue
                 if kind is types.FunctionType:
                     code = member.__code__
                     own = code.co_qualname == f"{cls.__qualname__}.{name}" and shipped_file(code.co_filename)
@@ -190,6 +193,19 @@ class Classes:
             )
             if names:
                 self.note(f"class {label}", f"registered {', '.join(names)}")
+
+
+def _is_put_there_by_dynamo(cls: type, name: str, member: Any) -> bool:
+    """Tell whether an entry of an optimizer is there once Dynamo is imported (``TorchPatcher``).
+
+    It gives each class its own ``_init_group``, or that of a base, marked as not to be traced.
+    """
+    if name != "_init_group" or not cls.__module__.startswith("torch.optim."):
+        return False
+    plain = undisabled(member) if type(member) is types.FunctionType else member
+    if type(plain) is not types.FunctionType or not shipped_file(plain.__code__.co_filename):
+        return False
+    return plain.__code__.co_qualname in {f"{base.__qualname__}.{name}" for base in cls.__mro__}
 
 
 # Types of values that need no entry if guards compare them.

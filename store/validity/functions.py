@@ -136,6 +136,8 @@ class Functions(Classes):
         if kind is types.ModuleType:
             return value.__name__.startswith(_OF_PROGRAMS) or not module.startswith("torch")
         if kind is types.FunctionType:
+            if module.startswith("torch.optim.") and attribute.startswith("_fused_"):
+                value = undisabled(value)  # by Dynamo, when it is imported (`TorchPatcher`)
             own = is_own(value.__code__)
             return own or value.__code__.co_name != attribute or not code_key(value.__code__)
         if issubclass(kind, type):

@@ -94,6 +94,10 @@ class Frame:
         self.values = values
         self._found: dict[bytes, Reach] = {}
 
+    def forget(self) -> None:
+        """Forget what walks found: the program's state is about to change."""
+        self._found.clear()
+
     def reach(self, key: bytes, scope: Scope) -> Reach:
         """Return the result of a walk, cached by key.
 

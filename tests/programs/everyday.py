@@ -117,3 +117,61 @@ double.register_fake(torch.empty_like)
 
 def operator_of_ones_own():
     return compiled(lambda x: double(x) + 1)(ones(3))
+
+
+def decorator_with_arguments():
+    @torch.compile(dynamic=False, options={"fallback_by_default": True})
+    def run(x):
+        return x * 2
+
+    return run(ones(3))
+
+
+def stepped(step, models, optimizers, number=2):
+    """Take steps, and return the parameters and what the optimizers keep."""
+    for _ in range(number):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.zero_grad()
+            model(ones(2, 4)).sum().backward()
+        step()
+    return [[*model.parameters()] for model in models], [o.state_dict()["state"] for o in optimizers]
+
+
+def optimizer_step():
+    model = net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    return stepped(torch.compile(optimizer.step), [model], [optimizer])
+
+
+def optimizer_with_a_scheduler():
+    """As PyTorch's tutorial has it."""
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.01))
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=5)
+
+    @torch.compile(fullgraph=False)
+    def step():
+        optimizer.step()
+        scheduler.step()
+
+    return stepped(step, [model], [optimizer])
+
+
+def two_optimizers():
+    """Of one kind, for models of the same sizes: one graph, with the tensors of each."""
+    models = net(), net()
+    with torch.no_grad():
+        models[1].layer.weight.mul_(2)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9) for model in models]
+    steps = [compiled(optimizer.step) for optimizer in optimizers]
+    return stepped(lambda: [step() for step in steps], models, optimizers, 3)
+
+
+def optimizer_that_goes_on():
+    """With the state of a check point."""
+    model = net()
+    before = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    stepped(before.step, [model], [before])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer.load_state_dict(before.state_dict())
+    return stepped(compiled(optimizer.step), [model], [optimizer])
