@@ -7,7 +7,6 @@ refused: a later Firebrick that adds one has another version.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from firebrick.base.namedtuple import NamedTuple
@@ -100,8 +99,8 @@ class LeanForm(NamedTuple):
     backends: Mapping[str, ContentKey]
     opens: list[str]
     place: Placement | None
-    bound: Mapping[str, list[str]] = MappingProxyType({})
-    optimizers: Mapping[str, int] = MappingProxyType({})
+    bound: Mapping[str, list[str]] = {}
+    optimizers: Mapping[str, int] = {}
 
 
 class NoLeanForm(NamedTuple):
