@@ -10,7 +10,7 @@ PROGRAM = Path(__file__).parent / "programs" / "everyday.py"
 CASES = (
     "type_variable", "pattern", "sentinel", "method_of_a_set", "set_made_inside", "autocast_around",
     "autocast_in_forward", "autocast_held", "dtype_beside", "registered_elsewhere",
-    "operator_of_ones_own", "decorator_with_arguments",
+    "decorator_with_arguments",
 )  # fmt: skip
 FULL = ("operator_of_ones_own",)  # the program has to register it before the graph runs
 # torch leaves the tensors of an optimizer to the lane without the compiler.
@@ -22,15 +22,15 @@ def starts(tmp_path_factory):
     """A process that records, one that is served without the compiler, and one with it."""
     root, store = tmp_path_factory.mktemp("everyday"), tmp_path_factory.mktemp("store")
     first = run_cases(
-        PROGRAM, (*CASES, *OPTIMIZERS), home=root / "1", store=store, env={"PYTHONHASHSEED": "1"}
+        PROGRAM, (*CASES, *OPTIMIZERS, *FULL), home=root / "1", store=store, env={"PYTHONHASHSEED": "1"}
     )
     later = {
         lane: run_cases(
             PROGRAM, names, home=root / lane, store=store, compilers=False, env={"PYTHONHASHSEED": "2", **env}
         )
         for lane, names, env in (
-            ("lean", (*CASES, *OPTIMIZERS), {}),
-            ("full", CASES, {"FIREBRICK_LEAN": "0"}),
+            ("lean", (*CASES, *OPTIMIZERS, *FULL), {}),
+            ("full", (*CASES, *FULL), {"FIREBRICK_LEAN": "0"}),
         )
     }
     return first, later
@@ -38,7 +38,10 @@ def starts(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("lane", "name"),
-    [*(("lean", name) for name in (*CASES, *OPTIMIZERS)), *(("full", name) for name in CASES)],
+    [
+        *(("lean", name) for name in (*CASES, *OPTIMIZERS, *FULL)),
+        *(("full", name) for name in (*CASES, *FULL)),
+    ],
 )
 def test_is_served(starts, lane, name):
     first, later = starts[0].case(name), starts[1][lane].case(name)
