@@ -5,6 +5,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,11 @@ def test_what_is_not_flushed_may_be_lost_sector_by_sector() -> None:
 def test_a_removal_and_a_new_name_may_be_lost_each_by_itself() -> None:
     made = (Op.OPEN, "g", 0, b""), (Op.WRITE, "g", 0, b"x"), (Op.SYNC, "g", 0, b""), (Op.SYNC, ".", 0, b"")
     assert set(states(*made, (Op.LINK, "g", 0, b"f"), (Op.UNLINK, "g", 0, b""))) == {None, b"x"}
+
+
+def test_a_recording_may_end_in_any_way() -> None:
+    program = PROGRAM.with_name("recording_killed.py")
+    command = [sys.executable, str(program), "--count", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    assert json.loads(done.stdout)["failures"] == []
