@@ -81,6 +81,13 @@ def test_the_sdist_builds_a_wheel_with_every_module(tmp_path: Path) -> None:
     assert PurePosixPath("firebrick/py.typed") in names
 
 
+def test_the_extra_never_downgrades_a_torch_that_is_installed() -> None:
+    """Beside a newer torch Firebrick says which it supports; pip would replace the torch without asking."""
+    from firebrick.torch_api import MINORS
+
+    assert PROJECT["project"]["optional-dependencies"]["torch"] == [f"torch>={MINORS[0]}"]
+
+
 def test_the_version_is_one() -> None:
     assert firebrick.__version__ == PROJECT["project"]["version"]
     assert importlib.metadata.version("firebrick") == firebrick.__version__
