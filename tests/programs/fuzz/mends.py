@@ -82,7 +82,7 @@ _ALL = [
     _mend(
         "subclasses that are registered",
         "registered: registered",
-        (f"{_CLASSES}._registered", "if names:", "if False:"),
+        (f"{_CLASSES}.registrations", "if names:", "if False:"),
     ),
     _mend(
         "metaclass",
@@ -212,7 +212,11 @@ _ALL = [
     _mend(
         "marks of functions",
         "what the compiler is told: disable is new; what the compiler is told: disable is taken back; what the compiler is told: disable of a method",
-        (f"{_FUNCTIONS}.function", 'marks.append("disabled")', "pass"),
+        (
+            f"{_FUNCTIONS}.function",
+            'marks.append("disabled" if recursive else "disabled, not recursively")',
+            "pass",
+        ),
         caught="guards on the code of what stands for the function",
     ),
     # The walk: objects
