@@ -5,17 +5,20 @@ All of it is run by ``python tests/programs/corpora/run.py``.
 
 import collections
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent / "programs"))
+from support.places import PROGRAMS
+
+sys.path.insert(0, str(PROGRAMS))
 
 pytest.importorskip("expecttest", reason="torch's own tests want it")
 
 from corpora.run import SERVED, choose, judge, run
 from corpora.subject import described, form, spread
+
+pytestmark = pytest.mark.compiles
 
 PART = {"op_db": 6, "module_db": 2, "autograd_function_db": 1}
 CHOSEN = [

@@ -7,13 +7,14 @@ may move to a better lane, never to a worse one.
 import copy
 import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from support.differential import LANES, classify, differences, list_cases, run
+from support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.compiles
+
 FOLDER = ROOT / "tests" / "programs" / "differential"
 TABLE = path.read_text() if (path := ROOT / "docs" / "eligibility.md").exists() else ""
 EXPECTED = {

@@ -5,15 +5,18 @@ All programs, with C++ kernels too, are run by ``python tests/programs/edits/run
 
 import collections
 import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "programs"))
+from support.places import PROGRAMS
+
+sys.path.insert(0, str(PROGRAMS))
 
 from edits.case import Case, cases
 from edits.run import LANES, Trial, corpus, explained, judge, run, sample
 from edits.said import named, words
+
+pytestmark = pytest.mark.compiles
 
 NEEDS_KERNELS = {"instructions of the CPU"}  # nothing to see where ATen computes
 CORPUS = corpus()

@@ -1,12 +1,13 @@
 """Programs as users write them start without the compiler, whatever guards know by its address alone."""
 
-from pathlib import Path
-
 import pytest
 
+from support.places import PROGRAMS
 from support.programs import run_cases
 
-PROGRAM = Path(__file__).parent / "programs" / "everyday.py"
+pytestmark = pytest.mark.compiles
+
+PROGRAM = PROGRAMS / "everyday.py"
 CASES = (
     "type_variable", "pattern", "sentinel", "method_of_a_set", "set_made_inside", "autocast_around",
     "autocast_in_forward", "autocast_held", "dtype_beside", "registered_elsewhere",

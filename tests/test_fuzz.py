@@ -7,11 +7,12 @@ import ast
 import dataclasses
 import importlib
 import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "programs"))
+from support.places import PROGRAMS
+
+sys.path.insert(0, str(PROGRAMS))
 
 from edits.run import corpus, run
 from fuzz.grammar import Pair, Program, draws, edited, pairs, smaller
@@ -20,6 +21,8 @@ from fuzz.mutants import changed, source_of
 from fuzz.mutation import found_by, trials
 from fuzz.parts import VALUE, WAY
 from fuzz.run import each, outcomes_of, shown, shrunk
+
+pytestmark = pytest.mark.compiles
 
 SEED, NUMBER = 20261127, 24
 SAMPLE = ("what was absent", "keyword defaults", "members of enumerations", "hooks of modules", "environment")

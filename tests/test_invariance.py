@@ -3,15 +3,18 @@
 import json
 import sys
 import venv
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "programs"))
+from support.places import PROGRAMS
+
+sys.path.insert(0, str(PROGRAMS))
 
 from invariance.changes import CHANGES, Program, reasons, verdict
 
 from support.programs import start
+
+pytestmark = pytest.mark.compiles
 
 MAIN = """\
 import json

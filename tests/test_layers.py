@@ -5,11 +5,11 @@ import collections
 import graphlib
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.places import ROOT
+
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text()
 ROOMS = re.findall(
     r"^\| `([\w.]+)` \|", DOCUMENT.partition("<!-- layers")[2].partition("<!-- end")[0], re.MULTILINE

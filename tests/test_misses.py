@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import lmdb
 import pytest
@@ -13,9 +12,12 @@ from firebrick.loader.bundles import parts_digest
 from firebrick.storage.format import HEADER, LMDB_MAJOR, META_FORMAT, Kind
 from firebrick.storage.keys import recipe_key
 from firebrick.storage.store import Blob, Store
+from support.places import PROGRAMS
 from support.programs import run_cases
 
-SMALL = Path(__file__).parent / "programs" / "small.py"
+pytestmark = pytest.mark.compiles
+
+SMALL = PROGRAMS / "small.py"
 EAGER = {"TORCH_COMPILE_DISABLE": "1"}
 
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import firebrick
+from support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 FOLDERS = {"firebrick": ROOT / "store", "firebrick.codecs": ROOT / "codecs"}

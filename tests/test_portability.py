@@ -9,6 +9,8 @@ import pytest
 
 from support.programs import run_cases
 
+pytestmark = pytest.mark.compiles
+
 PROGRAM = """\
 import contextlib
 import dataclasses

@@ -7,15 +7,17 @@ A third process makes all of them once more, in another order, for another store
 import ast
 import math
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 
 from firebrick.storage.store import Store
+from support.places import PROGRAMS
 from support.programs import builders, run_cases
 
-PROGRAM = Path(__file__).parent / "programs" / "cases.py"
+pytestmark = pytest.mark.compiles
+
+PROGRAM = PROGRAMS / "cases.py"
 CASES = (
     "function", "training", "graph_breaks", "more_graph_breaks", "data_dependent_branch",
     "graph_break_in_closure", "static", "dynamic", "specialisations", "grad_modes", "twelve_blocks",

@@ -3,13 +3,14 @@
 Follows ``test/dynamo/test_precompile_context.py`` of PyTorch in what is checked.
 """
 
-from pathlib import Path
-
 import pytest
 
+from support.places import PROGRAMS
 from support.programs import run_cases
 
-PROGRAM = Path(__file__).parent / "programs" / "registry.py"
+pytestmark = pytest.mark.compiles
+
+PROGRAM = PROGRAMS / "registry.py"
 CASES = ("basic", "by_key", "editable")
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 

@@ -1,6 +1,6 @@
 """Compile two functions, encode what torch recorded; in another process decode it and run them.
 
-Used by tests/test_codecs_backend.py and tests/test_codecs_dynamo.py: `save(path, cases)` and
+Used by tests/codecs/test_codecs_backend.py and tests/codecs/test_codecs_dynamo.py: `save(path, cases)` and
 `load(path, out)` are called in processes of their own.
 """
 

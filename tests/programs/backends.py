@@ -1,7 +1,7 @@
 """Compile small functions and observe their backends, restored by torch and restored without it.
 
-Used by tests/test_lean_backend.py: `save(path, names)` compiles the cases, keeps each backend in lean form
-with inputs of it, and writes down what torch's own restored function does with them; `load(path, out)`
+Used by tests/runtime/test_lean_backend.py: `save(path, names)` compiles the cases, keeps each backend in lean
+form with inputs of it, and writes down what torch's own restored function does with them; `load(path, out)`
 restores the lean backends in a process of its own and writes down what those do.
 """
 

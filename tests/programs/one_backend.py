@@ -1,4 +1,4 @@
-"""One function, compiled, and its backend rebuilt on its own. Used by tests/test_loader.py."""
+"""One function, compiled, and its backend rebuilt on its own. Used by tests/loader/test_loader.py."""
 
 import os
 

@@ -1,7 +1,7 @@
 """Hypothesis strategies for everything that codecs encode, and what it takes to compare it.
 
 `everything(kind)` is the one strategy; its arguments are the documented limits of what it makes.
-Every codec is run with it (tests/test_codecs_all.py), and so can be a codec of one's own.
+Every codec is run with it (tests/codecs/test_codecs_all.py), and so can be a codec of one's own.
 """
 
 from __future__ import annotations
