@@ -102,7 +102,7 @@ def open_environment(
             except MapResized:  # in the transaction that py-lmdb begins immediately
                 break
             except UnicodeError:
-                raise StoreError(place.path, "without /proc, its path must be valid UTF-8") from None
+                raise _not_utf8(place.path) from None
             except lmdb.Error as error:
                 if "already open" not in str(error):  # py-lmdb has neither a class nor a code for this
                     raise
@@ -110,20 +110,27 @@ def open_environment(
     raise outgrown(place.path)
 
 
+def _not_utf8(path: str) -> StoreError:
+    return StoreError(path, "without /proc, its path must be valid UTF-8")
+
+
 def write_new(file: str, path: str) -> None:
     """Write a new file with its databases, and flush it; `path` is that of its store.
 
     No lock file is used; nobody else may know the file yet.
     """
-    env = lmdb.Environment(
-        file,
-        map_size=fmt.NEW_MAP_SIZE,
-        subdir=False,
-        lock=False,
-        mode=fmt.DIRECTORY_MODE & 0o666,
-        max_dbs=len(fmt.DATABASES),
-        lib_version=fmt.LMDB_MAJOR,
-    )
+    try:
+        env = lmdb.Environment(
+            file,
+            map_size=fmt.NEW_MAP_SIZE,
+            subdir=False,
+            lock=False,
+            mode=fmt.DIRECTORY_MODE & 0o666,
+            max_dbs=len(fmt.DATABASES),
+            lib_version=fmt.LMDB_MAJOR,
+        )
+    except UnicodeError:
+        raise _not_utf8(path) from None
     try:
         create_databases(env, path, create=True)
         env.sync(True)

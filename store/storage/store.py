@@ -111,9 +111,11 @@ class Store(Upkeep):
         if is_file(path):
             from firebrick.storage.pack import Pack  # a directory is opened without it
 
+            pack = Pack.open(path)
             if not readonly:
-                raise StoreReadOnly(path, "it is a sealed pack, or no store")
-            return cls(Pack.open(path), readonly=True, durable=durable)
+                pack.release()
+                raise StoreReadOnly(path, "it is a sealed pack")
+            return cls(pack, readonly=True, durable=durable)
         limit = data_limit(path, max_bytes)
         engine = Engine.acquire(path, readonly=readonly, create=create, map_size=map_size, limit=limit)
         return cls(engine, readonly=readonly, durable=durable, limit=limit)

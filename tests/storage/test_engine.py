@@ -745,7 +745,7 @@ def test_symbolic_links_are_refused(path: Path, tmp_path: Path) -> None:
 
 def test_a_file_is_no_directory(path: Path) -> None:
     path.write_text("")
-    with pytest.raises(StorePermissionError):
+    with pytest.raises(StoreVersionError, match="no sealed pack"):
         Store.open(path)
     with pytest.raises(StoreError):
         Store.open(path / "below")

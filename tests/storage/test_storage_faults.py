@@ -414,6 +414,7 @@ try:
 except OSError:
     print("refused")
 """
+    Store.open(path).close()
     said = []
     real = lmdb.Environment
 

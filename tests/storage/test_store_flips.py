@@ -151,7 +151,7 @@ def test_a_check_looks_every_entry_up(tmp_path: Path, database: str, monkeypatch
         fill(store)
         store.registry_update("context", {("section", "name"): b"value"})
         store.note(MANIFESTS[0].key, {"seconds": 1.5})
-        entries = store._engine
+        entries = store._source
         assert entries
         with entries.begin() as txn:
             some = txn.entries(database)
