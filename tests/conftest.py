@@ -29,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("GITHUB_EVENT_NAME", *settings.PULL_REQUEST):  # tests of a pull request write all the same
         os.environ.pop(name, None)
     os.environ[TOOLCHAIN] = toolchain or os.path.join(root, "toolchain")
+    path = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))  # children import support
     os.environ["FIREBRICK_SELF_TEST"] = "0"  # a process for each test that records
     for name in CACHES:
         os.environ[name] = os.path.join(root, name.lower())

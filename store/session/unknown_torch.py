@@ -7,6 +7,7 @@ from pathlib import Path
 from firebrick import torch_api
 from firebrick.errors import Unsupported
 from firebrick.settings import Settings
+from firebrick.torch_api import minors
 from firebrick.torch_api.minors import minor_of
 
 
@@ -44,7 +45,7 @@ def admit() -> str:
             f"torch {torch.__version__}: of what is relied on in torch {known}, {len(found)} names differ: "
             f"{first}{', …' * (len(found) > 3)}; python -m firebrick.torch_api.surface lists them"
         )
-    torch_api.stand_in(minor_of(torch.__version__), known)
+    minors.stand_in(minor_of(torch.__version__), known)
     return (
         f"trying torch {torch.__version__} as if it were {known}, in the full lane, and auditing each hit; "
         f"supported are {', '.join(torch_api.MINORS)}"

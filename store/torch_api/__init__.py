@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from firebrick.errors import Unsupported
-from firebrick.torch_api.minors import minor_of
+from firebrick.torch_api.minors import STAND_INS, minor_of
 
 MINORS = ("2.11", "2.12", "2.13", "2.14")
 
@@ -67,16 +67,8 @@ def installed_version() -> str | None:
     return None
 
 
-_STAND_INS: dict[str, str] = {}  # minor that is not in MINORS -> the one whose surface it has
-
-
-def stand_in(minor: str, known: str) -> None:
-    """Let a minor be used from here on as a supported one is, whose surface it has."""
-    _STAND_INS[minor] = known
-
-
 def _supported(version: str) -> str:
-    minor = _STAND_INS.get(minor_of(version), minor_of(version))
+    minor = STAND_INS.get(minor_of(version), minor_of(version))
     if minor not in MINORS:
         raise Unsupported(
             f"torch {version}; supported are {', '.join(MINORS)}: install one of these, "

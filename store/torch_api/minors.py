@@ -60,11 +60,21 @@ def has(name: str, minor: str | None = None) -> bool:
     return _number(first) <= here and (not last or here <= _number(last))
 
 
+STAND_INS: dict[str, str] = {}  # minor that no table knows -> the one whose surface it has
+
+
+def stand_in(minor: str, known: str) -> None:
+    """Let a minor be used from here on as a supported one is, whose surface it has."""
+    STAND_INS[minor] = known
+    _running.cache_clear()
+
+
 @functools.cache
 def _running() -> str:
     import torch
 
-    return minor_of(torch.__version__)
+    minor = minor_of(torch.__version__)
+    return STAND_INS.get(minor, minor)
 
 
 def _number(minor: str) -> tuple[int, ...]:

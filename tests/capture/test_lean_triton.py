@@ -73,7 +73,7 @@ def launcher(request, monkeypatch):
 
 
 def test_a_kernel_is_loaded_at_its_first_launch_and_once(launcher):
-    kernel, same = runtime.TritonKernel(LAUNCH), runtime.TritonKernel(LAUNCH)
+    kernel, same = runtime.TritonLauncher(LAUNCH), runtime.TritonLauncher(LAUNCH)
     assert launcher.loads == []
     kernel.run("x", "out", 1000, stream=5)
     kernel.run("y", "out", 128, stream=6)
@@ -97,23 +97,23 @@ def test_while_libraries_are_opened_kernels_are_loaded_early(launcher, monkeypat
 
 
 def test_devices_have_functions_of_their_own(launcher, monkeypatch):
-    runtime.TritonKernel(LAUNCH).run(1, 2, 3, stream=0)
+    runtime.TritonLauncher(LAUNCH).run(1, 2, 3, stream=0)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    runtime.TritonKernel(LAUNCH).run(1, 2, 3, stream=0)
+    runtime.TritonLauncher(LAUNCH).run(1, 2, 3, stream=0)
     assert [load[3] for load in launcher.loads] == [0, 1]
     assert [launch[0] for launch in launcher.launches] == [1, 2]
 
 
 def test_only_what_the_kernel_takes_is_passed(launcher):
     launch = LAUNCH._replace(passed=(1,), letters="O", scratch=0, grid=(("argument", 2), 1, ("argument", 0)))
-    runtime.TritonKernel(launch).run(3, "out", 5, stream=0)
+    runtime.TritonLauncher(launch).run(3, "out", 5, stream=0)
     assert launcher.launches[0][1:] == (5, 1, 3, 4, 16, "O", ("out",), 0)
 
 
 def test_profiles_name_the_kernel(launcher):
     from torch.profiler import ProfilerActivity, profile
 
-    kernel = runtime.TritonKernel(LAUNCH)
+    kernel = runtime.TritonLauncher(LAUNCH)
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
         kernel.run(torch.ones(2), torch.ones(2), 2, stream=0)
     assert "add" in {event.key for event in seen.key_averages()}
@@ -147,7 +147,7 @@ def test_a_device_of_another_kind_is_refused_before_anything_is_loaded(launcher,
 def test_a_torch_without_cuda_is_refused(monkeypatch):
     monkeypatch.delattr(torch._C, "_StaticCudaLauncher", raising=False)
     with pytest.raises(Unsupported, match="without a launcher"):
-        runtime.TritonKernel(LAUNCH)
+        runtime.TritonLauncher(LAUNCH)
 
 
 # What is stored.

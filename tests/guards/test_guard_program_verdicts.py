@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from support.places import PROGRAMS, TESTS
+from support.places import PROGRAMS
 
 sys.path.insert(0, str(PROGRAMS))
 
@@ -179,7 +179,7 @@ def test_two_processes_record_the_same_bytes(recorded: dict[str, Recorded], tmp_
     )
     names = [n for n in NAMES if n not in ("local_class",)][::3]
     out = tmp_path / "bodies"
-    here = str(TESTS)
+    here = str(Path(__file__).parent)
     done = subprocess.run(
         [sys.executable, "-c", script, here, str(PROGRAMS), out, ",".join(names)],
         capture_output=True, text=True, check=False, env=None,

@@ -36,7 +36,10 @@ def manifests(max_size: int) -> st.SearchStrategy[Manifest]:
         st.none() | keys,
     )
     places = st.none() | st.builds(Placement, st.integers(-1, 64), texts)
-    forms = st.builds(LeanForm, keys, maps(texts), maps(keys), st.lists(texts, max_size=few), places)
+    lists = st.lists(texts, max_size=few)
+    forms = st.builds(
+        LeanForm, keys, maps(texts), maps(keys), lists, places, maps(lists), maps(st.integers(0, 9))
+    )
     return st.builds(
         Manifest,
         recipe=keys,
