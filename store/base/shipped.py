@@ -49,6 +49,12 @@ def unwrapped(function: Any) -> Any:
     return function if plain or not callable(function) else inspect.unwrap(function)
 
 
+def is_shipped(function: Any) -> bool:
+    """Tell whether the code behind a function's decorators is torch's or Python's, or none in Python."""
+    code = getattr(unwrapped(function), "__code__", None)
+    return code is None or bool(shipped_file(code.co_filename))
+
+
 def is_own(code: types.CodeType) -> bool:
     """Tell whether code is Firebrick's own, such as its replacements for torch's functions."""
     return code.co_filename.startswith(_FIREBRICK)

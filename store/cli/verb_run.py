@@ -20,6 +20,10 @@ ProgramArgument = Annotated[
         help="A Python file, -m module, -c code, or a command such as torchrun; then its arguments.",
     ),
 ]
+JsonSummary = Annotated[
+    bool, typer.Option("--json", help="The summary as JSON, in one line on standard error.")
+]
+LOCKED = {"FIREBRICK_LOCKED": "1", "FIREBRICK_RECORD": "0"}
 
 
 def command_settings(command: Verb) -> Verb:
@@ -42,9 +46,7 @@ def command(
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="The summary as JSON, in one line on standard error.")
-    ] = False,
+    json: JsonSummary = False,
 ) -> None:
     """Run a program with Firebrick on, and report the savings on standard error.
 
@@ -55,8 +57,7 @@ def command(
         from firebrick.cli.locking import check_lock
 
         check_lock(lock_file, folder)
-    settings = {"FIREBRICK_LOCKED": "1", "FIREBRICK_RECORD": "0"} if locked else {}
-    ended = start(program, folder, settings)
+    ended = start(program, folder, LOCKED if locked else {})
     report(ended, folder, quiet=quiet, json=json)
     if locked:
         prove(ended)

@@ -7,7 +7,7 @@ import typer
 from firebrick.cli.options import StoreOption, folder_of
 from firebrick.cli.output import note
 from firebrick.cli.started import start
-from firebrick.cli.verb_run import ProgramArgument, command_settings, prove, report
+from firebrick.cli.verb_run import LOCKED, JsonSummary, ProgramArgument, command_settings, prove, report
 
 _SETTINGS = {
     "FIREBRICK_RECORD": "1",
@@ -24,9 +24,7 @@ def command(
     proved: Annotated[
         bool, typer.Option("--prove", help="Start it a second time, and fail with 74 where that compiles.")
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="The summary as JSON, in one line on standard error.")
-    ] = False,
+    json: JsonSummary = False,
 ) -> None:
     """Run a program to fill the store: backward graphs that never ran are compiled too, and bundles tested.
 
@@ -36,7 +34,7 @@ def command(
     ended = start(program, folder, _SETTINGS)
     report(ended, folder, json=json)
     if proved and not ended.code:
-        second = start(program, folder, {"FIREBRICK_LOCKED": "1", "FIREBRICK_RECORD": "0"})
+        second = start(program, folder, LOCKED)
         prove(second)
         note("a second start compiled nothing")
         ended = second

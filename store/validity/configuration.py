@@ -20,7 +20,7 @@ from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 from firebrick.base.digest import hex_digest
-from firebrick.base.shipped import shipped_file, unwrapped
+from firebrick.base.shipped import is_shipped, shipped_file, unwrapped
 from firebrick.bundle.platform import host_facts
 from firebrick.storage.msgpack import pack
 from firebrick.torch_api import imported, native
@@ -132,10 +132,8 @@ def registrations() -> str:
             continue
         others = []
         for key, function in itertools.chain.from_iterable(part.items() for part in content):
-            plain = unwrapped(function)
-            code = getattr(plain, "__code__", None)
-            if code is not None and not shipped_file(code.co_filename):
-                others.append(f"{name} {key}: {whole_digest(plain)}")
+            if not is_shipped(function):
+                others.append(f"{name} {key}: {whole_digest(unwrapped(function))}")
         if not others:
             _shipped_tables[name] = content
         found += others

@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 
 from firebrick.base.patches import Patches
-from firebrick.base.shipped import shipped_file, unwrapped
+from firebrick.base.shipped import is_shipped, shipped_file
 from firebrick.torch_api import native
 from firebrick.validity.configuration import text_of
 from firebrick.validity.reach import whole_digest
@@ -98,7 +98,7 @@ def overrides() -> str:
         if function is UNKNOWN:
             if not _is_of_torch(entry):
                 found.append(f"{entry} {UNKNOWN}")
-        elif not _is_shipped(function):
+        elif not is_shipped(function):
             found.append(f"{entry} {whole_digest(function)}")
     return "; ".join(found)
 
@@ -115,11 +115,6 @@ def _is_of_torch(entry: str) -> bool:
                 own = bool(shipped_file(place.partition(".py:")[0] + ".py"))
                 _own_kernels[f"{namespace}/{name}/{key}"] = own
     return _own_kernels[entry]
-
-
-def _is_shipped(function: Any) -> bool:
-    code = getattr(unwrapped(function), "__code__", None)
-    return code is None or bool(shipped_file(code.co_filename))
 
 
 def meaning(name: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,32 +20,6 @@ from support.contexts import BACKENDS, ENTRIES, run_script, small_artifact, smal
 
 KEY, OTHER, THIRD = BACKENDS
 ENTRY = ENTRIES[0]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", durable=False) as store:
-        yield store
-        assert store.check().problems == []
-
-
-@pytest.fixture
-def context(store: Store) -> Context:
-    return Context.open(store)
-
-
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> list[dict[Any, Any]]:
-    """The registry transactions from now on."""
-    calls: list[dict[Any, Any]] = []
-    update = Store.registry_update
-
-    def spy(self: Store, context: str, changes: Any, **more: Any) -> None:
-        calls.append(dict(changes))
-        update(self, context, changes, **more)
-
-    monkeypatch.setattr(Store, "registry_update", spy)
-    return calls
 
 
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,6 @@ from support.contexts import BACKENDS, ENTRIES, small_artifact, small_entry
 
 KEY, OTHER, THIRD = BACKENDS
 ENTRY = ENTRIES[0]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", durable=False) as store:
-        yield store
-        assert store.check().problems == []
-
-
-@pytest.fixture
-def context(store: Store) -> Context:
-    return Context.open(store)
 
 
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
