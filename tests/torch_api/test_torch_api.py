@@ -94,7 +94,9 @@ class TestAnotherTorch:
         steps = (
             "modules, path, environment = set(sys.modules), list(sys.path), dict(os.environ)\n"
             "import firebrick\n"
-            "assert set(sys.modules) - modules == {'firebrick'}, set(sys.modules) - modules\n"
+            "new = set(sys.modules) - modules\n"
+            "assert {name for name in new if name.split('.')[0] not in sys.stdlib_module_names} == {'firebrick'}\n"
+            "assert not new & {'json', 're', 'pathlib', 'logging', 'importlib.metadata'}, new\n"
             "assert (path, environment, before) == (sys.path, dict(os.environ), sys.meta_path)"
         )
         finished = stub(steps)
