@@ -95,8 +95,8 @@ class TestAnotherTorch:
             "modules, path, environment = set(sys.modules), list(sys.path), dict(os.environ)\n"
             "import firebrick\n"
             "new = set(sys.modules) - modules\n"
-            "assert {name for name in new if name.split('.')[0] not in sys.stdlib_module_names} == {'firebrick'}\n"
-            "assert not new & {'json', 're', 'pathlib', 'logging', 'importlib.metadata'}, new\n"
+            "new = {name for name in new if name.split('.')[0] not in ('importlib', '__future__')}\n"
+            "assert new == {'firebrick'}, new\n"
             "assert (path, environment, before) == (sys.path, dict(os.environ), sys.meta_path)"
         )
         finished = stub(steps)
