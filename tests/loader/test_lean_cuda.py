@@ -9,8 +9,9 @@ PROGRAM = PROGRAMS / "lean_cuda.py"
 LEAN = (
     "forward_only", "function", "mlp_dropout", "convolutions", "attention", "layer_norm", "loss", "dynamic",
     "specialisations", "autocast", "streams", "mutation", "tuned", "descended", "scaled", "long_name",
-    "template", "mixed_precision", "encoder", "half_precision", "flex", "inferred",
+    "template", "mixed_precision", "encoder", "half_precision", "inferred",
 )  # fmt: skip
+FLEX = ("flex_imported", "flex")
 OWN = ("user_kernel",)  # the program imports Triton itself
 
 pytestmark = [pytest.mark.gpu, pytest.mark.compiles]
@@ -21,18 +22,19 @@ def starts(tmp_path_factory):
     """One process records; three others, with empty caches and no compilers on their path, are served."""
     root = tmp_path_factory.mktemp("lean-cuda")
     options = {"store": root / "store", "timeout": 900.0}
-    first = run_cases(PROGRAM, [*LEAN, *OWN], home=root / "first", **options)
+    first = run_cases(PROGRAM, [*LEAN, *FLEX, *OWN], home=root / "first", **options)
     found = {}
-    for names in (LEAN, OWN):
+    for names in (LEAN, FLEX, OWN):
         later = run_cases(PROGRAM, names, home=root / f"later-{names[0]}", compilers=False, **options)
         found |= dict.fromkeys(names, (first, later))
     return found
 
 
-@pytest.mark.parametrize("name", LEAN)
+@pytest.mark.parametrize("name", [*LEAN, "flex"])
 def test_is_served_without_the_compiler_and_with_the_same_bits(starts, name):
     first, later = (start.case(name) for start in starts[name])
-    assert later["modules"] == []
+    imported = starts[name][1].case("flex_imported")["modules"] if name in FLEX else []
+    assert later["modules"] == imported  # by the program itself
     assert later["work"] == {}
     assert later["value"] == first["value"]
     assert later["stats"]["lean"] == later["stats"]["hits"] >= 1
