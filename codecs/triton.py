@@ -5,8 +5,8 @@ the directory's by `[REPLACE]`, as torch's TritonBundler does, and the installed
 `[TRITON]`.
 
 Triton's intermediate representations are dropped unless asked for: nothing that loads a kernel reads them,
-and they are most of the bytes. Triton's own list of the directory still names them; Triton skips missing
-files.
+and they are most of the bytes. Triton's own list of the directory names them still; it loses them when the
+files are put down, since Triton 3.8 compiles again where a file of the list is missing.
 """
 
 from __future__ import annotations
@@ -103,10 +103,21 @@ class TritonKernel:
         result = {}
         for name, data in self.files:
             if name.endswith(".json"):
+                data = self._listing(data) if name.startswith("__grp__") else data
                 data = data.replace(PACKAGE, package) if package else data
                 data = data if directory is None else data.replace(DIRECTORY, os.fsencode(directory))
             result[name] = data
         return result
+
+    def _listing(self, data: bytes) -> bytes:
+        """Return Triton's list of the directory without files that were dropped."""
+        try:
+            listing = json.loads(data)
+            paths = {name: path for name, path in listing["child_paths"].items() if name in dict(self.files)}
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return data  # no list that Triton could read
+        same = len(paths) == len(listing["child_paths"])
+        return data if same else json.dumps(listing | {"child_paths": paths}).encode()
 
     def _fault(self) -> str:
         names = [name for name, _ in self.files]

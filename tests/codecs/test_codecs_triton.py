@@ -1,6 +1,7 @@
 """Triton kernels: a real one for an H100, made without a GPU, and what Triton does with it later."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -66,6 +67,19 @@ def test_intermediate_representations_are_dropped_unless_asked_for(tmp_path: Pat
     dropped = {Path(name).suffix for name, _ in whole.files} - {Path(name).suffix for name in names}
     assert dropped == INTERMEDIATE - {".amdgcn"}
     assert len(codecs.encode(Kind.TRITON, whole).root.data) > 9000
+
+
+def test_the_list_of_a_restored_directory_names_no_file_that_was_dropped(tmp_path: Path) -> None:
+    """Triton 3.8 compiles again where one is missing."""
+    for whole in (False, True):
+        files = TritonKernel.from_directory(restored(tmp_path / f"{whole}"), intermediate=whole).payloads()
+        assert {*json.loads(files["__grp__add_one.json"])["child_paths"], "__grp__add_one.json"} == {*files}
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"child_paths": 5}', b"[" * 100_000], ids=range(4))
+def test_a_list_of_another_form_is_put_down_as_it_is(text: bytes) -> None:
+    kernel = TritonKernel("H", (("__grp__k.json", text), ("k.cubin", b"")))
+    assert kernel.payloads()["__grp__k.json"] == text
 
 
 def test_the_round_trip_keeps_every_byte(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 import ctypes
 import gc
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -481,6 +484,21 @@ LEAN = (
     "forward", "steps", "weights", "dynamic", "dropout", "buffer", "parts", "convolution", "streams", "tuned",
     "inference",
 )  # fmt: skip
+
+
+def test_the_programs_for_gpus_import_nothing_of_the_compiler_themselves():
+    code = (
+        "import lean_cuda, replayed, sys; from support.programs import is_compiler;"
+        "print([name for name in sys.modules if is_compiler(name)])"
+    )
+    path = os.pathsep.join(map(str, (PROGRAMS, PROGRAMS.parent)))
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.fixture(scope="module")
