@@ -127,8 +127,9 @@ class TritonKernel:
             return "files are not sorted, or there twice"
         if len(names) > MAX_FILES:
             return f"{len(names)} files"
-        if not any(os.path.splitext(name)[1] in BINARIES for name in names):
-            return "no binary"
+        binaries = [name for name in names if os.path.splitext(name)[1] in BINARIES]
+        if len(binaries) != 1:  # one of several would be loaded here, perhaps another by Triton
+            return f"{len(binaries)} binaries" if binaries else "no binary"
         return ""
 
     @property

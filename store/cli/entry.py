@@ -108,7 +108,9 @@ def run() -> None:
     try:
         app(prog_name="firebrick")
     except FirebrickError as error:
-        print(f"firebrick: {error}\n  {error.hint}", file=sys.stderr)
+        from firebrick.cli.output import note
+
+        note(f"{error}\n  {error.hint}")
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # the reader has closed the pipe

@@ -29,9 +29,16 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, width=None if terminal else _WIDE)
 
 
+def plain(text: str) -> str:
+    """Return a text of a store with control characters escaped, since a terminal would obey them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def note(text: str) -> None:
     """Print a note besides the result, on standard error."""
-    print(f"firebrick: {text}", file=sys.stderr)
+    print(f"firebrick: {plain(text)}", file=sys.stderr)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -42,7 +49,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
         rows: the cells, as texts.
         right: headers of right-aligned columns.
     """
-    listed = [[cell.replace("\n", " ") for cell in row] for row in rows]
+    listed = [[plain(cell.replace("\n", " ")) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.table import Table
         from rich.text import Text

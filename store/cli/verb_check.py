@@ -52,7 +52,7 @@ def command(
 def _tell(report: Report, repaired: Repaired | None) -> None:
     for problem in report.problems:
         where = f" {problem.key.hex()[:12]}" if problem.key else ""
-        print(f"{problem.kind}{where}: {problem.detail}")
+        print(output.plain(f"{problem.kind}{where}: {problem.detail}"))
     found = output.counted(len(report.problems), "problem") if report.problems else "nothing is wrong"
     blobs = f"{output.counted(report.blobs, 'blob')} and {output.counted(report.bundles, 'bundle')}"
     print(f"{found} ({blobs}, {output.size(report.bytes)})")

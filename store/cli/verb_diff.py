@@ -42,7 +42,7 @@ def command(
         for section in sections:
             shown.print(Text(str(section["what"]), "bold"))
             for line in section["lines"]:
-                shown.print(Text(f"  {line}", colours.get(line[:1], "")))
+                shown.print(Text(f"  {output.plain(line)}", colours.get(line[:1], "")))
     raise typer.Exit(int(bool(sections)))
 
 

@@ -35,7 +35,7 @@ def command(
     elif not found:
         print("the store keeps no run in which anything was missed")
     else:
-        print("\n\n".join(map(str, found)))
+        print(output.plain("\n\n".join(map(str, found))))
 
 
 def _is_of(explanation: Explanation, name: str) -> bool:

@@ -36,7 +36,7 @@ def command(
         output.print_json("rm", {"removed": not dry, "unique_bytes": size, "bundles": entries})
         return
     for entry in entries:
-        print(f"{'would remove' if dry else 'removed'} {entry['key'][:12]}  {entry['name']}")
+        print(f"{'would remove' if dry else 'removed'} {entry['key'][:12]}  {output.plain(entry['name'])}")
     output.note(
         f"{output.size(size)} that nothing else needs {'would be' if dry else 'are'} free after a grace"
     )

@@ -50,7 +50,7 @@ def command(
     if json:
         output.print_json("show", value)
     elif source or graph:
-        print("\n\n".join(_texts(value, graph=graph, source=source)))
+        print(output.plain("\n\n".join(_texts(value, graph=graph, source=source))))
     else:
         output.console().print(_tree(value, 1 << 30 if everything else _SHOWN))
     for problem in value["problems"]:
@@ -71,14 +71,17 @@ def _blob(store: Reads, key: bytes, *, json: bool) -> None:
         value = {"key": key.hex(), "kind": blob.kind.name.lower(), "version": blob.version}
         output.print_json("blob", {**value, "bytes": len(blob.data), "text": text})
     elif text is not None:
-        print(text)
+        print(output.plain(text))
     else:
         print(f"{key.hex()}  {blob.kind.name.lower()}, {output.size(len(blob.data))}, not a text")
 
 
 def _tree(value: dict[str, Any], most: int) -> "Tree":
-    from rich.markup import escape
+    from rich.markup import escape as without_markup
     from rich.tree import Tree
+
+    def escape(text: str) -> str:
+        return without_markup(output.plain(text))
 
     def branch(at: Tree, title: str, lines: Iterable[str]) -> Tree:
         listed = list(lines)

@@ -58,3 +58,5 @@ def decompress(frame: Data, size: int) -> bytes:
         return _contexts.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise DecodeError(f"zstd: {error}") from None
+    except MemoryError:
+        raise DecodeError(f"{size} bytes are more than this process can hold") from None

@@ -39,6 +39,7 @@ from firebrick.errors import (
     StorePermissionError,
     StoreVersionError,
     StrPath,
+    UsageError,
 )
 from firebrick.storage.blob import decode_blob
 from firebrick.storage.format import DATABASES
@@ -114,6 +115,8 @@ class Pack(Source):
             raise StoreNotFound(name, "no such file") from None
         except OSError as error:
             raise from_system(name, error) from error
+        except ValueError:
+            raise UsageError(f"not a path: {name!r}") from None
         pack = cls(name, fd)
         try:
             _check_file(name, os.fstat(fd), foreign=foreign)
