@@ -74,5 +74,9 @@ def test_a_directory_that_is_exchanged_in_a_race_is_never_the_one_that_is_read(
     path = filled(tmp_path / "store", OURS)
     evil = foreign(filled(tmp_path / "evil", EVIL)) if other == "foreign" else link(tmp_path)
     with exchanged(path, evil):
-        met = [opened(path, readonly=readonly) for _ in range(OPENINGS)]
-    assert {*met} == {b"", OURS}, "the race was not run, or the other store was read"
+        met = {opened(path, readonly=readonly) for _ in range(OPENINGS)}
+        for _ in range(100 * OPENINGS):  # on a busy machine they may take turns
+            if len(met) > 1:
+                break
+            met.add(opened(path, readonly=readonly))
+    assert met == {b"", OURS}
