@@ -80,7 +80,7 @@ class Session:
             from firebrick.session.auditor import auditor_of
 
             self.auditor = auditor_of(self)
-        self._after_import("torch", self._note_kernels)
+        self._after_import("torch", self._note_shipped)
         if settings.lean:
             self._after_import("torch", self._enter)
         self._after_import(_DYNAMO, self._attach)
@@ -130,11 +130,14 @@ class Session:
             self._finders.append(AfterImport(name, then))
             sys.meta_path.insert(0, self._finders[-1])
 
-    def _note_kernels(self) -> None:
-        """Record the operator kernels that the program registers in Python."""
-        from firebrick.validity.operator_kernels import KERNELS
+    def _note_shipped(self) -> None:
+        """Note torch as it was shipped, to know what the program registers and patches later."""
+        from firebrick.validity import compiler_code, operator_kernels, registrations
 
-        KERNELS.install(self._patches)
+        operator_kernels.KERNELS.install(self._patches)
+        compiler_code.note_compiler()
+        for module in registrations.TABLE_MODULES:
+            self._after_import(module, registrations.note_tables)
 
     def _enter(self) -> None:
         """Replace ``torch.compile``; without that only the full lane serves."""

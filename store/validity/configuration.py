@@ -11,7 +11,6 @@ Source followed: ``torch/utils/_config_module.py``, and the ``config.py`` of the
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -20,12 +19,13 @@ from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 from firebrick.base.digest import hex_digest
-from firebrick.base.shipped import is_shipped, shipped_file, unwrapped
+from firebrick.base.shipped import shipped_file
 from firebrick.bundle.platform import host_facts
 from firebrick.storage.msgpack import pack
 from firebrick.torch_api import imported, native
 from firebrick.torch_api.minors import has
-from firebrick.validity.reach import whole_digest
+from firebrick.validity.compiler_code import named_digest
+from firebrick.validity.registrations import registrations
 
 AMBIENT, OPTIONS = ".ambient", "options"  # context and section of the registry: key -> options of recipes
 ARGUMENTS = "_firebrick_arguments"  # attribute of a backend: the texts of the arguments of torch.compile
@@ -74,11 +74,6 @@ _HANDLED_ELSEWHERE = (
     "post_grad_custom_p", "joint_custom_p", "pre_grad_custom_pass", "_fuse_ddp_communication_passes",
     "_pre_fusion_custom_pass", "_post_fusion_custom_pass", "pre_grad_pass_timing",
 )  # fmt: skip
-# Tables of the compiler that programs add functions to.
-_TABLES = (
-    ("torch._inductor.lowering", "lowerings"), ("torch._inductor.decomposition", "decompositions"),
-    ("torch._decomp", "global_decomposition_table"), ("torch._inductor.lowering", "user_lowerings"),
-)  # fmt: skip
 _PLACES = (
     r"TORCHINDUCTOR_(CACHE_DIR|COMPILE_THREADS|WORKER_|CK_DIR|CUTLASS_DIR|FILE_LOCK|PROFILE_OUTPUT|PROVENANCE)"
     r"|TORCH_COMPILE_(DEBUG|CPROFILE|DYNAMO_PROFILER|REPLAY|GRAPH_FORMAT)|TRITON_(CACHE_DIR|HOME|DUMP_DIR)"
@@ -106,41 +101,15 @@ def text_of(value: Any) -> str:
 
 def _text_of_function(value: Any) -> str:
     """Return the path of a function or callable object, with its digest if it is user code."""
-    name = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     code = getattr(value, "__code__", None)
-    if isinstance(value, type) or (code is not None and shipped_file(code.co_filename)):
-        return name
-    return name if isinstance(value, BuiltinFunctionType) else f"{name} {whole_digest(value)}"
+    if isinstance(value, type | BuiltinFunctionType) or (code is not None and shipped_file(code.co_filename)):
+        return f"{value.__module__}.{value.__qualname__}"
+    return named_digest(value)
 
 
 def compiler_environment() -> str:
     """Return the variables that the compiler reads while compiling, as text; empty for none."""
     return "; ".join(f"{name}={os.environ[name]}" for name in _READ_LATER if os.environ.get(name))
-
-
-def registrations() -> str:
-    """Return what the program added to the compiler's tables of lowerings and decompositions, as text.
-
-    Tables that are not imported hold no user functions.
-    """
-    found = []
-    for module, name in _TABLES:
-        table = getattr(imported(module), name, {})
-        nested = {key: dict(value) for key, value in table.items() if isinstance(value, Mapping)}
-        content = [*nested.values(), {key: value for key, value in table.items() if key not in nested}]
-        if _shipped_tables.get(name) == content:
-            continue
-        others = []
-        for key, function in itertools.chain.from_iterable(part.items() for part in content):
-            if not is_shipped(function):
-                others.append(f"{name} {key}: {whole_digest(unwrapped(function))}")
-        if not others:
-            _shipped_tables[name] = content
-        found += others
-    return "; ".join(sorted(found))
-
-
-_shipped_tables: dict[str, list[dict[Any, Any]]] = {}  # contents that were all torch's own
 
 
 def _ignored(part: str, config: Any) -> tuple[str, ...]:

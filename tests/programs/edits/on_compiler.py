@@ -231,6 +231,149 @@ for _factor in ("3. * V", "K[0]", "k()"):
     _OTHERWISE = _OTHERWISE.replace(f"PASS {_factor}\n", _PASS.replace("FACTOR", _factor))
 CASES += cases("custom pass otherwise", _OTHERWISE, own=True)
 CASES += cases(
+    "torch's own in another's place",
+    """
+## a decomposition for another
+import torch._inductor.decomposition as d
+d.fast_random_decomps.cache_clear()
+if V == 2: d.decompositions[torch.ops.aten.mish_backward.default] = d.decompositions[torch.ops.aten.silu_backward.default]
+f = lambda x: F.mish(x)
+
+## a decomposition where there was none
+import torch._inductor.decomposition as d
+d.fast_random_decomps.cache_clear()
+if V == 2: d.decompositions[torch.ops.aten.sin.default] = torch._refs.cos
+f = lambda x: torch.sin(x.detach())
+
+## a decomposition is taken away
+import torch._inductor.decomposition as d
+d.fast_random_decomps.cache_clear()
+if V == 2: del d.decompositions[torch.ops.aten.mish_backward.default]
+f = lambda x: F.mish(x)
+
+## a lowering for another
+import torch._inductor.lowering as l
+torch._inductor.config.fallback_by_default = False
+if V == 2: l.lowerings[torch.ops.aten.sin.default] = l.lowerings[torch.ops.aten.cos.default]
+f = lambda x: torch.sin(x.detach())
+""",
+    own=True,
+)
+CASES += cases(
+    "patch of the compiler",
+    """
+## a function
+import torch._inductor.compile_fx as p
+original = p.post_grad_passes
+def patched(gm, is_inference):
+    for n in gm.graph.nodes:
+        if n.op == "call_function" and n.target is torch.ops.aten.mul.Tensor: n.args = (n.args[0], 7.)
+    return original(gm, is_inference)
+if V == 2: p.post_grad_passes = patched
+f = lambda x: x.detach() * 2.
+
+## a function, wrapped
+import torch._inductor.fx_passes.joint_graph as p
+original = p.joint_graph_passes
+@functools.wraps(original)
+def patched(gm, *args, **kwargs):
+    for n in gm.graph.nodes:
+        if n.op == "call_function" and n.target is torch.ops.aten.mul.Tensor: n.args = (n.args[0], 7.)
+    return original(gm, *args, **kwargs)
+if V == 2:
+    import torch._inductor.compile_fx
+    p.joint_graph_passes = torch._inductor.compile_fx.joint_graph_passes = patched
+f = lambda x: x.detach() * 2.
+
+## a method
+import torch._inductor.graph as g
+original = g.GraphLowering.run_node
+def patched(self, n):
+    if n.target is torch.ops.aten.mul.Tensor: n.args = (n.args[0], 7.)
+    return original(self, n)
+if V == 2: g.GraphLowering.run_node = patched
+f = lambda x: x.detach() * 2.
+
+## another body of a patch
+import torch._inductor.graph as g
+original = g.GraphLowering.run_node
+def patched(self, n):
+    if n.target is torch.ops.aten.mul.Tensor: n.args = (n.args[0], 5. + V)
+    return original(self, n)
+g.GraphLowering.run_node = patched
+f = lambda x: x.detach() * 2.
+
+## an object that is called
+import torch._inductor.compile_fx as p
+class Patched:
+    original = staticmethod(p.post_grad_passes)
+    def __call__(self, gm, is_inference):
+        for n in gm.graph.nodes:
+            if n.op == "call_function" and n.target is torch.ops.aten.mul.Tensor: n.args = (n.args[0], 7.)
+        return self.original(gm, is_inference)
+if V == 2: p.post_grad_passes = Patched()
+f = lambda x: x.detach() * 2.
+
+## of AOTAutograd
+import torch._functorch.aot_autograd as a
+original = a.aot_stage1_graph_capture
+def patched(*args):
+    captured = original(*args)
+    for n in captured.graph_module.graph.nodes:
+        if n.op == "call_function" and n.target is torch.ops.aten.mul.Tensor: n.args = (n.args[0], 7.)
+    return captured
+if V == 2: a.aot_stage1_graph_capture = patched
+f = lambda x: x.detach() * 2.
+
+## of a module that torch imports at once
+import torch.fx.graph_module as g
+original = g.GraphModule.recompile
+def patched(self):
+    for n in self.graph.nodes:
+        if n.op == "call_function" and n.target is torch.ops.aten.mul.Tensor: n.args = (n.args[0], 7.)
+    return original(self)
+if V == 2: g.GraphModule.recompile = patched
+f = lambda x: x.detach() * 2.
+""",
+    own=True,
+)
+_PATTERN = """
+from torch._inductor import pattern_matcher as m
+import torch._inductor.fx_passes.post_grad as p
+"""
+CASES += cases(
+    "pattern",
+    f"""
+## one where there was none
+{_PATTERN}
+if V == 2:
+    @m.register_graph_pattern(m.CallFunction(torch.ops.aten.mul.Tensor, m.Arg(), 2.), pass_dict=p.pass_patterns[1])
+    def own(match, x): match.nodes[0].args = (x, 7.)
+f = lambda x: x.detach() * 2.
+
+## another handler
+{_PATTERN}
+@m.register_graph_pattern(m.CallFunction(torch.ops.aten.mul.Tensor, m.Arg(), 2.), pass_dict=p.pass_patterns[1])
+def own(match, x): match.nodes[0].args = (x, 5. + V)
+f = lambda x: x.detach() * 2.
+
+## another operator
+{_PATTERN}
+name = ["mul", "add"][V - 1]
+@m.register_graph_pattern(m.CallFunction(getattr(torch.ops.aten, name).Tensor, m.Arg(), 2.), pass_dict=p.pass_patterns[1])
+def own(match, x): match.nodes[0].args = (x, 5.)
+f = lambda x: x.detach() * 2. + 2.
+
+## a replacement by tracing
+{_PATTERN}
+def search(x): return torch.ops.aten.mul.Tensor(x, 2.)
+def replace(x): return torch.ops.aten.mul.Tensor(x, 5. + V)
+m.register_replacement(search, replace, [torch.ones(2)], m.fwd_only, p.pass_patterns[1])
+f = lambda x: x.detach() * 2.
+""",
+    own=True,
+)
+CASES += cases(
     "decomposition",
     """
 ## one of the program

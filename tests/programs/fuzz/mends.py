@@ -471,7 +471,7 @@ _ALL = [
     _mend(
         "custom passes and other functions of the compiler",
         "passes: a custom pass is edited; custom pass otherwise: its cell; custom pass: joint_custom_post_pass is edited",
-        ("validity.configuration:_text_of_function", 'f"{name} {whole_digest(value)}"', "name"),
+        ("validity.compiler_code:named_digest", " {whole_digest(value)}", ""),
     ),
     _mend(
         "custom passes where there were none",
@@ -481,7 +481,23 @@ _ALL = [
     _mend(
         "registrations of the compiler",
         "decomposition: one of the program; decomposition: one where there was none; decomposition: one is taken away",
-        ("validity.configuration:registrations", "found = []", "return ''\n    found = []"),
+        ("validity.registrations:registrations", "return ", "return ''\n    return "),
+    ),
+    _mend(
+        "torch's own functions in another's place",
+        "torch's own in another's place: a decomposition for another; torch's own in another's place: a lowering for another",
+        ("validity.registrations:_is_of_another", "return key not in", "return False and key not in"),
+        ("validity.registrations:_is_new", "return noted is not function and", "return False and"),
+    ),
+    _mend(
+        "patterns of the program",
+        "pattern: one where there was none; pattern: another handler",
+        ("validity.registrations:registrations", "*_in_patterns(), ", ""),
+    ),
+    _mend(
+        "patches of the compiler",
+        "patch of the compiler: a function; patch of the compiler: a method; patch of the compiler: another body of a patch",
+        ("validity.registrations:registrations", ", *changed_code()", ""),
     ),
     _mend(
         "the compiler's environment",
