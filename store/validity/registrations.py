@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from firebrick.base.shipped import code_key, is_shipped, unwrapped
+from firebrick.base.shipped import code_key, is_shipped, is_shipped_class, unwrapped
 from firebrick.torch_api import imported
 from firebrick.validity.compiler_code import changed_code, named_digest
 
@@ -124,7 +124,7 @@ def _own_entries(patterns: Mapping[tuple[str, object], list[object]]) -> Iterato
             if id(entry) in _shipped_entries:
                 continue
             own = [function for value in vars(entry).values() for function in _own_functions(value)]
-            if own or not is_shipped(type(entry).apply):
+            if own or not is_shipped_class(type(entry)):
                 digests = " ".join(sorted(map(named_digest, own)))
                 yield f"{target}: {type(entry).__qualname__} {vars(entry).get('pattern')!r} {digests}"
             else:
