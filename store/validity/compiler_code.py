@@ -35,6 +35,7 @@ _USED: Final = frozenset({
     *sys.stdlib_module_names,
 })  # fmt: skip
 _OF_IMPORT: Final = ("__loader__", "__spec__")  # of a module; import hooks of other packages set their own
+TRANSPARENT: Final = "firebrick_transparent"  # attribute of a patch that only watches: its own code
 # What holds a function, and the attributes that lead to it.
 _HOLDERS: Final[Mapping[type, tuple[str, ...]]] = {
     staticmethod: ("__func__",), classmethod: ("__func__",), types.MethodType: ("__func__",),
@@ -134,6 +135,8 @@ def _is_foreign_function(function: types.FunctionType) -> bool:
     file = function.__code__.co_filename
     if shipped_file(file) or is_own(function.__code__):
         _fine_files.add(file)
+        return False
+    if getattr(function, TRANSPARENT, None) is function.__code__:
         return False
     module = str(function.__globals__.get("__name__"))
     root, generated = module.partition(".")[0], file.startswith("<")

@@ -283,6 +283,7 @@ class Watch(importlib.abc.MetaPathFinder):
             self.work[name] += 1
             return inner(*args, **kwargs)
 
+        counted.firebrick_transparent = counted.__code__  # type: ignore[attr-defined]
         setattr(owner, attribute, counted)
 
     def counts(self) -> dict[str, int]:

@@ -82,6 +82,17 @@ def test_a_patch_of_a_method_is_found_whatever_it_is(monkeypatch, patch):
     assert "torch._inductor.graph.GraphLowering.run_node: " in registrations()
 
 
+def test_a_patch_that_only_watches_is_looked_through(monkeypatch):
+    @functools.wraps(compile_fx.post_grad_passes)
+    def watching(*arguments): ...
+
+    monkeypatch.setattr(watching, "firebrick_transparent", watching.__code__, raising=False)
+    monkeypatch.setattr(compile_fx, "post_grad_passes", watching)
+    assert registrations() == ""
+    monkeypatch.setattr(compile_fx, "post_grad_passes", functools.wraps(watching)(lambda *arguments: None))
+    assert registrations() != ""
+
+
 def test_another_class_is_found(monkeypatch):
     monkeypatch.setattr(compile_fx, "GraphLowering", Called)
     assert "torch._inductor.compile_fx.GraphLowering: " in registrations()
