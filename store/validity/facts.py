@@ -28,6 +28,8 @@ FOLDS: Final = frozenset(
         "torch.is_autocast_cache_enabled", "torch._C._get_privateuse1_backend_name",
         "torch.autograd._is_checkpoint_valid", "torch.distributed.is_available", "sys.getrecursionlimit",
         "sys.get_int_max_str_digits", "torch.xpu.get_device_properties",
+        "torch.backends.mps.is_available", "torch.backends.mps.is_built", "torch.mps.is_available",
+        "torch.mtia.is_available",
     }
 )  # fmt: skip
 # Functions that depend only on their arguments, or on state that torch guards: its `GlobalStateGuard`, and
