@@ -137,7 +137,7 @@ class StoreClosed(StoreError):
 class StoreDamaged(StoreError):
     """The store's file is not a sound LMDB file, so nothing in it can be trusted."""
 
-    hint = "Delete the directory; everything in it can be compiled again."
+    hint = "Programs that record begin a new file; or delete the directory: all of it can be compiled again."
     exit_code = 19
     template = "store {} is damaged: {}"
 

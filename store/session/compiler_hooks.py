@@ -112,6 +112,7 @@ class Hooks:
     def _attach(self) -> None:
         session, patches = self._session, self._patches
         store, _ = session.opened()
+        session.renew()
         api = self._api = torch_api.load()
         # a program that enables torch's own precompile wants compilations in torch's registry
         self._asked = bool(api.dynamo_config.caching_precompile)

@@ -22,10 +22,20 @@ from typing import TYPE_CHECKING, Any
 from firebrick.base.gc_pause import no_collection
 from firebrick.base.patches import Patches
 from firebrick.context.current import ask_session
-from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreReadOnly, Unsupported, UsageError
+from firebrick.errors import (
+    DamagedError,
+    FirebrickError,
+    StoreClosed,
+    StoreDamaged,
+    StoreReadOnly,
+    StoreVersionError,
+    Unsupported,
+    UsageError,
+)
 from firebrick.reports.counters import Stats
 from firebrick.reports.log import to_stderr
 from firebrick.session.after_import import AfterImport
+from firebrick.session.renewal import RENEWED, renewed
 from firebrick.session.unknown_torch import admit, cautious, is_tried
 from firebrick.settings import Settings, worded_misspelt
 from firebrick.torch_api import check_installed
@@ -94,6 +104,11 @@ class Session:
         options["max_bytes"] = settings.max_bytes
         try:
             return Store.open(self.folder, readonly=settings.readonly, **options)
+        except (StoreDamaged, StoreVersionError) as error:
+            if not renewed(settings, error.path, error=error):
+                raise
+            self.fault(error, RENEWED)
+            return Store.open(self.folder, **options)
         except StoreReadOnly as error:
             if settings.readonly or settings.strict or not settings.load:
                 raise
@@ -192,11 +207,19 @@ class Session:
         kind = type(error).__name__
         if kind not in self._warned:
             self._warned.add(kind)
+            if not outcome and self.store and renewed(self.settings, self.store.path, self.store, error):
+                outcome = RENEWED
             if not outcome:
                 damage = isinstance(error, DamagedError)
                 outcome = "passing over what is damaged" if damage else "going on without the store"
             warn(f"{outcome}: {describe(error)}")
         _log.debug("fault", exc_info=error)
+
+    def renew(self) -> None:
+        """Begin a new file, before anything is recorded, if the structure of the store's is damaged."""
+        store = self.store
+        if store is not None and self.recording and (fault := renewed(self.settings, store.path, store)):
+            self.fault(StoreDamaged(store.path, fault), RENEWED)
 
     def stand_aside(self, error: Unsupported) -> None:
         """Warn once that torch works without Firebrick, and why; in strict mode raise the error."""

@@ -29,6 +29,7 @@ def compact(engine: Engine) -> int:
             fd = place.open(fmt.COPY_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             try:
                 engine.copy(fd)
+                os.ftruncate(fd, os.fstat(fd).st_size + fmt.MARGIN_BYTES)
                 os.fsync(fd)
                 with engine.at_rest() as last:
                     if last == number:

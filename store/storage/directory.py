@@ -98,6 +98,10 @@ class Place:
         """Rename a file of the directory, replacing one of the new name."""
         os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
+    def link(self, old: str, new: str) -> None:
+        """Give a file of the directory a second name."""
+        os.link(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
     def unlink(self, name: str) -> None:
         """Remove a file of the directory."""
         os.unlink(name, dir_fd=self._fd)

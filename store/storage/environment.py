@@ -15,8 +15,8 @@ py-lmdb can open named databases of a file that is open for writing only under t
 never depend on writers, a store that does not get it soon is opened for reading, and reopened for writing by
 its first write. `lock_file` explains how LMDB's own waits are bounded.
 
-Damage: values are verified by their readers, but LMDB itself follows its tree blindly, and a damaged page can
-kill the process (docs/format.md has figures). `verify` finds such damage without following it.
+Damage: values are verified by their readers, but LMDB itself follows its tree. Zeros behind the last page keep
+damaged pointers within the file, `verify` finds damage without following it, and `quarantine` begins anew.
 
 Durability: environments have MDB_NOMETASYNC, that is, one flush per commit; the file stays sound, but a
 system crash can undo the last commit. A second flush is at once or later, as `durability` says.
@@ -66,7 +66,7 @@ class Engine(SharedEnvironment):
         now = time.monotonic()
         deadline = now + fmt.LOCK_TIMEOUT_S
         if now - self._looked > fmt.LOOK_PERIOD_S:
-            self._look()
+            self.look()
         with translated(self.path, None):
             for _ in range(fmt.MAX_REMAPS):
                 try:
@@ -75,7 +75,7 @@ class Engine(SharedEnvironment):
                     self._resize(0)
         raise lmdb_api.outgrown(self.path)
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Follow a swap, so that the old file leaves the disk; if that is impossible, go on."""
         with contextlib.suppress(StoreError):
             if self._opened is not None and not self.is_current():
@@ -110,6 +110,7 @@ class Engine(SharedEnvironment):
                     if not self._current.writable:
                         self._upgrade_environment()
                     result, dirty = self._grow(lambda: self._attempt(body, deadline))
+                    lmdb_api.add_margin(self._environment, self._writer.descriptor)
                     break
             if not self.follow():
                 raise StoreLocked(self.path, "it was compacted, and this process has a snapshot open")

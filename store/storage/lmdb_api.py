@@ -7,6 +7,7 @@ Source: LMDB 0.9 `lmdb.h` and `mdb.c`, py-lmdb 3.0 `cpython.c` and its documenta
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from firebrick.storage.blob import decode_record, encode_record
 from firebrick.storage.directory import Place
 from firebrick.storage.lock_file import LockFile
 from firebrick.storage.os_errors import from_system, store_error
+from firebrick.storage.tree_order import disorder
 
 T = TypeVar("T")
 Environment = lmdb.Environment
@@ -71,18 +73,24 @@ def open_environment(
     Raises:
         AlreadyOpen: Something other than Firebrick has it open in this process.
         StoreLocked: The lock file is unavailable, or the map grows too fast.
+        StoreDamaged: A process died with the file open, perhaps of it: its structure is unsound.
         StoreError: LMDB cannot handle the path.
     """
     inside = place.inside
     for _ in range(fmt.MAX_REMAPS):
         data = place.stat(fmt.DATA_FILE)
-        used = 0 if data is None else data.st_size
+        used = (
+            0 if data is None else max(0, data.st_size - fmt.MARGIN_BYTES)
+        )  # LMDB takes no less than it needs
         sizes = _map_sizes(map_size, used)
         if limit:
             sizes = [*dict.fromkeys(min(size, max(limit, used)) for size in sizes)]
         while sizes:
             if lock_file is not None:
                 lock_file.make_ready()
+                if write and lock_file.abandoned:  # LMDB forgets it, and the caller keeps writers out
+                    _refuse_unsound(place)
+                    lock_file.abandoned = False
             try:
                 return lmdb.Environment(
                     inside,
@@ -134,8 +142,25 @@ def write_new(file: str, path: str) -> None:
     try:
         create_databases(env, path, create=True)
         env.sync(True)
+        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            add_margin(env, fd)
+        finally:
+            os.close(fd)
     finally:
         env.close()
+
+
+def add_margin(env: Environment, fd: int) -> None:
+    """Have zeros behind the last page of a file, where a damaged pointer of LMDB's tree may lead.
+
+    A pointer inside a page reaches at most 64 KiB beyond it, and a read beyond the end of the file would kill
+    the process. The zeros take no room. The caller holds the writers' lock.
+    """
+    used = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if os.fstat(fd).st_size < used + fmt.MARGIN_BYTES // 2:
+        with contextlib.suppress(OSError):  # a limit of sizes of files, perhaps
+            os.ftruncate(fd, used + fmt.MARGIN_BYTES)
 
 
 def _map_sizes(wanted: int | None, used: int) -> list[int]:
@@ -254,6 +279,11 @@ def check_file(env: Environment, place: Place) -> None:
         raise StoreDamaged(place.path, f"{size} bytes of {needed} are there: {problems[0]}")
 
 
+def _refuse_unsound(place: Place) -> None:
+    if problems := faults(place.inside):
+        raise StoreDamaged(place.path, problems[0])
+
+
 def is_hardened() -> bool:
     """Tell whether the running LMDB has py-lmdb's patches against hostile files.
 
@@ -296,12 +326,23 @@ def stamp(place: Place) -> Stamp | None:
 
 def verify(path: str) -> list[str]:
     """Return the faults of a file's structure, without trusting it; nobody may be writing to it."""
+    try:
+        return faults(path)
+    except (OSError, MemoryError) as error:
+        return [f"{type(error).__name__}: {error}"]
+
+
+def faults(path: str) -> list[str]:
+    """Return the same as `verify`; raise OSError or MemoryError if the file cannot be looked at."""
     import lmdb.verify  # needed only for doubtful files
 
     try:
-        problems: list[str] = lmdb.verify.verify(os.path.join(path, fmt.DATA_FILE))
-        return problems
-    except Exception as error:  # any failure is a fault of the file
+        file = os.path.join(path, fmt.DATA_FILE)
+        problems: list[str] = lmdb.verify.verify(file)
+        return problems or [fault for fault in [disorder(file)] if fault]
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # any other failure is a fault of the file
         return [f"{type(error).__name__}: {error}"]
 
 

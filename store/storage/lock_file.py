@@ -41,6 +41,8 @@ _OWNER = 0x3FFFFFFF  # FUTEX_TID_MASK: the thread that holds a mutex
 _FREE = bytes(4)
 _READERS = 8  # place of the mutex of the table of readers
 _WRITERS = 128 if os.uname().machine == "aarch64" else 64  # and of writers: behind that, next line
+_SLOTS = _WRITERS + _LINE  # of readers
+_PID = slice(8, 12)  # of its process in a slot, or 0
 
 _CANNOT_ALLOCATE = frozenset((errno.EBADF, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS))
 
@@ -73,6 +75,7 @@ class LockFile:
         """
         self._path = place.path
         self._hopeless = False
+        self.abandoned = False  # whether a process died while it, and nobody now, had the store open
         self._upkeep = threading.Lock()
         self.identity = place.identify(fmt.LOCK_FILE)
         if self.identity in _open:
@@ -98,6 +101,7 @@ class LockFile:
             OSError: There is no room for it on the disk, or the system refuses it.
         """
         alone = self._lock(fmt.LMDB_TIMEOUT_S)
+        self.abandoned = self.abandoned or (alone and self._has_readers())
         self._allocate(alone=alone)
         if not alone:  # else LMDB makes the mutexes anew
             self.wait(write=False)
@@ -157,6 +161,13 @@ class LockFile:
             with contextlib.suppress(OSError, ValueError):  # closed meanwhile
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
             self._upkeep.release()
+
+    def _has_readers(self) -> bool:
+        """Tell whether a slot is taken; if nobody has the store open, its process died."""
+        slots = os.pread(self._fd, fmt.MAX_READERS * _LINE, _SLOTS)
+        return (
+            any(slots[at:][_PID] != bytes(4) for at in range(0, len(slots), _LINE)) if any(slots) else False
+        )
 
     def _holder(self, mutex: int) -> int:
         return int.from_bytes(os.pread(self._fd, 4, mutex), sys.byteorder) & _OWNER

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from firebrick.errors import StoreError, StoreLocked
+from firebrick.errors import StoreDamaged, StoreError, StoreLocked
+from firebrick.storage import format as fmt
 from firebrick.storage import lmdb_api
 from firebrick.storage.directory import Place
 from firebrick.storage.lmdb_api import AlreadyOpen, Environment, Handles, Raw
@@ -34,7 +36,7 @@ class Opened:
         Raises:
             StoreLocked: Somebody else is stuck opening it; or it is open in this process.
             StoreFull: There is no room for the lock file.
-            StoreDamaged: The file has missing pages.
+            StoreDamaged: The file has missing pages, or a process died of it.
             StorePermissionError: The directory was replaced meanwhile.
             StoreUntrusted: Others may have written the file, and this LMDB is not hardened.
         """
@@ -43,6 +45,7 @@ class Opened:
         self.writable = False
         vetted = lmdb_api.vet(place) if place.is_foreign() else None
         self._lock_file = LockFile(place) if lock else None
+        self._data, self._length = -1, 0  # a descriptor of the file, and its bytes
         try:
             inside = place.inside
             self.env: Environment = lmdb_api.open_environment(
@@ -60,6 +63,8 @@ class Opened:
             if vetted is not None and lmdb_api.stamp(place) != vetted:
                 raise StoreLocked(self.path, "it was written to while it was verified")
             lmdb_api.check_file(self.env, place)
+            self._data = place.open(fmt.DATA_FILE, os.O_RDONLY)
+            self._length = os.fstat(self._data).st_size
 
     def read_databases(self) -> None:
         """Open the databases for reading, and check the format."""
@@ -84,7 +89,16 @@ class Opened:
             self.writable = True
 
     def begin(self, *, write: bool) -> Raw:
-        """Start a transaction; StoreLocked if a stuck process holds LMDB's own locks."""
+        """Start a transaction.
+
+        Raises:
+            StoreLocked: A stuck process holds LMDB's own locks.
+            StoreDamaged: The file has become shorter, and a read of what is missing would kill the process.
+        """
+        length = os.fstat(self._data).st_size
+        if length < self._length:
+            raise StoreDamaged(self.path, f"it had {self._length} bytes, and others made it {length}")
+        self._length = length
         if self._lock_file is not None:
             self._lock_file.wait(write=write)
         return lmdb_api.begin(self.env, write=write)
@@ -106,6 +120,9 @@ class Opened:
         self._let_go()
 
     def _let_go(self, *, keep: bool = False) -> None:
+        data, self._data = self._data, -1
+        if data >= 0:
+            os.close(data)
         lock_file, self._lock_file = self._lock_file, None
         if lock_file is not None:
             with contextlib.suppress(OSError):

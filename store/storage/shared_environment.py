@@ -12,7 +12,7 @@ from firebrick.errors import StoreClosed, StoreLocked, StoreNotFound, StrPath, U
 from firebrick.storage import format as fmt
 from firebrick.storage.directory import Place, identify_file, prepare
 from firebrick.storage.durability import Flusher
-from firebrick.storage.lmdb_api import Environment, translated
+from firebrick.storage.lmdb_api import Environment, add_margin, translated
 from firebrick.storage.new_file import make_file
 from firebrick.storage.opened import Opened
 from firebrick.storage.remap_lock import RemapLock
@@ -172,6 +172,7 @@ class SharedEnvironment(Source):
                 held = True
                 self._opened = self._open(place, write=True)
                 self._opened.create_databases(create=create)
+                add_margin(self._opened.env, self._writer.descriptor)
         except StoreLocked:
             if fresh or held:
                 raise

@@ -43,8 +43,8 @@ def is_cut_off(place: Place) -> bool:
     return place.stat(fmt.SWAP_FILE) is not None
 
 
-def swap(place: Place) -> None:
-    """Put the file `format.COPY_FILE` in the place of the data file; it must be on the disk.
+def swap(place: Place, new: str = fmt.COPY_FILE) -> None:
+    """Put the file of a name in the place of the data file; it must be on the disk.
 
     The caller holds the writers' lock of the old one.
 
@@ -53,7 +53,7 @@ def swap(place: Place) -> None:
         OSError: The system refuses; everything is as before, or will be finished by who opens the store next.
     """
     with _flock(place, fcntl.LOCK_EX):
-        place.rename(fmt.COPY_FILE, fmt.SWAP_FILE)
+        place.rename(new, fmt.SWAP_FILE)
         place.flush()
         _finish(place)
 

@@ -34,7 +34,7 @@ class WriterLock:
     def open(self, place: Place) -> None:
         """Open the data file of a place, which is the file locked."""
         self.close()
-        self._fd = place.open(DATA_FILE, os.O_RDONLY)
+        self._fd = place.open(DATA_FILE, os.O_RDWR)
         info = os.fstat(self._fd)
         self.identity = (info.st_dev, info.st_ino)
 
