@@ -15,8 +15,8 @@ py-lmdb can open named databases of a file that is open for writing only under t
 never depend on writers, a store that does not get it soon is opened for reading, and reopened for writing by
 its first write. `lock_file` explains how LMDB's own waits are bounded.
 
-Damage: values are verified by their readers, but LMDB itself follows its tree. Zeros behind the last page keep
-damaged pointers within the file, `verify` finds damage without following it, and `quarantine` begins anew.
+Damage: values are verified by their readers, but LMDB itself follows its tree. Zeros behind the last page
+keep damaged pointers within the file, `verify` finds damage without following it, `quarantine` begins anew.
 
 Durability: environments have MDB_NOMETASYNC, that is, one flush per commit; the file stays sound, but a
 system crash can undo the last commit. A second flush is at once or later, as `durability` says.

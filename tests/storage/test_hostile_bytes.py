@@ -23,7 +23,8 @@ def test_damage_anywhere_is_seen_and_never_deceives() -> None:
     found = ran("damaging.py", "--count", 200)
     assert found["failures"] == []
     assert len(found["by place"]) >= 10
-    assert found["came"]["seen and healed"] > 10
+    assert found["came"]["seen, healed"] > 10
+    assert found["came"]["seen as structure, healed"] > 10
 
 
 @pytest.mark.parametrize(

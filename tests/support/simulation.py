@@ -23,6 +23,7 @@ import lmdb
 from firebrick.storage import (
     environment,
     journal,
+    lmdb_api,
     lock_file,
     remap_lock,
     slices,
@@ -375,6 +376,7 @@ def simulated(find: Callable[[], World]) -> Iterator[None]:
     chance = SimpleNamespace(uniform=lambda low, high: find().rng.uniform(low, high))
     replaced += [(module, "random", chance) for module in (lock_file, writer_lock)]
     replaced += [(module, "threading", threads) for module in (remap_lock, writer_lock)]
+    replaced.append((lmdb_api, "add_margin", lambda env, fd: None))  # there is no file
     kept = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
     try:
         for owner, name, value in replaced:
