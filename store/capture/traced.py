@@ -59,6 +59,10 @@ class Traced:
             self.names |= {*names, code.co_name}
             if not shipped_file(code.co_filename):
                 self.names |= {f"tensor.{name}" for name in names & TENSOR_STATE}
+                if "__hash__" in names:
+                    self.refuse(
+                        "a hash that the code asks an object for, which can be another in each process"
+                    )
         if type(function) is FunctionType:
             self.called(function)
 

@@ -18,6 +18,8 @@ from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.constant import ConstantVariable
 from torch._dynamo.variables.tensor import TensorVariable
 
+from firebrick.torch_api.method_tables import wrap_in_table
+
 if TYPE_CHECKING:
     from firebrick.base.patches import Patches
 
@@ -96,11 +98,12 @@ def note_devices(patches: Patches, output_graph: Any, seen: Seen) -> None:
     """
     for owner, name, wrap in (
         (TensorVariable, "method_attr_device", _attribute),
-        (TensorVariable, "method_get_device", _index),
         (PyCodegen, "__call__", _code),
         (output_graph, "call_user_compiler", _graph),
     ):
         patches.set(owner, name, wrap(getattr(owner, name), seen))
+    if not wrap_in_table(patches, TensorVariable, "get_device", lambda original: _index(original, seen)):
+        patches.set(TensorVariable, "method_get_device", _index(TensorVariable.method_get_device, seen))
     handlers = dict(symbolic_convert.compare_op_handlers)
     handlers |= {name: _comparison(handlers[name], seen) for name in _COMPARISONS}
     patches.set(symbolic_convert, "compare_op_handlers", handlers)

@@ -23,6 +23,8 @@ PRESENT: Final[Mapping[str, tuple[str, str]]] = {
     # guards
     "torch._dynamo.guards:GuardsState.local_state": ("2.14", ""),
     "torch._guards:Guard._force_dict_keys_match": ("2.14", ""),
+    # Dynamo
+    "torch._dynamo.variables.base:VariableTracker.tp_methods": ("2.14", ""),
     # AOTAutograd
     f"{_AOT}.schemas:InputAliasInfo.mutation_is_shallow_copy_data": ("2.14", ""),
     f"{_AOT}.schemas:OutputAliasInfo.requires_grad_for_backward": ("2.12", ""),

@@ -25,6 +25,7 @@ from torch._dynamo.variables.base import ValueMutationNew, VariableTracker
 from torch._dynamo.variables.lazy import LazyVariableTracker
 
 from firebrick.base.shipped import shipped_file
+from firebrick.torch_api.method_tables import wrap_in_table
 
 if TYPE_CHECKING:
     from firebrick.base.patches import Patches
@@ -116,14 +117,25 @@ def note_tracing(patches: Patches, seen: Seen) -> None:
         for name in list(vars(cls)):
             if name in ("unpack_var_sequence", "tp_iter_impl"):
                 patches.set(cls, name, _iterating(getattr(cls, name), seen))
-            elif name == "repr_impl":
+            elif name in ("repr_impl", "tp_repr_impl"):
                 patches.set(cls, name, _writing(getattr(cls, name), seen))
             elif name.startswith("nb_"):
                 patches.set(cls, name, _joining(getattr(cls, name), seen))
+            elif name == "tp_init_impl":
+                patches.set(cls, name, _filling(getattr(cls, name), seen))
         if "call_method" in vars(cls):
             patches.set(cls, "call_method", _popping(cls.call_method, seen))
+        for name, wrap in (
+            ("pop", _taking),
+            ("update", _taking_in),
+            ("symmetric_difference_update", _taking_in),
+        ):
+            wrap_in_table(patches, cls, name, functools.partial(wrap, seen=seen))
     if (object_protocol := sys.modules.get(f"{_VARIABLES}.object_protocol")) is not None:
-        patches.set(object_protocol, "generic_hash", _hashing(object_protocol.generic_hash, seen))
+        hashing = _hashing(object_protocol.generic_hash, seen)
+        for module in (object_protocol, builtin):
+            if "generic_hash" in vars(module):  # torch 2.14 binds it in both
+                patches.set(module, "generic_hash", hashing)
 
 
 def _set_variables() -> Iterator[Any]:
@@ -341,6 +353,23 @@ def _iterating(traced: TraceSink, self: Any, tx: Any, *args: Any, **kwargs: Any)
         traced.in_order = None  # the result is another set, in this one's order
     else:
         traced.iterates([item.vt for item in self.items], self.python_type())
+
+
+@_wrapping
+def _filling(traced: TraceSink, *_: Any, **__: Any) -> None:
+    traced.in_order = None
+
+
+@_wrapping
+def _taking(traced: TraceSink, self: Any, *_: Any, **__: Any) -> None:
+    traced.iterates([item.vt for item in self.items], self.python_type())
+
+
+@_wrapping
+def _taking_in(traced: TraceSink, self: Any, tx: Any, args: Any, kwargs: Any) -> None:
+    ordered = (_in_order(traced, part.items) if "items" in vars(part) else False for part in args)
+    if not all(ordered) and traced.in_order is not None:
+        traced.in_order.pop(id(self.items), None)
 
 
 @_wrapping
