@@ -84,6 +84,13 @@ class DeviceOfTensor(ConstantVariable):
         """Return an attribute; the type is the same for all devices of a kind."""
         return self._device.type if name == "type" else super().const_getattr(tx, name)
 
+    def tp_getattro_impl(self, tx: Any, name: str) -> Any:
+        """Return the variable of an attribute; torch 2.14 asks here before `const_getattr`."""
+        if name == "type":
+            return ConstantVariable.create(self._device.type)
+        base: Any = super()
+        return base.tp_getattro_impl(tx, name)
+
     def __repr__(self) -> str:
         return f"DeviceOfTensor({self._device})"
 

@@ -392,6 +392,7 @@ def artifact(**changes):
     facts = {
         "cudagraph_info": SimpleNamespace(cudagraph_fail_reasons=[]),
         "disabled_cudagraphs_reason": None,
+        "kernel_free_cudagraph": False,
         "device_idxs": {3},
         "fx_kwargs": {"is_inference": True, "static_input_idxs": [0]},
         "partition_maps": [part],
