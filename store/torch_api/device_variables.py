@@ -109,7 +109,7 @@ def note_devices(patches: Patches, output_graph: Any, seen: Seen) -> None:
         (output_graph, "call_user_compiler", _graph),
     ):
         patches.set(owner, name, wrap(getattr(owner, name), seen))
-    if not wrap_in_table(patches, TensorVariable, "get_device", lambda original: _index(original, seen)):
+    if not wrap_in_table(patches, TensorVariable, "get_device", _index, seen):
         patches.set(TensorVariable, "method_get_device", _index(TensorVariable.method_get_device, seen))
     handlers = dict(symbolic_convert.compare_op_handlers)
     handlers |= {name: _comparison(handlers[name], seen) for name in _COMPARISONS}

@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 _TABLES = "torch._dynamo.variables.base:VariableTracker.tp_methods"
 
 
-def wrap_in_table(patches: Patches, cls: Any, method: str, wrap: Callable[[Any], Any]) -> bool:
-    """Wrap a method in a class's own table, until the patches are undone; return whether it is there."""
+def wrap_in_table(
+    patches: Patches, cls: Any, method: str, wrap: Callable[[Any, Any], Any], seen: Any
+) -> bool:
+    """Wrap a method in a class's own table, until the patches are undone; return whether it is there.
+
+    Args:
+        patches: keeps the originals.
+        cls: Dynamo's class.
+        method: its name in the table.
+        wrap: called with the function of the table and `seen`; returns what stands in for it.
+        seen: returns the observer of the current compilation.
+    """
     if not has(_TABLES) or "tp_methods" not in vars(cls) or method not in cls.tp_methods:
         return False
     table = cls.tp_methods
     entry = table[method]
-    wrapped = dataclasses.replace(entry, handler=wrap(entry.handler))
+    wrapped = dataclasses.replace(entry, handler=wrap(entry.handler, seen))
     patches.set(cls, "tp_methods", {**table, method: wrapped})
     return True

@@ -130,7 +130,7 @@ def note_tracing(patches: Patches, seen: Seen) -> None:
             ("update", _taking_in),
             ("symmetric_difference_update", _taking_in),
         ):
-            wrap_in_table(patches, cls, name, functools.partial(wrap, seen=seen))
+            wrap_in_table(patches, cls, name, wrap, seen)
     if (object_protocol := sys.modules.get(f"{_VARIABLES}.object_protocol")) is not None:
         hashing = _hashing(object_protocol.generic_hash, seen)
         for module in (object_protocol, builtin):
