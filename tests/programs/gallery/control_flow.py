@@ -1,0 +1,35 @@
+"""Keep control flow in the graph: cond, while_loop, scan and map."""
+
+import torch
+from torch._higher_order_ops import associative_scan, scan, while_loop
+
+
+def collatz(n, steps):
+    def more(n, steps):
+        return (n != 1).all()
+
+    def step(n, steps):
+        return torch.where(n % 2 == 0, n // 2, 3 * n + 1), steps + 1
+
+    return while_loop(more, step, (n, steps))
+
+
+def sign_dependent(x):
+    return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
+
+
+def running(xs):
+    def combine(carry, x):
+        new = 0.5 * carry + x
+        return new, new.clone()
+
+    return scan(combine, torch.zeros(xs.shape[1]), xs)
+
+
+with torch.no_grad():
+    result = (
+        torch.compile(collatz)(torch.tensor([6]), torch.tensor(0)),
+        torch.compile(sign_dependent)(torch.ones(3)),
+        torch.compile(sign_dependent)(-torch.ones(3)),
+        torch.compile(running)(torch.arange(6.0).reshape(3, 2)),
+    )
