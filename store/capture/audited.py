@@ -36,6 +36,7 @@ _GENERATED: Final = re.compile(
 _FIREBRICK: Final = re.compile(r"(__compiled_fn|__resume_at)_([0-9a-f]{32})\b")
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-f]+")
 _PATH: Final = re.compile(r"(['\"])(?:/|[A-Za-z]:\\)[^'\"]*\1")
+_VERSION: Final = re.compile(r"(?<=SUPPORTED_NODES\)) == \d+")  # of torch's table of pytree nodes
 _RESUMED: Final = "torch_dynamo_resume_in_"
 _RESUMED_AT: Final = re.compile(r"(torch_dynamo_resume_in_.*?_at)_\d+")
 _HASHED: Final = 1 << 20  # bytes; larger constant tensors are not digested
@@ -276,7 +277,7 @@ def guard_lines(guards: Iterable[Any], names: Callable[[str], str]) -> tuple[str
 
 
 def _plain(text: str, names: Callable[[str], str]) -> str:
-    return names(_PATH.sub("'…'", _ADDRESS.sub("0x", text)))
+    return names(_VERSION.sub("", _PATH.sub("'…'", _ADDRESS.sub("0x", text))))
 
 
 # Bytecode.

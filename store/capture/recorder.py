@@ -42,6 +42,7 @@ from firebrick.reports.events import (
 from firebrick.storage.manifest import NoLeanForm
 from firebrick.storage.store import Store
 from firebrick.validity.facts import OPERATOR
+from firebrick.validity.operator_kernels import OF_TORCH
 from firebrick.validity.reach import Reach, Scope
 
 if TYPE_CHECKING:
@@ -313,6 +314,11 @@ class Recorder:
         called = set[str]().union(*map(self._artifacts.calls, backends))
         for operator in sorted(compilation.devices.operators - called):
             raise NotStorable(f"operator {operator}, whose parts torch compiled in its place")
+        for operator in sorted(called - compilation.devices.operators):  # a gradient calls them
+            if operator.partition(".")[0] not in OF_TORCH:
+                compilation.tracing.fact(OPERATOR, [operator])
+        if compilation.tracing.refused:
+            raise NotStorable(compilation.tracing.refused)
 
     def _bypass(self, compilation: Compilation) -> None:
         self._stats.record(

@@ -58,6 +58,8 @@ class Traced:
             names = names_in(code)
             self.names |= {*names, code.co_name}
             if not shipped_file(code.co_filename):
+                if "SUPPORTED_NODES" in names:
+                    self.refuse("the code looks at torch's table of pytree nodes")
                 self.names |= {f"tensor.{name}" for name in names & TENSOR_STATE}
                 if "__hash__" in names:
                     self.refuse(

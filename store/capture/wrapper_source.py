@@ -175,19 +175,23 @@ class _Reader:
         known = defined | NAMES | self._aliases.keys() | self._kernels.keys() | self._constants
         known |= self._launches.keys()
         used: set[str] = set()
+        operators: set[str] = set()
         body: list[ast.stmt] = list(self._functions)
         partitions = 0 if self._partitions is None else len(self._partitions.value.elts)  # type: ignore[attr-defined]
         if self._partitions is not None and partitions:
             body.append(self._partitions)
             known |= {"partitions"}
         for function in self._functions:
-            used |= _SourceChecker(function, frozenset(known), self._aliases, self._launches).globals()
+            checker = _SourceChecker(function, frozenset(known), self._aliases, self._launches)
+            used |= checker.globals()
+            operators |= checker.operators
         aliases: list[ast.stmt] = []
         for name, statement in self._aliases.items():
             if name in used:
                 check_path(path_of(statement.value), self._aliases)
                 aliases.append(statement)
-        module = ast.Module([*aliases, *body], [])
+        # looked up when the graph is loaded: where the program has not registered one, the full lane serves
+        module = ast.Module([*ast.parse("\n".join(sorted(operators))).body, *aliases, *body], [])
         # unparse, so that line numbers do not depend on what was left out
         text = ast.unparse(ast.fix_missing_locations(module))
         kernels = {name: digest for name, digest in self._kernels.items() if name in used}
@@ -217,7 +221,11 @@ class _WithoutSelf(ast.NodeTransformer):
 
 
 class _SourceChecker:
-    """A checker of one function's names, attributes and syntax; it notes launches of Triton kernels."""
+    """A checker of one function's names, attributes and syntax; it notes launches and operators.
+
+    Attributes:
+        operators: paths of the operators that the program registers.
+    """
 
     def __init__(
         self,
@@ -230,6 +238,7 @@ class _SourceChecker:
         self._known = known
         self._aliases = aliases
         self._launches = launches
+        self.operators: set[str] = set()
         self._locals = {argument.arg for argument in function.args.args} | {
             node.id
             for node in ast.walk(function)
@@ -270,7 +279,7 @@ class _SourceChecker:
             if isinstance(node, ast.Attribute):
                 path = path_of(node)
                 if path and path[0] not in self._locals:
-                    check_path(path, self._aliases)
+                    self.operators |= {check_path(path, self._aliases)} - {""}
                     while isinstance(node, ast.Attribute):
                         node = node.value
                 elif node.attr not in METHODS:

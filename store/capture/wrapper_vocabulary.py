@@ -11,6 +11,8 @@ import torch
 
 from firebrick.errors import NotLean
 from firebrick.runtime.names import EXTERN_KERNELS, OWN_KERNELS
+from firebrick.torch_api.operators import is_of_compiler
+from firebrick.validity.operator_kernels import OF_TORCH
 
 # Functions of a wrapper that no call runs.
 UNUSED = frozenset(("benchmark_compiled_module", "get_args", "recursively_apply_fns"))
@@ -98,8 +100,8 @@ def path_of(node: ast.expr) -> list[str]:
     return [node.id, *reversed(names)] if isinstance(node, ast.Name) else []
 
 
-def check_path(path: list[str], aliases: dict[str, ast.Assign]) -> None:
-    """Check a dotted path that starts at a global.
+def check_path(path: list[str], aliases: dict[str, ast.Assign]) -> str:
+    """Check a dotted path that starts at a global; return the path of an operator that the program registers.
 
     Raises:
         NotLean: naming a path outside the vocabulary.
@@ -110,6 +112,9 @@ def check_path(path: list[str], aliases: dict[str, ast.Assign]) -> None:
     match path:
         case ["torch", "ops", namespace, *rest] if namespace in _OPERATORS:
             _check_operator(namespace, rest)
+        case ["torch", "ops", namespace, *rest] if rest and namespace not in OF_TORCH:
+            _check_operator(namespace, rest)
+            return ".".join(path)
         case ["torch", "ops", namespace, *_]:
             raise NotLean(f"operator of {namespace}")
         case ["torch", "_C", "_dynamo", "guards", name] if name in _GUARDS:
@@ -133,6 +138,7 @@ def check_path(path: list[str], aliases: dict[str, ast.Assign]) -> None:
             pass
         case _:
             raise NotLean(f"the wrapper uses {'.'.join(path)}")
+    return ""
 
 
 def _check_operator(namespace: str, rest: list[str]) -> None:
@@ -142,3 +148,5 @@ def _check_operator(namespace: str, rest: list[str]) -> None:
             value = getattr(value, name)
         except AttributeError:
             raise NotLean(f"operator {namespace}.{'.'.join(rest)}") from None
+    if is_of_compiler(value):
+        raise NotLean(f"operator {namespace}.{'.'.join(rest)}, which the compiler registers")

@@ -13,6 +13,7 @@ from typing import Any, Final
 from firebrick.errors import NotLean
 from firebrick.guards.growing_tables import TypesOf
 from firebrick.guards.identity_guards import of_compiler
+from firebrick.guards.pytree_nodes import NodesOf
 from firebrick.torch_api.dynamo_modules import guards as dynamo_guards
 
 
@@ -47,6 +48,8 @@ def function_of(function: Any, operation: str, where: str) -> tuple[str, list[st
     """
     if type(function) is TypesOf:
         return "foreach_types", [Value(function.paths)]
+    if type(function) is NodesOf:
+        return "pytree_nodes", [Value(function.texts)]
     if function is dynamo_guards.from_numpy and operation == "lambda_manager":
         return "from_numpy", []
     if not isinstance(function, FunctionType) or function.__module__ != dynamo_guards.__name__:

@@ -12,6 +12,8 @@ from typing import Any, Final
 from firebrick.base.namedtuple import NamedTuple
 from firebrick.guards.call_log import GuardCall
 from firebrick.guards.identity_guards import path_of
+from firebrick.guards.pytree_nodes import NodesOf, foreign_nodes
+from firebrick.torch_api import native
 
 _ADDED: Final = "torch.distributed.tensor:DTensor"
 
@@ -27,12 +29,20 @@ def types_in(value: Any) -> tuple[str, ...]:
     return tuple(path for path in map(path_of, value) if path != _ADDED)
 
 
-def in_one_guard(calls: Iterable[GuardCall]) -> Iterator[GuardCall]:
-    """Yield the calls of a build; those that look at items of such a list are one."""
+def in_one_guard(calls: Iterable[GuardCall], root: Any) -> Iterator[GuardCall]:
+    """Yield the calls of a build; those that look at items of such a list are one.
+
+    That on the version of the table of pytree nodes becomes one of the root manager: managers of dictionaries
+    take no Python functions.
+    """
     tables: dict[int, Any] = {}  # managers of such lists
     dropped: set[int] = set()  # managers of their items
     for call in calls:
         place = id(call.manager)
+        if call.name == "add_dict_version_guard" and call.args[0] is native.SUPPORTED_NODES:
+            arguments = NodesOf(foreign_nodes(call.args[0])), ["the nodes of pytrees are the same"], None
+            yield GuardCall("add_lambda_guard", root, arguments, {})
+            continue
         if "example_value" in call.kwargs and (table := call.facts[2]) is not None:
             tables[id(call.result)] = table
         of_item = "example_value" in call.kwargs or call.name == "add_length_check_guard"
@@ -41,9 +51,9 @@ def in_one_guard(calls: Iterable[GuardCall]) -> Iterator[GuardCall]:
                 dropped.add(id(call.result))
             if place in tables and tables[place] is not _COMPARED:
                 text = f"{call.manager.get_source()} has the same types"
-                arguments = TypesOf(types_in(tables[place])), [text], None
+                same = TypesOf(types_in(tables[place])), [text], None
                 tables[place] = _COMPARED
-                yield GuardCall("add_lambda_guard", call.manager, arguments, {})
+                yield GuardCall("add_lambda_guard", call.manager, same, {})
         else:
             yield call
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 
 from firebrick.guards.growing_tables import types_in
+from firebrick.guards.pytree_nodes import unchanged
 from firebrick.guards.shapes import from_numpy
 from firebrick.reports.not_served import ObjectChanged
 from firebrick.torch_api import native
@@ -68,6 +69,8 @@ def leaf(name: str, operands: list[Any], term: Callable[[int], Any]) -> Callable
     if name == "foreach_types":
         paths = term(operands[0])
         return lambda value: types_in(value) == paths
+    if name == "pytree_nodes":
+        return unchanged(native.pytree_nodes, term(operands[0]))
     raise ObjectChanged(f"guard {name} at this place")
 
 

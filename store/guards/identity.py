@@ -24,7 +24,7 @@ from firebrick.guards.identity_guards import Describer, is_pinned, triton_digest
 from firebrick.guards.stored_names import stored_as
 from firebrick.reports.events import Change
 from firebrick.reports.wording import object_change
-from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
+from firebrick.torch_api.compiler_free import is_triton_kernel, plain_form
 from firebrick.validity.functions import BUILTINS
 
 _SINGLETONS = {None: "None", True: "True", False: "False", ...: "...", NotImplemented: "NotImpl"}
@@ -94,8 +94,9 @@ def _path(value: Any) -> str:
 
 
 def _function_digest(function: types.FunctionType) -> str:
-    if (plain := undisabled(function)) is not function:
-        return "disabled" + _function_digest(plain)
+    plain, marks = plain_form(function)
+    if marks:
+        return marks + _function_digest(plain)
     wrapped = getattr(function, "__wrapped__", None)
     extra = _function_digest(wrapped) if isinstance(wrapped, types.FunctionType) else ""
     return code_digest(function.__code__).hex() + extra
@@ -119,7 +120,8 @@ def _class_digest(cls: type) -> str:
         for name, member in base.__dict__.items():
             function = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
             if isinstance(function, types.FunctionType):
-                hasher.update(name.encode() + code_digest(function.__code__))
+                plain, marks = plain_form(function)
+                hasher.update(name.encode() + marks.encode() + code_digest(plain.__code__))
     return hasher.hexdigest()
 
 

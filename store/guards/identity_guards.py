@@ -21,7 +21,7 @@ from firebrick.codecs.code import code_digest
 from firebrick.errors import EncodeError, NotStorable
 from firebrick.guards.object_state import state_of
 from firebrick.torch_api import native
-from firebrick.torch_api.compiler_free import is_triton_kernel, undisabled
+from firebrick.torch_api.compiler_free import is_triton_kernel, plain_form
 
 Identity = tuple[str, str, str]  # kind, name, digest in hexadecimal or empty
 
@@ -120,11 +120,9 @@ class Describer:
     def _function(self, function: types.FunctionType, depth: int) -> bytes:
         if depth > _DEPTH:
             raise NotStorable(f"identity of {path_of(function)}, which closes over itself")
-        plain = undisabled(function)
-        hasher = Hasher(_code(plain.__code__))
-        if plain is not function:
-            function = plain
-            hasher.update(b"disabled")
+        function, marks = plain_form(function)
+        hasher = Hasher(_code(function.__code__))
+        hasher.update(marks.encode())
         for part in (function.__defaults__, function.__kwdefaults__):
             self._value(part, hasher, depth + 1)
         for cell in function.__closure__ or ():
@@ -221,11 +219,9 @@ def _method(function: types.FunctionType, hasher: Any, depth: int) -> None:
 
     Of other classes, only the names, so that the digest does not depend on its starting point.
     """
-    plain = undisabled(function)
-    hasher.update(_code(plain.__code__))
-    if plain is not function:
-        function = plain
-        hasher.update(b"disabled")
+    function, marks = plain_form(function)
+    hasher.update(_code(function.__code__))
+    hasher.update(marks.encode())
     values: list[Any] = [function.__defaults__, function.__kwdefaults__]
     for cell in function.__closure__ or ():
         try:

@@ -110,7 +110,7 @@ class Writer:
             NotLean: naming a guard the language cannot express.
         """
         self._numbers[id(self._log.root)] = 0
-        for call in in_one_guard(self._log.calls):
+        for call in in_one_guard(self._log.calls, self._log.root):
             self._where = call.kwargs.get("source") or (call.manager.get_source() if call.manager else "")
             try:
                 self._step(call)

@@ -172,6 +172,7 @@ class LeanEntry:
         target = next((way for way in _targets(model) if self._knows(way, options)), None)
         if target is None:
             return None
+        api.leave_distributions_unchecked()
         backend = self._backends.setdefault(_one_text(texts), BackendPlaceholder())
         region = Region(self, backend, texts, model, arguments)
         if isinstance(model, torch.nn.Module):

@@ -1,9 +1,9 @@
-"""Let optimisers be created and step without importing Dynamo, until something else imports it.
+"""Let optimisers, custom operators and checkpoints run without importing Dynamo, until something else does.
 
-torch excludes functions of its optimisers from tracing, and imports Dynamo for that at their first call.
-Outside compiled functions the exclusion has no effect. Until Dynamo is imported these functions are called
-directly, and ``step`` omits its graph breaks. It has the code of torch's own, so that guards and digests see
-the same with and without Dynamo.
+torch excludes functions of its optimisers, kernels of custom operators and ``checkpoint`` from tracing, and
+imports Dynamo for that at their first call. Outside compiled functions the exclusion has no effect. Until
+Dynamo is imported these functions are called directly, and ``step`` omits its graph breaks. It has the code
+of torch's own, so that guards and digests see the same with and without Dynamo.
 
 Source followed: ``torch/_compile.py``, ``torch/optim/optimizer.py``.
 """
@@ -14,7 +14,7 @@ import builtins
 import functools
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -23,11 +23,9 @@ import torch
 from firebrick.torch_api import compiler_free as api
 from firebrick.torch_api import native
 
-_MARK = "__dynamo_disable"  # where torch keeps the marked form of a function
-
 
 class Optimizers:
-    """The optimisers of torch and the program imported at construction."""
+    """The optimisers of torch and the program imported at construction, and functions disabled since."""
 
     def __init__(self) -> None:
         self._marked: list[FunctionType] = []
@@ -38,11 +36,8 @@ class Optimizers:
         marked = native.disable_dynamo(_nothing).__code__
         for function in _functions():
             for inner in _closed_over(function, marked):
-                plain = inner.__wrapped__
-                if not hasattr(plain, _MARK):
-                    api.never_trace(plain.__code__)
-                    setattr(plain, _MARK, plain)
-                    self._marked.append(plain)
+                self._mark(inner.__wrapped__)
+        native.set_disable_dynamo(self._disabling(native.disable_dynamo))
         stepping = sys.modules["torch.optim.optimizer"]._use_grad_for_differentiable(_nothing).__code__
         for cls in _classes(torch.optim.Optimizer):
             step = cls.__dict__.get("step")
@@ -51,10 +46,30 @@ class Optimizers:
                 self._steps.append((cls, step, quiet))
                 cls.step = quiet  # type: ignore[attr-defined]
 
+    def _mark(self, plain: FunctionType) -> None:
+        if not hasattr(plain, api.DISABLED_FORM):
+            api.never_trace(plain.__code__)
+            setattr(plain, api.DISABLED_FORM, plain)
+            self._marked.append(plain)
+
+    def _disabling(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``torch._disable_dynamo`` whose functions do not import Dynamo."""
+
+        @functools.wraps(original)
+        def disable_dynamo(fn: Any = None, recursive: bool = True) -> Any:
+            if fn is None:
+                return functools.partial(disable_dynamo, recursive=recursive)
+            if type(fn) is FunctionType:
+                self._mark(fn)
+            return original(fn, recursive)
+
+        return disable_dynamo
+
     def unmark(self) -> None:
         """Let torch mark its functions, now that Dynamo is imported."""
+        native.set_disable_dynamo(native.disable_dynamo)
         while self._marked:
-            self._marked.pop().__dict__.pop(_MARK, None)
+            self._marked.pop().__dict__.pop(api.DISABLED_FORM, None)
 
     def restore(self) -> None:
         """Give torch's functions back; an instance may have wrapped some."""
@@ -101,13 +116,15 @@ def _classes(cls: type) -> Iterator[type]:
 
 
 def _functions() -> Iterator[FunctionType]:
-    """Yield the functions of optimisers: methods, and those that perform one step."""
+    """Yield functions of ``torch.utils.checkpoint`` and of optimisers: methods, and those of one step."""
     for cls in _classes(torch.optim.Optimizer):
         yield from (value for value in vars(cls).values() if isinstance(value, FunctionType))
     for name, module in list(sys.modules.items()):
         if name.startswith("torch.optim."):
             values = list(vars(module).values())
             yield from (v for v in values if isinstance(v, FunctionType) and v.__module__ == name)
+    checkpoint = sys.modules.get("torch.utils.checkpoint")
+    yield from (v for v in vars(checkpoint or sys).values() if isinstance(v, FunctionType))
 
 
 def _closed_over(function: FunctionType, marked: CodeType) -> Iterator[Any]:

@@ -7,6 +7,7 @@ evaluation hook; the hook itself is in ``torch._C`` and exists without Dynamo.
 from __future__ import annotations
 
 import collections
+import functools
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -29,6 +30,7 @@ _DYNAMO = "torch._dynamo"
 # Prefixes of the names that Dynamo adds to the program's globals.
 GENERATED = ("__resume_at_", "__compiled_fn_", "__import_", "__subclass_", "__builtins_dict__")
 ORIGINAL = "_torchdynamo_orig_callable"
+DISABLED_FORM = "__dynamo_disable"  # where torch keeps the form of its own function that is not traced
 
 
 def memory_of(tensor: torch.Tensor) -> int:
@@ -112,6 +114,21 @@ def undisabled(function: FunctionType) -> FunctionType:
     return inner if type(inner) is FunctionType else function
 
 
+def plain_form(function: FunctionType) -> tuple[FunctionType, str]:
+    """Return the plain function behind one that was disabled or compiled, and which; at most 8 deep.
+
+    What the wrapper of a compiled function consists of differs with and without Dynamo.
+    """
+    marks = []
+    for _ in range(8):
+        inner = vars(function).get(ORIGINAL)
+        if type(inner) is not FunctionType:
+            break
+        marks.append("disabled" if vars(function).get("_torchdynamo_disable") else "compiled")
+        function = inner
+    return function, " ".join(marks)
+
+
 def register_with_dynamo() -> None:
     """Register served functions with Dynamo, just imported, as if it had compiled them."""
     from torch._dynamo import convert_frame
@@ -127,6 +144,15 @@ def _introduce(convert_frame: Any, original: CodeType, code: CodeType) -> None:
     convert_frame.input_codes.add(original)
     convert_frame.output_codes.add(code)
     sys.modules[f"{_DYNAMO}.utils"].orig_code_map[code] = original
+
+
+@functools.cache
+def leave_distributions_unchecked() -> None:
+    """Turn off validation in ``torch.distributions``, as the first ``torch.compile`` of a process does.
+
+    Source followed: ``TorchPatcher.patch`` of ``torch/_dynamo/eval_frame.py``.
+    """
+    torch.distributions.Distribution.set_default_validate_args(False)
 
 
 def dynamo() -> ModuleType | None:

@@ -18,6 +18,7 @@ from torch._library import simple_registry
 from torch._library.custom_ops import OPDEFS as OPDEFS
 from torch.nn.modules import module as _nn_module
 from torch.optim.optimizer import _foreach_supported_types as _optimized_types
+from torch.utils import _pytree
 from torch.utils._foreach_utils import _foreach_supported_types as _foreach_types
 from torch.utils._pytree import SUPPORTED_NODES as SUPPORTED_NODES
 
@@ -160,3 +161,13 @@ def conv_benchmark_empties_cache() -> bool:
 def let_conv_benchmark_empty_cache(empties: bool) -> None:
     """Choose whether convolution benchmarks empty the memory cache."""
     _C._cudnn_set_conv_benchmark_empty_cache(empties)
+
+
+def set_disable_dynamo(function: Any) -> None:
+    """Replace the decorator by which torch keeps functions from being traced, for modules yet to use it."""
+    torch._disable_dynamo = function
+
+
+def pytree_nodes() -> dict[Any, Any]:
+    """Return torch's present table of pytree nodes."""
+    return _pytree.SUPPORTED_NODES

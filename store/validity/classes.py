@@ -42,6 +42,8 @@ _NATIVE: Final = frozenset(
 # Other methods called without being named, by nn.Module and by enumerations.
 CALLED: Final = frozenset({"forward", "_call_impl", "_wrapped_call_impl", "_missing_"})
 _REPLACED: Final = frozenset({"__init__", "__setstate__"})  # in nn.Module, by Dynamo (mutation_guard.py)
+# Among the names that count: all do, as far as attributes of objects and classes go.
+ANY_NAME: Final = frozenset({"any name"})
 _METACLASSES: Final = frozenset({"type", "ABCMeta", "EnumType", "EnumMeta"})
 
 
@@ -69,6 +71,10 @@ class Classes:
     def whole_digest(self, value: Any) -> str:
         """Return the digest of an object and everything it can run."""
         raise NotImplementedError
+
+    def counts(self, name: str) -> bool:
+        """Tell whether an attribute of an object or a user class counts."""
+        return name in self.scope.names or self.scope.names >= ANY_NAME
 
     def add(self, path: str, value: Any, whole: bool = False) -> None:
         """Queue a value to visit.
@@ -128,7 +134,8 @@ class Classes:
                 self.add(f"class {label}.{name}", member._value_, whole=True)
         pytree = sys.modules.get("torch.utils._pytree")
         node = getattr(pytree, "SUPPORTED_NODES", {}).get(cls)
-        if node is not None and not is_pinned(getattr(node.flatten_fn, "__module__", "")):
+        if node is not None:
+            self.note(f"pytree {label}", "registered")
             self.add(f"pytree {label} flatten", node.flatten_fn)
             self.add(f"pytree {label} unflatten", node.unflatten_fn)
 
@@ -137,7 +144,8 @@ class Classes:
         for name, member in list(vars(cls).items()):
             special = name[:2] == "__" and name[-2:] == "__"
             silent = name in _SILENT or name in _MAKING  # unless named
-            if name not in names and (silent or not (special or name in CALLED)):
+            counts = name in names or (not (special or shipped) and self.counts(name))
+            if not counts and (silent or not (special or name in CALLED)):
                 if name == "_abc_impl":
                     self._abstract.append((label, cls))
                 continue

@@ -19,7 +19,7 @@ _GLOBAL: Final = frozenset(
 _LOAD_GLOBAL: Final = dis.opmap["LOAD_GLOBAL"]
 _IMPORT: Final = dis.opmap["IMPORT_NAME"]
 _EXTENDED: Final = dis.EXTENDED_ARG
-_MAX_NAME: Final = 64  # characters; longer strings are not taken for attribute names
+LONGEST_NAME: Final = 64  # characters; longer strings are not taken for attribute names
 _MAX_KEPT: Final = 20_000
 
 
@@ -103,6 +103,6 @@ def names_in(code: types.CodeType) -> set[str]:
             names |= names_in(constant)
         else:
             for text in constant if type(constant) is tuple else (constant,):
-                if type(text) is str and len(text) <= _MAX_NAME and text.isidentifier():
+                if type(text) is str and len(text) <= LONGEST_NAME and text.isidentifier():
                     names.add(text)
     return names

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import types
 from collections.abc import Mapping
 from typing import Any, Final
 
 from firebrick.base.shipped import code_key, is_own, is_pinned, is_static
-from firebrick.torch_api.compiler_free import ORIGINAL, undisabled
+from firebrick.errors import NotStorable
+from firebrick.torch_api.compiler_free import DISABLED_FORM, ORIGINAL, undisabled
 from firebrick.validity.classes import Classes
 from firebrick.validity.code_facts import CodeFacts, code_facts, nested, written
+from firebrick.validity.exact import exact
 
 BUILTINS: Final = (
     types.BuiltinFunctionType,
@@ -33,6 +36,7 @@ _OF_PROGRAMS: Final = (
     "torch.cuda", "torch.cpu", "torch.random", "torch.sparse", "torch.distributions", "torch.overrides",
     "torch.utils.checkpoint",
 )  # fmt: skip
+_ENVIRONMENT: Final = (os.environ, os.environb, os.getenv, os.getenvb)
 
 
 class Functions(Classes):
@@ -93,6 +97,8 @@ class Functions(Classes):
             if name not in own_state:
                 self.cell(f"{path} closure {name}", cell)
         for name, value in vars(function).items():
+            if name == DISABLED_FORM and shipped and undisabled(value) is function:
+                continue  # torch keeps it there from the first call on
             if name in _MARKS or name == "__wrapped__" or name in self.scope.names:
                 self.add(f"{path}.{name}", value, whole=True)
         if "__annotations__" in self.scope.names and not shipped:
@@ -133,6 +139,7 @@ class Functions(Classes):
     def is_patched(self, module: str, attribute: str, value: Any) -> bool:
         """Tell whether to visit an attribute of a module of torch or Python."""
         kind = type(value)
+        self.refuse_environment(value)
         if kind is types.ModuleType:
             return value.__name__.startswith(_OF_PROGRAMS) or not module.startswith("torch")
         if kind is types.FunctionType:
@@ -143,9 +150,19 @@ class Functions(Classes):
         if issubclass(kind, type):
             return not is_static(value)
         if is_pinned(kind.__module__) and not issubclass(kind, BUILTINS):
-            self.note(f"{module}.{attribute}", f"a {kind.__qualname__}")
+            text = exact(value) if self.whole else None
+            self.note(f"{module}.{attribute}", text or f"a {kind.__qualname__}")
             return False
         return True
+
+    def refuse_environment(self, value: Any) -> None:
+        """Refuse the environment within reach of code that the compiler runs: what that reads is not seen.
+
+        Raises:
+            NotStorable: the value is the environment, or reads it.
+        """
+        if self.whole and any(value is one for one in _ENVIRONMENT):
+            raise NotStorable("code that the compiler runs untraced can read the environment")
 
     def builtin(self, path: str, value: Any) -> None:
         """Record a function or descriptor written in C whose name does not match its place."""

@@ -20,7 +20,7 @@ from firebrick.torch_api import native
 from firebrick.validity.configuration import text_of
 from firebrick.validity.reach import whole_digest
 
-_OF_TORCH: Final = frozenset(
+OF_TORCH: Final = frozenset(
     {
         "aten", "prim", "prims", "inductor", "higher_order", "quantized", "_quantized",
         "quantized_decomposed", "mkldnn", "mkldnn_prims", "mkl", "onednn", "rngprims", "profiler",
@@ -32,6 +32,10 @@ _OF_TORCH: Final = frozenset(
 # Kernels that run when the graph runs, in each process: their code is not part of a graph.
 _AT_RUN_TIME: Final = frozenset(
     {"CPU", "CUDA", "XPU", "MPS", "HPU", "MTIA", "PrivateUse1", "SparseCPU", "SparseCUDA"}
+)
+# Keys under which torch registers the attributes of a ``CustomOpDef``.
+_OF_CUSTOM_OPS: Final = frozenset(
+    {"Autograd", "ADInplaceOrView", "CompositeExplicitAutograd", "BackendSelect", "FuncTorchBatched", "Meta"}
 )
 # Attributes of a ``CustomOpDef`` that name it, or that matter only when the graph runs.
 _NAMES_AND_KERNELS: Final = frozenset(
@@ -94,7 +98,7 @@ def _entries(wanted: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
 def overrides() -> str:
     """Return the program's changes to torch's own operators; empty for none."""
     found = []
-    for entry, function in _entries(_OF_TORCH.__contains__):
+    for entry, function in _entries(OF_TORCH.__contains__):
         if function is UNKNOWN:
             if not _is_of_torch(entry):
                 found.append(f"{entry} {UNKNOWN}")
@@ -132,15 +136,17 @@ def meaning(name: str) -> str:
         for attribute, value in sorted(vars(defined).items()):
             if value and attribute not in _NAMES_AND_KERNELS:
                 parts.append(f"{attribute} {whole_digest(value) if callable(value) else text_of(value)}")
-        return "; ".join(parts)
-    for overload in packet.overloads():
-        qualified = f"{namespace}::{operator}" + ("" if overload == "default" else f".{overload}")
-        entry = native.registered_operators.get(qualified)
-        if entry is not None and (kernel := entry.fake_impl.kernel) is not None:
-            parts.append(f"fake of {overload} {whole_digest(kernel.func)}")
+    else:
+        for overload in packet.overloads():
+            qualified = f"{namespace}::{operator}" + ("" if overload == "default" else f".{overload}")
+            entry = native.registered_operators.get(qualified)
+            if entry is not None and (kernel := entry.fake_impl.kernel) is not None:
+                parts.append(f"fake of {overload} {whole_digest(kernel.func)}")
     for path, function in _entries(namespace.__eq__):
         _, found, key = path.split("/")
         if found.partition(".")[0] == operator and key not in _AT_RUN_TIME:
             known = function is not UNKNOWN
+            if defined is not None and (is_shipped(function) if known else key in _OF_CUSTOM_OPS):
+                continue  # torch's, in which the attributes above are called
             parts.append(f"{key} {whole_digest(function) if known else UNKNOWN}")
     return "; ".join(parts)

@@ -34,8 +34,8 @@ from firebrick.base.shipped import (
 from firebrick.errors import NotStorable
 from firebrick.torch_api import native
 from firebrick.torch_api.compiler_free import GENERATED
-from firebrick.validity.classes import CALLED
-from firebrick.validity.code_facts import code_facts, names_in
+from firebrick.validity.classes import ANY_NAME, CALLED
+from firebrick.validity.code_facts import LONGEST_NAME, code_facts, names_in
 from firebrick.validity.exact import OF_TORCH, PLAIN, exact, peculiarity
 from firebrick.validity.functions import BUILTINS, Functions
 from firebrick.validity.tensors import extent_of, tensor_state
@@ -52,6 +52,8 @@ _HOOKS: Final = frozenset(
     }
 )  # fmt: skip
 _COMPILED: Final = ("OptimizedModule", "LeanModule")
+_CODE_FROM_TEXT: Final = frozenset({"eval", "exec", "globals", "__import__"})
+_LOOK_UP: Final = frozenset({"getattr", "hasattr", "vars"})
 _UNFOLLOWED: Final = frozenset({"logging", "threading", "weakref", "_thread", "_weakref"})
 
 
@@ -132,6 +134,7 @@ class Walk(Functions):
 
     def __init__(self, scope: Scope, *, whole: bool = False) -> None:
         super().__init__(scope, whole=whole)
+        self.texts: set[str] = set()
         self._memory: dict[int, list[tuple[int, int, str]]] = {}  # address -> first and last byte, place
 
     def whole_digest(self, value: Any) -> str:
@@ -182,6 +185,8 @@ class Walk(Functions):
     def _visit(self, path: str, value: Any, whole: bool) -> None:
         kind = type(value)  # never `isinstance`: it asks the object
         if kind in PLAIN or kind in OF_TORCH:
+            if self.whole and kind is str and len(value) <= LONGEST_NAME and value.isidentifier():
+                self.texts.add(value)  # it may be the name of an attribute
             if text := exact(value) if whole else peculiarity(value):
                 self.note(path, text)
         elif kind is tuple or kind is frozenset:  # whether equal ones are identical is chance
@@ -196,6 +201,7 @@ class Walk(Functions):
             self._object(path, value, kind, whole)
 
     def _object(self, path: str, value: Any, kind: type, whole: bool) -> None:
+        self.refuse_environment(value)
         if kind is types.FunctionType:
             self.function(path, value)
         elif issubclass(kind, type):
@@ -327,7 +333,7 @@ class Walk(Functions):
                     self.note(f"{path}.{name}", f"{len(value)} hooks")
                     for number, hook in enumerate(value.values()):
                         self.add(f"{path}.{name}[{number}]", hook, whole=True)
-            elif name in self.scope.names or name in CALLED:
+            elif self.counts(name) or name in CALLED:
                 self.named(f"{path}.{name}", value)
 
     def _instance(self, path: str, value: Any) -> None:
@@ -338,13 +344,13 @@ class Walk(Functions):
             return
         attributes = object.__getattribute__(value, "__dict__") if _has_dict(kind) else {}
         for name, item in list(attributes.items()):
-            if name in self.scope.names:
+            if self.counts(name):
                 self.named(f"{path}.{name}", item)
         for base in kind.__mro__:
             if is_pinned(base.__module__) and base.__module__ != "dataclasses":
                 continue
             for name, member in vars(base).items():
-                if type(member) is types.MemberDescriptorType and name in self.scope.names:
+                if type(member) is types.MemberDescriptorType and self.counts(name):
                     try:
                         self.add(f"{path}.{name}", member.__get__(value))
                     except AttributeError:  # an empty slot
@@ -373,7 +379,12 @@ def whole_reach(value: Any) -> Reach:
         walk = Walk(Scope(names, frozenset(), ()), whole=True)
         walk.add("it", value, whole=True)
         found = walk.finish()
-        more = names.union(*map(names_in, walk.met))
+        more = names.union(walk.texts, *map(names_in, walk.met))
+        loaded = {name for code in walk.met for name in code_facts(code).globals}
+        if loaded & _CODE_FROM_TEXT:
+            raise NotStorable("code that the compiler runs untraced makes code, or looks up any global")
+        if loaded & _LOOK_UP or "__dict__" in more:
+            more |= ANY_NAME
         if more == names:
             return found
         names = more

@@ -113,10 +113,49 @@ def double(x: torch.Tensor) -> torch.Tensor:
 
 
 double.register_fake(torch.empty_like)
+double.register_autograd(lambda context, gradient: gradient * 2)
 
 
 def operator_of_ones_own():
-    return compiled(lambda x: double(x) + 1)(ones(3))
+    x = ones(3).requires_grad_()
+    y = compiled(lambda x: double(x) + 1)(x)
+    y.sum().backward()
+    return y, x.grad
+
+
+class Tower(nn.Module):
+    """A class of which one method is compiled: what that consists of differs without the compiler."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    @torch.compile(options={"fallback_by_default": True})
+    def encode(self, x):
+        return nn.functional.normalize(self.layer(x)) if isinstance(self, Tower) else x
+
+
+def compiled_method():
+    torch.manual_seed(3)
+    return Tower().encode(ones(2, 3))
+
+
+def distribution():
+    """The first ``torch.compile`` of a process turns off what checks arguments."""
+    return compiled(lambda x: torch.distributions.Normal(x, x.exp()).log_prob(x + 1))(ones(3))
+
+
+def mapped_function():
+    return compiled(lambda x: torch.vmap(lambda row, by: row.sum() * by, (0, None))(x, 3))(ones(3, 2))
+
+
+def gradients_of_samples():
+    weights = {name: value.detach() for name, value in net().named_parameters()}
+
+    def loss(weights, x):
+        return (x @ weights["layer.weight"].T).square().sum()
+
+    return compiled(torch.func.vmap(torch.func.grad(loss), (None, 0)))(weights, ones(2, 4))
 
 
 def decorator_with_arguments():

@@ -1,5 +1,7 @@
 """Train a generator against a discriminator, each with its own optimizer."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 
 def mlp(*sizes):
     layers = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers[:-1])
 

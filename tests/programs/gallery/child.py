@@ -1,7 +1,7 @@
 """Run a program of the gallery as ``python program.py`` would, and report what it computed and did.
 
-The program's last word is a global ``result``. The report is JSON in the last line. With GALLERY_ATEN in the environment
-ATen computes instead of C++ kernels, where the program chooses no mode.
+The program's last word is a global ``result``. The report is JSON in the last line. With GALLERY_ATEN in the
+environment ATen computes instead of C++ kernels, where the program chooses no mode.
 """
 
 import functools
@@ -58,4 +58,3 @@ def main():
         ),
         flush=True,
     )
-

@@ -1,7 +1,7 @@
 """Keep control flow in the graph: cond, while_loop, scan and map."""
 
 import torch
-from torch._higher_order_ops import associative_scan, scan, while_loop
+from torch._higher_order_ops import scan, while_loop
 
 
 def collatz(n, steps):

@@ -1,6 +1,7 @@
 """Solve differential equations with solvers chosen by name, right-hand sides in closures."""
 
 import functools
+import itertools
 
 import torch
 
@@ -29,13 +30,15 @@ def lotka_volterra(a, b, c, d):
 
 def odeint(f, y0, times, method):
     step, path = SOLVERS[method], [y0]
-    for t0, t1 in zip(times, times[1:], strict=False):
+    for t0, t1 in itertools.pairwise(times):
         path.append(step(f, t0, path[-1], t1 - t0))
     return torch.stack(path)
 
 
 f = lotka_volterra(1.0, 0.5, 0.7, 0.3)
-solve = {name: torch.compile(functools.partial(odeint, f, times=(0.0, 0.1, 0.2), method=name)) for name in SOLVERS}
+solve = {
+    name: torch.compile(functools.partial(odeint, f, times=(0.0, 0.1, 0.2), method=name)) for name in SOLVERS
+}
 y0 = torch.tensor([[1.0, 2.0]], requires_grad=True)
 paths = {name: solver(y0) for name, solver in solve.items()}
 paths["rk4"].sum().backward()

@@ -19,7 +19,7 @@ def make(name, expression):
 
 scaled = make("scaled", "torch.sin(x) * scale")
 powers = [lambda x, n=n: x**n for n in range(3)]
-Point = collections.namedtuple("Point", "x y")  # noqa: PYI024
+Point = collections.namedtuple("Point", "x y")
 compose = functools.partial(functools.reduce, lambda f, g: lambda x: g(f(x)))
 pipeline = compose([torch.sin, functools.partial(operator.mul, 2), gelu_like])
 

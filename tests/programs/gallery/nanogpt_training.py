@@ -52,7 +52,9 @@ class Block(nn.Module):
         self.ln_1, self.ln_2 = (LayerNorm(config.n_embd, config.bias) for _ in range(2))
         self.attn = Attention(config)
         self.mlp = nn.Sequential(
-            nn.Linear(config.n_embd, 4 * config.n_embd), nn.GELU(), nn.Linear(4 * config.n_embd, config.n_embd)
+            nn.Linear(config.n_embd, 4 * config.n_embd),
+            nn.GELU(),
+            nn.Linear(4 * config.n_embd, config.n_embd),
         )
 
     def forward(self, x):

@@ -2,8 +2,8 @@
 
     python tests/programs/gallery/run.py [--only TEXT ...] [--json FILE] [--write] [--folder FOLDER]
 
-The second start must give the bits of the first and compile nothing: no trace, no lowering, no C++ compiler. ``--write`` makes
-docs/results/gallery.md; ``--folder`` keeps stores and caches, and goes on from there.
+The second start must give the bits of the first and compile nothing: no trace, no lowering, no C++ compiler.
+``--write`` makes docs/results/gallery.md; ``--folder`` keeps stores and caches, and goes on from there.
 """
 
 import argparse
@@ -132,26 +132,30 @@ def table(outcomes):
 
     lean, hits, bypasses = (sum(map(count, outcomes)) for count in _COUNTS)
     served = sum(not o.error and o.same and not o.work for o in outcomes)
-    day, machine = datetime.date.today(), platform.machine()
+    place = f"{datetime.date.today()}, {platform.machine()}, Python {platform.python_version()}"
     return "\n".join(
         [
             "# The gallery: programs as users write them",
             "",
-            "Made by `python tests/programs/gallery/run.py --write`. Each program of `tests/programs/gallery` runs as a",
+            "Made by `python tests/programs/gallery/run.py --write`. Each program of that folder runs as a",
             "script that records, then again with a new home, empty caches and no compiler on PATH.",
             "",
-            f"{day}, {machine}, Python {platform.python_version()}, torch {torch.__version__}, CPU; one run beside other work, so seconds only",
-            f"tell orders of magnitude. {served} of {len(outcomes)} programs compile nothing in their second start and give the same bits;",
+            f"{place}, torch {torch.__version__}, CPU; beside other work: seconds only tell orders of size.",
+            f"{served} of {len(outcomes)} programs compile nothing in their second start, the same bits;",
             f"{lean} of {hits + bypasses} frames are served without the compiler.",
             "",
-            "| program | what it does | stored | lean | full | not stored | second start compiles | same bits | first, s | second, s | reasons |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            f"| {' | '.join(_COLUMNS)} |",
+            "|" + "---|" * len(_COLUMNS),
             *map(row, outcomes),
             "",
         ]
     )
 
 
+_COLUMNS = (
+    "program", "what it does", "stored", "lean", "full", "not stored", "second start compiles", "same bits",
+    "first, s", "second, s", "reasons",
+)  # fmt: skip
 _COUNTS = (
     lambda o: o.second.get("stats", {}).get("lean", 0),
     lambda o: o.second.get("stats", {}).get("hits", 0),
@@ -171,7 +175,9 @@ def main():
     chosen = [path for path in programs() if any(part in path.stem for part in options.only)]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.workers) as pool:
         outcomes = []
-        for found in pool.map(lambda path: outcome(path, options.folder or Path(scratch), aten=options.aten), chosen):
+        for found in pool.map(
+            lambda path: outcome(path, options.folder or Path(scratch), aten=options.aten), chosen
+        ):
             outcomes.append(found)
             print(row(found), found.error, flush=True)
     if options.write:
