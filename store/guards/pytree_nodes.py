@@ -29,7 +29,7 @@ class NodesOf(NamedTuple):
 
 def _is_shipped_kind(kind: Any) -> bool:
     """Tell whether a key of the table is torch's or Python's: a class, or the function ``namedtuple``."""
-    return is_shipped_class(kind) if isinstance(kind, type) else is_pinned(getattr(kind, "__module__", None))
+    return is_shipped_class(kind) if isinstance(kind, type) else is_pinned(kind.__module__)
 
 
 def _is_of_torch(kind: Any, node: Any) -> bool:

@@ -30,6 +30,7 @@ from firebrick.codecs.guard_program import (
 )
 from firebrick.errors import DecodeError, EncodeError, NotLean, NotStorable
 from firebrick.guards import manager as _guard_manager
+from firebrick.guards.call_log import GuardCall, Log
 from firebrick.guards.examples import example, sample
 from firebrick.guards.function_names import function_of
 from firebrick.guards.identity_guards import Describer, find
@@ -37,6 +38,7 @@ from firebrick.guards.record import GuardRecorder
 from firebrick.guards.replay import Manager, build, on_dynamo_imported, stand_ins
 from firebrick.guards.shapes import NotInLanguage, canonical, compile_guard
 from firebrick.guards.values import same_value, term_of, value_of
+from firebrick.guards.writer import Writer
 from firebrick.reports.not_served import GuardsNotApplicable, ObjectChanged
 from firebrick.storage.msgpack import pack
 from firebrick.torch_api import compiler_free
@@ -264,14 +266,21 @@ def test_unseen_guards_have_no_program() -> None:
         recorder.program(cpp.RootGuardManager(), {}, test_unseen_guards_have_no_program.__code__)
 
 
-def test_an_operation_without_a_word_is_named() -> None:
-    x = torch.ones(3)
-
+def test_the_version_of_the_table_of_pytree_nodes_becomes_a_function() -> None:
     def f(x: Any) -> Any:
         return torch.func.vmap(torch.sin)(x)
 
+    _, program = record(f, torch.ones(3))
+    assert "pytree_nodes" in [name for name, *_ in program.functions]
+
+
+def test_an_operation_without_a_word_is_named() -> None:
+    root = cpp.RootGuardManager()
+    log = Log()
+    log.root = root
+    log.calls.append(GuardCall("add_dict_version_guard", root, ({}, [""], None), {}))
     with pytest.raises(NotLean, match="add_dict_version_guard"):
-        record(f, x)
+        Writer(log, {}, test_an_operation_without_a_word_is_named.__code__).program()
 
 
 def test_an_optimizer_is_known_by_its_address_which_tells_that_it_is_alive() -> None:

@@ -556,7 +556,7 @@ CASES: dict[str, Case] = {
     "slice": Case(_plain(cut), lambda: (torch.ones(9), slice(1, 5, 2))),
     "array": _on(array, lambda: np.ones(3, dtype=np.float32)),
     "array_scalar": _on(scalar, lambda: np.float64(2.5)),
-    "mapped": Case(_plain(mapped), lambda: (torch.ones(3, 3),), refused="SUPPORTED_NODES"),
+    "mapped": Case(_plain(mapped), lambda: (torch.ones(3, 3),)),
     "frozen_type": _on(frozen_type, Slotted),
     "ordered": _on(ordered, lambda: {"b": 2, "a": 3}),
     "default_dtype": _on(printed_dtype),
