@@ -12,7 +12,7 @@ from gallery.run import outcome, programs, table, title
 
 pytestmark = pytest.mark.compiles
 
-SAMPLE = "classes_of_a_script", "custom_operator", "reinforcement_learning", "contrastive"
+SAMPLE = "classes_of_a_script", "custom_operator", "reinforcement_learning"
 
 
 @pytest.mark.parametrize("name", SAMPLE)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from firebrick.base.shipped import code_key, find, is_static, shipped_file
+from firebrick.base.shipped import code_key, find, is_shipped_class, is_static, shipped_file
 from firebrick.bundle.platform import PROCESS_FUNCTIONS
 from firebrick.codecs.code import code_digest
 from firebrick.errors import NotStorable
@@ -42,6 +42,7 @@ class Traced:
         self.bound: dict[str, list[Any]] = {}
         self.optimizers: dict[str, int] = {}
         self._codes: dict[int, CodeType] = {}
+        self._of_torch: set[int] = set()  # code made by torch's and Python's own classes
         self._roots: set[str] = set()
         self._run: set[str] = set()
         self._sorting = 0
@@ -67,6 +68,8 @@ class Traced:
                     )
         if type(function) is FunctionType:
             self.called(function)
+            if code.co_filename == "<string>" and _makes_shipped_tuple(function):
+                self._of_torch.add(id(code))
 
     def makes(self) -> None:
         """Record that the code creates an object of a user class."""
@@ -175,7 +178,16 @@ class Traced:
         known, compared = set(found.codes), set(guarded)
         for traced in self._codes.values():
             facts = code_facts(traced)
-            shipped = bool(code_key(traced))
+            shipped = bool(code_key(traced)) or id(traced) in self._of_torch
             if not (shipped or facts.digest in known or code_digest(traced).hex() in compared):
                 raise NotStorable(f"inlined function {traced.co_qualname} cannot be found by its name")
         return seen, found
+
+
+def _makes_shipped_tuple(function: FunctionType) -> bool:
+    """Tell whether a function is the ``__new__`` of a named tuple of torch or Python, which has no file."""
+    for cls in tuple.__subclasses__():
+        new = vars(cls)["__new__"] if "__new__" in vars(cls) else None
+        if type(new) is staticmethod and new.__func__ is function:
+            return is_shipped_class(cls)
+    return False

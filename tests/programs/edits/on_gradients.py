@@ -171,6 +171,21 @@ f = lambda x: o.m(x) + 1
 """,
 )
 CASES += cases(
+    "named tuple of torch",
+    """
+## how it is made
+import torch.autograd.forward_ad as fwad
+def new(cls, primal, tangent): return tuple.__new__(cls, (primal, tangent * 5))
+if V == 2: fwad.UnpackedDualTensor.__new__ = staticmethod(new)
+def f(x):
+    return torch.func.jvp(torch.sin, (x.detach(),), (torch.ones(2),))[1]
+
+## what is differentiated
+def g(x): return x ** (V + 1)
+f = lambda x: torch.func.jvp(g, (x.detach(),), (torch.ones(2),))[1]
+""",
+)
+CASES += cases(
     "distribution",
     """
 ## whether it is checked
