@@ -187,7 +187,6 @@ class Traced:
 def _makes_shipped_tuple(function: FunctionType) -> bool:
     """Tell whether a function is the ``__new__`` of a named tuple of torch or Python, which has no file."""
     for cls in tuple.__subclasses__():
-        new = vars(cls)["__new__"] if "__new__" in vars(cls) else None
-        if type(new) is staticmethod and new.__func__ is function:
+        if "__new__" in vars(cls) and cls.__new__ is function:
             return is_shipped_class(cls)
     return False
