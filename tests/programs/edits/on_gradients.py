@@ -83,6 +83,7 @@ torch.library.register_autograd("fbm::op", lambda ctx, g: g * [2., 3.][V - 1], s
 f = lambda x: op(x) * 2
 """,
     own=True,
+    says="op",
 )
 CASES += cases(
     "node of a pytree",
