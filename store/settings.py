@@ -21,8 +21,8 @@ DURABILITIES = ("each", "interval", "system")
 MIN_MAX_BYTES = 2 << 20
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?")
 PULL_REQUEST = (
-    *("CI_MERGE_REQUEST_IID", "SYSTEM_PULLREQUEST_PULLREQUESTID", "BUILDKITEPULL_REQUEST"),
-    *("CIRCLEPULL_REQUEST", "TRAVISPULL_REQUEST", "CHANGE_ID", "DRONEPULL_REQUEST", "BITBUCKET_PR_ID"),
+    *("CI_MERGE_REQUEST_IID", "SYSTEM_PULLREQUEST_PULLREQUESTID", "BUILDKITE_PULL_REQUEST"),
+    *("CIRCLE_PULL_REQUEST", "TRAVIS_PULL_REQUEST", "CHANGE_ID", "DRONE_PULL_REQUEST", "BITBUCKET_PR_ID"),
 )
 POLICIES = ("none", "warn", "require")
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -64,6 +64,8 @@ class Settings(NamedTuple):
     """Read-only stores and packs below this one: ``PATH#POLICY``, or ``PATH``, which requires signatures."""
     signatures: str = "none"
     """Signature policy of the store itself: ``none``, ``warn`` or ``require``."""
+    sign: str | None = None
+    """Name of the secret key in `trust_dir` with which what is recorded is signed; ``None`` signs nothing."""
     trust_dir: Path | None = None
     """Directory of trusted keys; ``None``: ``~/.config/firebrick``."""
     log: str | None = None
@@ -219,6 +221,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "max_bytes": _limit,
     "layers": _paths,
     "signatures": _policy,
+    "sign": _name,
     "trust_dir": _folder,
     "log": _level,
     "locked": _flag,

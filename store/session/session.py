@@ -97,28 +97,38 @@ class Session:
 
     def _open_store(self) -> Store:
         """Open the store, read-only with a warning if it cannot be written."""
-        from firebrick.storage.store import Store
-
+        kind = self._kind()
         settings = self.settings
         options: dict[str, Any] = {"map_size": settings.map_size, "durable": settings.durable}
         options["max_bytes"] = settings.max_bytes
         try:
-            return Store.open(self.folder, readonly=settings.readonly, **options)
+            return kind.open(self.folder, readonly=settings.readonly, **options)
         except (StoreDamaged, StoreVersionError) as error:
             if not renewed(settings, error.path, error=error):
                 raise
             self.fault(error, RENEWED)
-            return Store.open(self.folder, **options)
+            return kind.open(self.folder, **options)
         except StoreReadOnly as error:
             if settings.readonly or settings.strict or not settings.load:
                 raise
             try:
-                store = Store.open(self.folder, readonly=True, **options)
+                store = kind.open(self.folder, readonly=True, **options)
             except FirebrickError:
                 raise error from None
             if settings.record:
                 self.fault(error, "serving from the store, and storing nothing")
             return store
+
+    def _kind(self) -> type[Store]:
+        """Return the class of the store, which signs if there is a key to sign with."""
+        if not self.settings.sign:
+            from firebrick.storage.store import Store
+
+            return Store
+        from firebrick.trust.opening import trust_folder
+        from firebrick.trust.recording import signing
+
+        return signing(trust_folder(self.settings.trust_dir).secret(self.settings.sign))
 
     def _with_layers(self, top: Store) -> Store:
         from firebrick.trust.opening import layer_name, policy_of, trust_folder, with_layers

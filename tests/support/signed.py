@@ -56,10 +56,11 @@ class Signed:
         *below: Path,
         policy: SignaturePolicy = SignaturePolicy.REQUIRE,
         own: SignaturePolicy = SignaturePolicy.NONE,
+        kind: type[Store] = Store,
         **options: bool,
     ) -> Store:
         """Open the private store on top of others."""
-        top = Store.open(self.root / "private", **options)
+        top = kind.open(self.root / "private", **options)
         names = [LayerName(str(path), policy) for path in below or (self.shared,)]
         return with_layers(top, names, own, TrustFolder(self.folder.path), self.faults.append)
 
