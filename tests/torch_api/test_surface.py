@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from firebrick.torch_api import MINORS, surface
+from firebrick.torch_api import MINORS
 from firebrick.torch_api.minors import PRESENT, minor_of
 from firebrick.torch_api.surface import Entry, Group, Installed, compare, read_tables
 from support.places import ROOT
@@ -119,25 +119,6 @@ class TestAComparison:
             "behaviours torch._C._dynamo.guards local_state": "changed",
             "methods torch._C._dynamo.guards:NoSuchManager": "gone",
         }
-
-    @pytest.mark.skipif(HERE != "2.14", reason="looks at torch 2.14 with the tables of 2.13")
-    def test_of_the_next_torch_finds_what_breaks(self) -> None:
-        found = found_in(TABLES, "2.13")
-        for name, what in {
-            "fields torch._dynamo.guards:GuardsState local_state": "new",
-            "wrapper torch._inductor.codegen.wrapper assert_size_stride_grouped": "new",
-            "wrapper torch._inductor.codegen.wrapper assert_tensor_metadata": "new",
-            "behaviours torch._C._dynamo.guards state_of_tensor_guards": "changed",
-            f"fields {SCHEMAS}:ViewAndMutationMeta act_input_indices": "gone",
-            f"fields {SCHEMAS}:ViewAndMutationMeta saved_tensor_is_graph_input": "new",
-            f"fields {SCHEMAS}:InputAliasInfo mutation_is_shallow_copy_data": "new",
-            "fields torch._guards:Guard _force_dict_keys_match": "new",
-            "guards torch._dynamo.guards:GuardBuilder COW_TENSOR_MATCH": "new",
-            "context torch._functorch._aot_autograd.runtime_wrappers _external_objects": "new",
-        }.items():
-            assert found[name] == what
-        report = (ROOT / "docs" / "surface-2.13-2.14.md").read_text()
-        assert surface.report(compare(TABLES, INSTALLED, "2.13")) in report
 
     def test_is_a_command_that_imports_no_compiler(self) -> None:
         code = (

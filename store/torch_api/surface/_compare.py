@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from firebrick.torch_api.surface._read import Installed
 from firebrick.torch_api.surface._table import CLOSED, Group
+
+
+class Surface(Protocol):
+    """A torch, installed or recorded."""
+
+    def found(self, group: Group) -> dict[str, str] | None:
+        """Return its names of a group, with their facts; None if it lacks the subject."""
 
 
 class Difference(NamedTuple):
@@ -26,7 +32,7 @@ class Difference(NamedTuple):
     text: str
 
 
-def compare(groups: Iterable[Group], installed: Installed, minor: str) -> Iterator[Difference]:
+def compare(groups: Iterable[Group], installed: Surface, minor: str) -> Iterator[Difference]:
     """Yield the differences between an installed torch and the tables for a minor.
 
     Args:

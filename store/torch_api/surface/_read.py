@@ -50,7 +50,8 @@ class Installed:
         """Return this torch's names of a group, with their facts; None if it lacks the subject."""
         if group.kind == "texts":
             text = self._text(group.subject)
-            return None if text is None else {e.name: "" for e in group.entries if e.name in text}
+            words = set(re.findall(r"\w+", text or ""))
+            return None if text is None else {e.name: "" for e in group.entries if e.name in words}
         try:
             return self._kinds[group.kind](group.subject)
         except LookupError:
