@@ -1,4 +1,4 @@
-"""Every entry of the tables counts: without it, or with another name in torch, a comparison says so by name."""
+"""Every entry of the tables counts: without it, or renamed in torch, a comparison says so by name."""
 
 import re
 from pathlib import Path
