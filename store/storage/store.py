@@ -209,13 +209,15 @@ class Store(Upkeep):
 
     def _encoded(self, blobs: Sequence[Blob], write: Callable[[Keys, Values], T]) -> T:
         """Encode blobs and write them, retrying if some that were present are collected in between."""
-        try:
-            return write(*self._encode(blobs))
-        except IncompleteBundle as error:
-            keys, fresh = self._encode(blobs)
-            if not fresh.keys() & {*error.missing}:
-                raise
-            return write(keys, fresh)
+        encoded = self._encode(blobs)
+        for _ in range(fmt.MAX_REMAPS):
+            try:
+                return write(*encoded)
+            except IncompleteBundle as error:
+                if not {*error.missing} <= {*encoded[0]}:  # it cannot put them back
+                    raise
+                encoded = self._encode(blobs)
+        return write(*encoded)
 
     def _encode(self, blobs: Sequence[Blob]) -> tuple[Keys, Values]:
         """Return the keys of blobs, and the values of those not in the store."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from firebrick.errors import StoreClosed, StoreLocked, UsageError
 from firebrick.storage.directory import Place
-from firebrick.storage.format import DATA_FILE
+from firebrick.storage.format import DATA_FILE, OPEN_TIMEOUT_S
 from firebrick.storage.os_errors import from_system
 
 
@@ -30,6 +30,7 @@ class WriterLock:
         self.identity: tuple[int, int] | None = None  # device and inode of the open file
         self._threads = threading.Lock()
         self._owner: int | None = None
+        self._hopeless = False  # whether the last wait was in vain
 
     def open(self, place: Place) -> None:
         """Open the data file of a place, which is the file locked."""
@@ -53,13 +54,16 @@ class WriterLock:
     def held(self, timeout: float) -> Iterator[None]:
         """Hold the lock for a `with` block.
 
+        After a wait in vain, later ones last `format.OPEN_TIMEOUT_S` at most, until the lock was had: whoever
+        records has many writes.
+
         Raises:
             StoreLocked: Somebody else held it for `timeout` seconds.
             UsageError: This thread holds it.
             StoreClosed: Another thread closed the store.
             StoreError: The system has no such lock, or none left.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (min(timeout, OPEN_TIMEOUT_S) if self._hopeless else timeout)
         if self._owner == threading.get_ident():
             raise UsageError("a write inside a write transaction of the same thread")
         if not self._threads.acquire(timeout=timeout):
@@ -82,9 +86,12 @@ class WriterLock:
             if (fd := self._fd) < 0:
                 raise StoreClosed(self._path, "another thread closed it")
             try:
-                return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._hopeless = False
+                return
             except BlockingIOError:
                 if time.monotonic() >= deadline:
+                    self._hopeless = True
                     raise StoreLocked(self._path, "another process is writing") from None
             except OSError as error:
                 raise from_system(self._path, error) from error

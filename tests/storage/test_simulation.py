@@ -31,6 +31,10 @@ def simulate(*arguments: object) -> dict[str, object]:
     return found
 
 
+def test_a_part_that_is_collected_and_put_back_meanwhile_is_no_failure() -> None:
+    assert simulate("--count", 1, "--seed", 1234200)["failures"] == []
+
+
 def test_no_schedule_loses_or_tears_anything() -> None:
     found = simulate("--count", 2000)
     assert found["failures"] == []

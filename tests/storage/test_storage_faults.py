@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lmdb
@@ -440,6 +441,25 @@ def test_a_process_that_is_stopped_inside_lmdb_does_not_stop_others(path: Path, 
     with doing(HOLD_MUTEX, path, getattr(lock_file, mutex)):
         assert output(child(code, path)) == "StoreLocked\nagain"
     assert output(child(code, path)) == "0"  # the mutex outlives its owner
+
+
+def test_a_stopped_writer_is_waited_for_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with Store.open(path) as store:
+        clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+        monkeypatch.setattr("firebrick.storage.writer_lock.time", clock)
+        fd = os.open(path / fmt.DATA_FILE, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        for _ in range(5):
+            with pytest.raises(StoreLocked):
+                store.put(Kind.TEXT, b"x")
+        os.close(fd)
+        assert fmt.LOCK_TIMEOUT_S < now[0] < fmt.LOCK_TIMEOUT_S + 10
+        store.put(Kind.TEXT, b"x")
 
 
 @pytest.mark.skipif(not lock_file._KNOWN_MUTEXES, reason="needs the mutexes of glibc")
