@@ -1,6 +1,7 @@
 """The documents say what the code does: links, examples, tables and commands."""
 
 import configparser
+import json
 import re
 import subprocess
 import sys
@@ -77,3 +78,13 @@ def test_ci_runs_the_test_command() -> None:
     assert extract
     done = subprocess.run(f"{extract[0]} README.md", shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == COMMANDS["test"]
+
+
+def test_the_table_of_versions_seen_is_that_of_the_data() -> None:
+    results = ROOT / "docs" / "results"
+    rows = [list(map(str, row.values())) for row in json.loads((results / "seen.json").read_text())]
+    names = ("torch", "python", "device", "date", "passed", "failed", "what")
+    assert [tuple(row) for row in json.loads((results / "seen.json").read_text())] == [names] * len(rows)
+    table = (results / "seen.md").read_text().partition("<!-- table: seen.json -->")[2]
+    lines = [cells(line) for line in table.splitlines() if line.startswith("|")]
+    assert lines[2:] == rows
