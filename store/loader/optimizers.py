@@ -1,7 +1,7 @@
-"""Let optimisers, custom operators and checkpoints run without importing Dynamo, until something else does.
+"""Let optimisers and custom operators run without importing Dynamo, until something else does.
 
-torch excludes functions of its optimisers, kernels of custom operators and ``checkpoint`` from tracing, and
-imports Dynamo for that at their first call. Outside compiled functions the exclusion has no effect. Until
+torch excludes functions of its optimisers and kernels of custom operators from tracing, and imports Dynamo
+for that at their first call. Outside compiled functions the exclusion has no effect. Until
 Dynamo is imported these functions are called directly, and ``step`` omits its graph breaks. It has the code
 of torch's own, so that guards and digests see the same with and without Dynamo.
 
@@ -116,15 +116,15 @@ def _classes(cls: type) -> Iterator[type]:
 
 
 def _functions() -> Iterator[FunctionType]:
-    """Yield functions of ``torch.utils.checkpoint`` and of optimisers: methods, and those of one step."""
+    """Yield kernels of operators, methods of optimisers, and their functions that perform one step."""
     for cls in _classes(torch.optim.Optimizer):
         yield from (value for value in vars(cls).values() if isinstance(value, FunctionType))
     for name, module in list(sys.modules.items()):
         if name.startswith("torch.optim."):
             values = list(vars(module).values())
             yield from (v for v in values if isinstance(v, FunctionType) and v.__module__ == name)
-    checkpoint = sys.modules.get("torch.utils.checkpoint")
-    yield from (v for v in vars(checkpoint or sys).values() if isinstance(v, FunctionType))
+    for operator in list(native.OPDEFS.values()):
+        yield from operator._backend_fns.values()
 
 
 def _closed_over(function: FunctionType, marked: CodeType) -> Iterator[Any]:

@@ -26,7 +26,7 @@ TABLE = HERE.parents[2] / "docs" / "results" / "gallery.md"
 NOT_PROGRAMS = ("child", "run")
 # Where ATen computes in these, it does with operators that only Inductor registers.
 NEED_KERNELS = (
-    "compiled_optimizer", "mixture_of_experts", "optimizers", "variational", "whole_step",
+    "compiled_optimizer", "control_flow", "mixture_of_experts", "optimizers", "variational", "whole_step",
 )  # fmt: skip
 WORK = (
     "traces", "symbolic", "compile_fx", "lowerings", "forward_graphs", "joint_graphs", "cpp_builds",
@@ -67,7 +67,8 @@ class Outcome:
         """What the second start compiled: what it did -> how often."""
         counts = self.second.get("counts", {})
         done = {name: counts[name] for name in WORK if counts.get(name)}
-        return done | ({"processes": len(b)} if (b := builders(self.second.get("processes", ()))) else {})
+        started = [p for p in builders(self.second.get("processes", ())) if not p.startswith("os.fork")]
+        return done | ({"processes": len(started)} if started else {})
 
     @property
     def reasons(self):
