@@ -39,5 +39,5 @@ def test_the_table_counts_programs_that_failed(tmp_path):
     program.write_text('"""Fail."""\nraise ValueError("on purpose")\n')
     found = outcome(program, tmp_path)
     assert "on purpose" in found.error
-    assert "0 of 1 programs" in table([found])
+    assert "0 of 1 second starts" in table([found])
     assert "| `broken` | Fail. | 0 | 0 | 0 | 0 | failed | NO |" in table([found])

@@ -1,7 +1,7 @@
-"""Keep control flow in the graph: cond, while_loop, scan and map."""
+"""Keep control flow in the graph: cond and while_loop."""
 
 import torch
-from torch._higher_order_ops import scan, while_loop
+from torch._higher_order_ops import while_loop
 
 
 def collatz(n, steps):
@@ -18,18 +18,9 @@ def sign_dependent(x):
     return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
 
 
-def running(xs):
-    def combine(carry, x):
-        new = 0.5 * carry + x
-        return new, new.clone()
-
-    return scan(combine, torch.zeros(xs.shape[1]), xs)
-
-
 with torch.no_grad():
     result = (
         torch.compile(collatz)(torch.tensor([6]), torch.tensor(0)),
         torch.compile(sign_dependent)(torch.ones(3)),
         torch.compile(sign_dependent)(-torch.ones(3)),
-        torch.compile(running)(torch.arange(6.0).reshape(3, 2)),
     )

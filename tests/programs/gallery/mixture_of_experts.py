@@ -24,6 +24,7 @@ class Experts(nn.Module):
         return (out * weights[..., None]).sum(1), probs.mean(0).square().sum()
 
 
+torch.set_num_threads(1)  # several add up the gradient of an indexing in another order each time
 torch.manual_seed(0)
 model = Experts()
 out, balance = torch.compile(model)(torch.randn(6, 8))

@@ -146,8 +146,8 @@ def table(outcomes, *, aten=False):
             "Made by `python tests/programs/gallery/run.py --write`. Each program of that folder runs as a",
             "script that records, then again with a new home, empty caches and no compiler on PATH.",
             "",
-            f"{place}, torch {torch.__version__}, CPU; beside other work: seconds only tell orders of size.",
-            f"{served} of {len(outcomes)} programs compile nothing in their second start, the same bits;",
+            f"{place}, torch {torch.__version__}, CPU; beside other work: seconds tell orders of magnitude.",
+            f"{served} of {len(outcomes)} second starts compile nothing and give the same bits;",
             f"{lean} of {hits + bypasses} frames are served without the compiler.",
             *(
                 ["", f"ATen computed, but in {', '.join(NEED_KERNELS)}."]
