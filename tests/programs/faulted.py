@@ -1,6 +1,6 @@
 """Start a program with a store under each fault: recording, served by either lane, and a verb.
 
-    python tests/programs/faulted.py                     # all, about an hour on two cores
+    python tests/programs/faulted.py                     # all, half an hour on two busy cores
     python tests/programs/faulted.py --faults "a stopped opener" "no room" --acts lean cli
 
 The store is recorded once. Each start gets a copy with one fault, and must end with code 0, print the
