@@ -200,9 +200,7 @@ FUNCTIONS: Final[dict[str, tuple[type, ...]]] = {
     "no_inline_hooks": (),  # guard: no saved-tensor hooks that Dynamo would inline
     "count": (int,),  # guard: an itertools.count of (position of a term, a tuple)
     "foreach_types": (int,),  # guard: a list of torch's has these types, DTensor aside (position of a tuple)
-    "pytree_nodes": (
-        int,
-    ),  # guard: the table of pytree nodes (position of a tuple: what the program changed)
+    "pytree_nodes": (int,),  # guard: the table of pytree nodes (position of a tuple: the program's)
     "base_value": (str, int),  # guard: an instance of a subclass of int, float or str with this value
     "shapes": (str,),  # guard over all locals: statements in the language of `firebrick.guards.shapes`
 }

@@ -22,20 +22,12 @@ from typing import TYPE_CHECKING, Any
 from firebrick.base.gc_pause import no_collection
 from firebrick.base.patches import Patches
 from firebrick.context.current import ask_session
-from firebrick.errors import (
-    DamagedError,
-    FirebrickError,
-    StoreClosed,
-    StoreDamaged,
-    StoreReadOnly,
-    StoreVersionError,
-    Unsupported,
-    UsageError,
-)
+from firebrick.errors import DamagedError, FirebrickError, StoreClosed, StoreDamaged, Unsupported, UsageError
 from firebrick.reports.counters import Stats
 from firebrick.reports.log import to_stderr
 from firebrick.session.after_import import AfterImport
 from firebrick.session.renewal import RENEWED, renewed
+from firebrick.session.stores import add_layers, open_store
 from firebrick.session.unknown_torch import admit, cautious, is_tried
 from firebrick.settings import Settings, worded_misspelt
 from firebrick.torch_api import check_installed
@@ -83,9 +75,9 @@ class Session:
         """Open the store and wait for torch's compiler, or attach at once if it is loaded."""
         settings = self.settings
         self._quiet = to_stderr(settings.log)
-        self.store = self._open_store()
+        self.store = open_store(settings, self.folder, self.fault)
         if settings.layers or settings.signatures != "none":
-            self.store = self._with_layers(self.store)
+            self.store = add_layers(self.store, settings, self.fault)
         if settings.audit and settings.load:
             from firebrick.session.auditor import auditor_of
 
@@ -94,53 +86,6 @@ class Session:
         if settings.lean:
             self._after_import("torch", self._enter)
         self._after_import(_DYNAMO, self._attach)
-
-    def _open_store(self) -> Store:
-        """Open the store, read-only with a warning if it cannot be written."""
-        kind = self._kind()
-        settings = self.settings
-        options: dict[str, Any] = {"map_size": settings.map_size, "durable": settings.durable}
-        options["max_bytes"] = settings.max_bytes
-        try:
-            return kind.open(self.folder, readonly=settings.readonly, **options)
-        except (StoreDamaged, StoreVersionError) as error:
-            if not renewed(settings, error.path, error=error):
-                raise
-            self.fault(error, RENEWED)
-            return kind.open(self.folder, **options)
-        except StoreReadOnly as error:
-            if settings.readonly or settings.strict or not settings.load:
-                raise
-            try:
-                store = kind.open(self.folder, readonly=True, **options)
-            except FirebrickError:
-                raise error from None
-            if settings.record:
-                self.fault(error, "serving from the store, and storing nothing")
-            return store
-
-    def _kind(self) -> type[Store]:
-        """Return the class of the store, which signs if there is a key to sign with."""
-        if not self.settings.sign:
-            from firebrick.storage.store import Store
-
-            return Store
-        from firebrick.trust.opening import trust_folder
-        from firebrick.trust.recording import signing
-
-        return signing(trust_folder(self.settings.trust_dir).secret(self.settings.sign))
-
-    def _with_layers(self, top: Store) -> Store:
-        from firebrick.trust.opening import layer_name, policy_of, trust_folder, with_layers
-
-        settings = self.settings
-        try:
-            names = [layer_name(text) for text in settings.layers]
-            folder = trust_folder(settings.trust_dir)
-            return with_layers(top, names, policy_of(settings.signatures), folder, self.fault)
-        except BaseException:
-            top.close()
-            raise
 
     @property
     def recording(self) -> bool:

@@ -20,9 +20,7 @@ _HEAD: Final = 16  # bytes of the head of a page
 _BRANCH, _ROW = 1, 0x20  # flags of pages; a row has keys of one length, and no nodes
 _BIG, _TREE = 1, 2  # flags of nodes: the value lies in other pages, or is a tree
 _KIND: Final = struct.Struct("=HH")  # in the head of a page: flags, the end of its pointers
-_NODE: Final = struct.Struct(
-    "=HHHH"
-)  # lower and upper half of the length of its value; flags, length of its key
+_NODE: Final = struct.Struct("=HHHH")  # length of its value, lower and upper half; flags, length of its key
 _DB: Final = struct.Struct("=I36xQ")  # page size, or length of the keys of a row; number of the root
 _TREES, _NUMBER, _META_END = 24, 128, 136  # in a meta page: two trees, the number of its transaction
 _NO_ROOT: Final = (1 << 64) - 1
