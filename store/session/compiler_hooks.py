@@ -26,7 +26,7 @@ from firebrick.capture.manifest_writer import generated_names
 from firebrick.capture.recorder import Compilation, Recorder
 from firebrick.capture.self_test_runner import SelfTests
 from firebrick.capture.triton_kernels import encoded_winner
-from firebrick.errors import AuditError, InternalError, Unsupported, WouldCompile
+from firebrick.errors import AuditError, InternalError, NotStorable, Unsupported, WouldCompile
 from firebrick.loader.autotune import AutotuneResults
 from firebrick.loader.full_backends import Backends
 from firebrick.loader.full_frames import Frames
@@ -222,6 +222,9 @@ class Hooks:
                 served = self._serve(recipe, frame, frame_state, backend, self_)
             except AuditError:
                 raise
+            except NotStorable as error:  # something in the recipe has no digest
+                self._note(frame, BYPASS, "not-storable", str(error))
+                return original(self_, frame, cache_entry, hooks, frame_state, *args, **kw)
             except Exception as error:
                 self._note(frame, BYPASS, "error", f"{type(error).__name__}: {error}")
                 self._session.fault(error)
@@ -324,10 +327,7 @@ class Hooks:
         *args: Any,
         **kw: Any,
     ) -> Any:
-        recipe, self._serving.recipe = (
-            self._serving.recipe,
-            None,
-        )  # inner frames are separate frames
+        recipe, self._serving.recipe = self._serving.recipe, None  # inner frames are separate frames
         package = self._api.compile_package(self_)
         if not self._recording or package is None:
             result = original(self_, frame, cache_entry, *args, **kw)

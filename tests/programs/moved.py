@@ -7,7 +7,13 @@ import torch
 from firebrick.capture import lean_part
 from firebrick.storage.manifest import Placement
 
-torch.cuda.current_device = lambda: int(os.environ["GPU"])
+
+def current_device():
+    return int(os.environ["GPU"])
+
+
+current_device.firebrick_transparent = current_device.__code__  # Dynamo's interfaces of devices hold it
+torch.cuda.current_device = current_device
 lean_part.pinning_of = lambda compilation, program, backends: Placement(0, os.environ.get("PINNED", ""))
 
 
