@@ -3,7 +3,8 @@
 ``torch.func`` transformations are guarded on the version of ``SUPPORTED_NODES``. Of its entries, those of the
 program's classes are compared where the walk meets the class (`firebrick.validity.classes`), and torch's own
 are fixed by the platform. What is left is compared here: nodes of torch's and Python's classes that the
-program registered. Within a process any change but the compiler's own additions fails the guard, as in torch.
+program registered. Within a process any change but the compiler's own additions fails the guard, as in torch;
+where other guards look at the table's first keys, its length counts as well.
 """
 
 from __future__ import annotations

@@ -372,7 +372,10 @@ _PINNED: Final = frozenset(
         "mark_tag_safe",
     }
 )
-_OF_NODES: Final = frozenset({"add_dict_contains_guard", "add_type_match_guard", "mark_tag_safe"})
+# Guards on torch's table of pytree nodes for which its length does not count.
+_OF_NODES: Final = frozenset(
+    {"add_dict_contains_guard", "add_dict_version_guard", "add_type_match_guard", "mark_tag_safe"}
+)
 _ADDRESSED: Final = {
     "add_id_match_guard": "id_val",
     "add_type_match_guard": "value",
