@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from firebrick.base.shipped import code_key, is_shipped, is_shipped_class, unwrapped
 from firebrick.torch_api import imported
@@ -112,10 +112,17 @@ def _in_patterns() -> Iterator[str]:
         if not name.startswith(_PASSES):
             continue
         for attribute, value in list(vars(module).items()):
-            for passes in value if type(value) in (list, tuple) else (value,):
+            for passes in _items(value):
                 if type(passes) is matcher.PatternMatcherPass:
                     place = f"{name.removeprefix(_PASSES)}.{attribute}"
                     yield from (f"{place} {text}" for text in _own_entries(passes.patterns))
+
+
+def _items(value: object) -> Iterable[Any]:
+    """Return what a list, tuple or dictionary holds, or the object itself."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _own_entries(patterns: Mapping[tuple[str, object], list[object]]) -> Iterator[str]:
