@@ -9,7 +9,7 @@ import lmdb
 import pytest
 
 from firebrick.loader.bundles import parts_digest
-from firebrick.storage.format import HEADER, LMDB_MAJOR, META_FORMAT, Kind
+from firebrick.storage.format import HEADER, LMDB_MAJOR, MARGIN_BYTES, META_FORMAT, Kind
 from firebrick.storage.keys import recipe_key
 from firebrick.storage.store import Blob, Store
 from support.places import PROGRAMS
@@ -305,7 +305,7 @@ def foreign(store):
 
 def cut(store):
     data = store / "data.mdb"
-    os.truncate(data, data.stat().st_blocks * 512 // 2)  # beside the zeros at its end
+    os.truncate(data, (data.stat().st_size - MARGIN_BYTES) // 2)
 
 
 FAULTS = {
@@ -374,26 +374,30 @@ class TestAStoreThatCanNotBeUsed:
 
 
 def test_code_that_only_aotautograd_sees_never_does_what_it_did(tmp_path):
-    """Operators whose parts or gradients are traced, and functions that are allowed in graphs."""
+    """Operators whose parts or gradients are traced, and functions that are allowed in graphs.
+
+    Of these a ``custom_op`` is stored with its gradient, whose code is compared.
+    """
     program = SMALL.with_name("composite.py")
     refused = {
         "parts": "operator kiln.parts",
-        "gradient": "the gradient of kiln.twice",
         "traced": "composite.allowed",
     }
 
     def start(home, body):
         options = {"home": tmp_path / home, "store": tmp_path / "store", "env": {"BODY": body}}
-        return run_cases(program, [*refused, "called", "whole_then_parts"], **options)
+        return run_cases(program, [*refused, "gradient", "called", "whole_then_parts"], **options)
 
     first, second = start("1", "2"), start("2", "3")
     for run, factor in ((first, 2.0), (second, 3.0)):
-        values = {name: run.case(name)["value"]["elements"] for name in (*refused, "called")}
+        values = {name: run.case(name)["value"]["elements"] for name in (*refused, "gradient", "called")}
         assert values["parts"] == values["called"] == [0.0, factor, 2 * factor]
         assert values["gradient"] == [factor] * 3
         assert values["traced"] == [1.0, factor + 1, 2 * factor + 1]
         assert run.case("whole_then_parts")["value"]["elements"] == [factor] * 3
-    for name, reason in refused.items():
+    assert first.case("gradient")["stats"]["stored"] == 1
+    for name in (*refused, "gradient"):
         assert "hits" not in second.case(name)["stats"]
+    for name, reason in refused.items():
         assert any(reason in found for found in first.case(name)["stats"]["bypasses"])
     assert second.case("called")["stats"]["hits"] == 1

@@ -123,7 +123,7 @@ _ALL = [
     _mend(
         "pytree nodes",
         "pytree: flatten; pytree: unflatten",
-        (f"{_CLASSES}._kind", "if node is not None and", "if False and"),
+        (f"{_CLASSES}._kind", "if node is not None:", "if False:"),
         also=("code that no walk meets",),
         caught="torch's guards on the code of what is registered",
     ),
@@ -266,13 +266,13 @@ _ALL = [
     _mend(
         "forward of an instance",
         "module: forward of an instance",
-        (f"{_WALK}._nn_module", "elif name in self.scope.names or name in CALLED:", "elif False:"),
+        (f"{_WALK}._nn_module", "elif self.counts(name) or name in CALLED:", "elif False:"),
         caught="torch's guards on what the dictionary of an instance contains",
     ),
     _mend(
         "attributes of modules",
         "module: forward of an instance; module with settings: switch",
-        (f"{_WALK}._nn_module", "elif name in self.scope.names or name in CALLED:", "elif False:"),
+        (f"{_WALK}._nn_module", "elif self.counts(name) or name in CALLED:", "elif False:"),
         caught="torch's guards on what the dictionary of an instance contains, and on its items",
     ),
     _mend(
@@ -284,7 +284,7 @@ _ALL = [
     _mend(
         "attributes of objects",
         "method: a method of the instance; hasattr of an object: attribute of an object appears",
-        (f"{_WALK}._instance", "if name in self.scope.names:\n", "if False:\n"),
+        (f"{_WALK}._instance", "if self.counts(name):\n", "if False:\n"),
         caught="torch's guards on what the dictionary of an instance contains, and on its items",
     ),
     _mend(
