@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from firebrick.base.gc_pause import no_collection
-from firebrick.errors import AuditError
+from firebrick.errors import AuditError, NotStorable
 from firebrick.guards import replay
 from firebrick.loader import lean_module
 from firebrick.loader.lean_frames import LeanFrames
@@ -142,6 +142,8 @@ class LeanEntry:
         try:
             with no_collection():
                 lean = self._lean(model, arguments)
+        except NotStorable:  # the full lane says why
+            lean = None
         except Exception as error:
             self.session.fault(error)
             lean = None
